@@ -1,0 +1,175 @@
+"""The command line: one subcommand a stage of the pipeline, and two that run several.
+
+Thin by intent: it reads arguments, prepares the framework where a command needs it, and turns
+every failure into one line and an exit status.
+"""
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepnets.errors import UserError
+
+# command -> help, name of its argument if it takes one, whether it needs Keras
+STAGES: dict[str, tuple[str, str | None, bool]] = {
+    "download": ("fetch the digits, checked by digest", None, False),
+    "preprocess": ("resize, tile to RGB, split off the validation images", None, False),
+    "initialize": ("write the starting weights ARCH-WEIGHTS", "START", True),
+    "train": ("train one run of params.yaml; resumes where it stopped", "RUN", True),
+    "evaluate": ("score a trained run on the test images", "RUN", True),
+    "report": ("put all finished runs side by side", None, False),
+    "publish": ("send to MLflow whatever it lacks", None, False),
+}
+
+# What `run` accepts: the keys of a run's entry in params.yaml, and the seed.
+RUN_OPTIONS = {
+    "arch": "vgg16 or resnet50",
+    "optimizer": "adam or sgd",
+    "weights": "random (Keras' default), imagenet, or he (He normal, identity residual blocks)",
+    "epochs": "passes over the training images",
+    "batch_size": "images in a step",
+    "train_images": "train on the first so many images only",
+    "seed": "starting weights, order, dropout and augmentation are drawn from it",
+    "learning_rate": "at the first step",
+    "decay": "sgd: lr / (1 + decay * step)",
+    "momentum": "sgd",
+    "nesterov": "sgd: true or false",
+    "beta_1": "adam",
+    "beta_2": "adam",
+    "epsilon": "adam",
+    "dropout": "rate before the last layer",
+    "augment_rotation": "degrees, to either side",
+    "augment_shift": "fraction of the side, each way",
+    "augment_zoom": "fraction, in and out",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for a failure, 2 for wrong usage."""
+    _use_this_checkout()
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    try:
+        _dispatch(arguments)
+    except KeyboardInterrupt:
+        return _fail(arguments, "interrupted; the same command continues where it stopped", 130)
+    except UserError as error:
+        if arguments.debug:
+            raise
+        return _fail(arguments, str(error), 1)
+    except OSError as error:
+        if arguments.debug:
+            raise
+        return _fail(arguments, _describe(error), 1)
+    except Exception as error:
+        if arguments.debug:
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return _fail(arguments, f"{text} (unexpected: --debug shows where)", 1)
+    return 0
+
+
+def _dispatch(arguments: argparse.Namespace) -> None:
+    command = arguments.command
+    if command == "repro":
+        from deepnets import repro
+
+        repro.main(Path(arguments.study))
+    elif command == "run":
+        from deepnets import run
+
+        run.main({key: getattr(arguments, key) for key in RUN_OPTIONS})
+    else:
+        _, argument, needs_keras = STAGES[command]
+        if needs_keras:
+            _check_early(command, getattr(arguments, "name", None))
+            from deepnets import runtime
+
+            runtime.start_framework()
+        stage = importlib.import_module(f"deepnets.stages.{command}")
+        stage.main(*([arguments.name] if argument else []))
+
+
+def _check_early(command: str, name: str | None) -> None:
+    """Find a mistake in params.yaml or in the run's name before seconds go into the framework."""
+    from deepnets import params
+
+    study = params.load()
+    if command in ("train", "evaluate") and name is not None:
+        study.entry(name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="deepnets",
+        description="Deeper Networks For Image Classification, reproduced. Stages run in the "
+        "folder of their study (the project's root, or studies/...) and read its params.yaml; "
+        "`dvc repro` runs them all in order.",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command, (text, argument, _) in STAGES.items():
+        stage = commands.add_parser(command, help=text, description=text.capitalize() + ".")
+        if argument:
+            stage.add_argument("name", metavar=argument, help="as named in params.yaml")
+    single = commands.add_parser(
+        "run",
+        help="train and evaluate one free-form run, outside the grid",
+        description="Train and evaluate one run with parameters of your choice. What is not "
+        "given comes from params.yaml. Everything it writes goes to single/NAME and to MLflow.",
+    )
+    for key, text in RUN_OPTIONS.items():
+        names = dict.fromkeys([f"--{key.replace('_', '-')}", f"--{key}"])
+        single.add_argument(*names, dest=key, metavar="VALUE", help=text)
+    repro = commands.add_parser(
+        "repro",
+        help="`dvc repro` for a study, then its result table",
+        description="Rebuild what is out of date in a study, and show its results.",
+    )
+    repro.add_argument("study", nargs="?", default=".", help="its folder (default: this one)")
+    for command in commands.choices.values():
+        command.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+    return parser
+
+
+def _use_this_checkout() -> None:
+    """Run the code of the checkout that we stand in, whichever one is installed.
+
+    `dvc exp run --temp` and `mlflow run` of a git URL work in copies of the project.
+    """
+    from deepnets import project
+
+    root = project.find_root()
+    here = Path(__file__).resolve().parent
+    if root is None or here == root / "src" / "deepnets" or "DEEPNETS_CHECKOUT" in os.environ:
+        return
+    path = os.pathsep.join(filter(None, [str(root / "src"), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "DEEPNETS_CHECKOUT": str(root)}
+    os.execve(sys.executable, [sys.executable, "-m", "deepnets", *sys.argv[1:]], environment)
+
+
+def _describe(error: OSError) -> str:
+    where = f" {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}: free some space; the same command then continues"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"cannot write{where} ({error.strerror}): make it writable and run again"
+    return f"{' '.join(str(error).split())[:300]}: mend it and run the same command again"
+
+
+def _fail(arguments: argparse.Namespace, message: str, status: int) -> int:
+    print(f"deepnets {arguments.command}: {message}", file=sys.stderr, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

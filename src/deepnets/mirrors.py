@@ -1,0 +1,275 @@
+"""Fetching pinned files: first where the user says, then the public mirrors, each with retries.
+
+A file counts only if its content has the pinned digest. MNIST is pinned by its pixels and labels
+alone, so that the container it comes in (Keras' mnist.npz, or the four IDX files, packed or
+not) does not matter.
+"""
+
+import gzip
+import hashlib
+import io
+import math
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from deepnets import files, progress
+from deepnets.errors import UserError
+
+# A directory or a base URL that is tried before the public mirrors.
+VARIABLE = "DEEPNETS_MIRROR"
+
+# sha256 of the pixels and labels alone (an IDX file without its header).
+MNIST_DIGESTS = {
+    "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+
+_IDX_NAMES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+_NPZ_MEMBERS = {
+    "train_images": "x_train",
+    "train_labels": "y_train",
+    "test_images": "x_test",
+    "test_labels": "y_test",
+}
+_SHAPES = {
+    "train_images": (60_000, 28, 28),
+    "train_labels": (60_000,),
+    "test_images": (10_000, 28, 28),
+    "test_labels": (10_000,),
+}
+
+# The mirrors that Keras, TensorFlow Datasets and torchvision use.
+MNIST_MIRRORS = (
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+)
+
+
+@dataclass(frozen=True)
+class PinnedFile:
+    """A file with the md5 that Keras pins, and the mirrors that hold it."""
+
+    name: str
+    md5: str
+    mirrors: tuple[str, ...]
+
+
+# keras/src/applications/vgg16.py and resnet.py
+IMAGENET = {
+    "vgg16": PinnedFile(
+        "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "6d6bbae143d832006294945121d1f1fc",
+        ("https://storage.googleapis.com/tensorflow/keras-applications/vgg16",),
+    ),
+    "resnet50": PinnedFile(
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "4d473c1dd8becc155b73f8504c6f6626",
+        ("https://storage.googleapis.com/tensorflow/keras-applications/resnet",),
+    ),
+}
+
+_TIMEOUT = (10, 60)
+# Waits of 1, 2 and 4 seconds between tries, also for the server errors that pass.
+_RETRIES = Retry(
+    total=3, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=["GET"]
+)
+# Ten times the largest file: a mirror that sends more is not sending what we asked for.
+_LARGEST = 1 << 30
+
+Arrays = dict[str, NDArray[np.uint8]]
+T = TypeVar("T")
+
+
+class _Unusable(Exception):
+    """What a source offers is damaged or not what is pinned."""
+
+
+class _Absent(_Unusable):
+    """The source does not have the file at all."""
+
+
+def mnist(nearby: Sequence[Path] = (), mirrors: Sequence[str] = MNIST_MIRRORS) -> Arrays:
+    """Fetch MNIST from the first source that has it whole.
+
+    Args:
+        nearby: folders of .npy arrays, as download writes them, that are looked at before all.
+        mirrors: base URLs, tried in this order after DEEPNETS_MIRROR.
+
+    Returns:
+        train_images uint8 (60000, 28, 28), train_labels uint8 (60000,), test_images and
+        test_labels likewise with 10000.
+
+    Raises:
+        UserError: no source has it; the message lists what was tried and how each failed.
+    """
+    return _first(_sources(nearby, mirrors), _mnist_from, "MNIST")
+
+
+def imagenet(arch: str, target: Path, mirrors: Sequence[str] | None = None) -> None:
+    """Fetch the no-top ImageNet weights of `arch` to `target`, unless they are there already."""
+    pinned = IMAGENET[arch]
+    if target.is_file() and files.file_digest(target, "md5") == pinned.md5:
+        return
+
+    def fetch(source: str) -> bytes:
+        content = _read(source, pinned.name)
+        received = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if received != pinned.md5:
+            raise _Unusable(f"{pinned.name} has md5 {received}, expected {pinned.md5}")
+        return content
+
+    sources = _sources([], pinned.mirrors if mirrors is None else mirrors)
+    files.write_bytes(target, _first(sources, fetch, f"ImageNet weights of {arch}"))
+
+
+def check(name: str, array: NDArray[Any]) -> None:
+    """Refuse an array that is not MNIST's `name`, by its digest."""
+    received = files.array_digest(array)
+    if array.dtype != np.uint8 or array.shape != _SHAPES[name] or received != MNIST_DIGESTS[name]:
+        raise _Unusable(
+            f"{name} {array.dtype} {array.shape} has sha256 {received[:12]}..., "
+            f"expected uint8 {_SHAPES[name]} with {MNIST_DIGESTS[name][:12]}..."
+        )
+
+
+def _sources(nearby: Sequence[Path], mirrors: Sequence[str]) -> list[str]:
+    chosen = os.environ.get(VARIABLE, "").strip()
+    return [
+        *(str(folder) for folder in nearby if any(folder.glob("*.npy"))),
+        *([chosen] if chosen else []),
+        *mirrors,
+    ]
+
+
+def _first(sources: Sequence[str], fetch: Callable[[str], T], what: str) -> T:
+    failures = []
+    for source in sources:
+        try:
+            return fetch(source)
+        except _Unusable as error:
+            failures.append(f"{_public(source)}: {error}")
+            print(f"{what}: not from {failures[-1]}", flush=True)
+    raise UserError(
+        f"{what} could not be fetched ({'; '.join(failures)}): on a machine without internet, set "
+        f"{VARIABLE} to a directory or URL that holds the files"
+    )
+
+
+def _mnist_from(source: str) -> Arrays:
+    for container in (_mnist_from_npz, _mnist_from_idx, _mnist_from_npy):
+        try:
+            arrays = container(source)
+        except _Absent:
+            continue
+        for name, array in arrays.items():
+            check(name, array)
+        return arrays
+    raise _Absent(f"neither mnist.npz nor {_IDX_NAMES['train_images']}(.gz) there")
+
+
+def _mnist_from_npz(source: str) -> Arrays:
+    content = _read(source, "mnist.npz")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {name: archive[member] for name, member in _NPZ_MEMBERS.items()}
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _Unusable(f"mnist.npz is damaged ({error})") from None
+
+
+def _mnist_from_idx(source: str) -> Arrays:
+    return {name: _parse_idx(_read_idx(source, file), name) for name, file in _IDX_NAMES.items()}
+
+
+def _mnist_from_npy(source: str) -> Arrays:
+    try:
+        return {
+            name: np.load(io.BytesIO(_read(source, f"{name}.npy")), allow_pickle=False)
+            for name in MNIST_DIGESTS
+        }
+    except (ValueError, EOFError) as error:
+        raise _Unusable(f"an .npy file is damaged ({error})") from None
+
+
+def _read_idx(source: str, file: str) -> bytes:
+    try:
+        packed = _read(source, f"{file}.gz")
+    except _Absent:
+        return _read(source, file)
+    try:
+        return gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _Unusable(f"{file}.gz is damaged ({error})") from None
+
+
+def _parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
+    shape = _SHAPES[name]
+    pixels = np.frombuffer(content, np.uint8, offset=min(4 + 4 * len(shape), len(content)))
+    if pixels.size != math.prod(shape):
+        raise _Unusable(
+            f"{_IDX_NAMES[name]} holds {pixels.size:,} bytes after its header, "
+            f"expected {math.prod(shape):,}"
+        )
+    return pixels.reshape(shape)
+
+
+def _read(source: str, name: str) -> bytes:
+    """The bytes of `name` at `source`, a directory or a base URL."""
+    if re.match(r"https?://", source):
+        return _download(f"{source.rstrip('/')}/{name}", name)
+    path = Path(source.removeprefix("file://")).expanduser() / name
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _Absent(f"no {name} there") from None
+    except OSError as error:
+        raise _Unusable(f"{name} cannot be read ({error.strerror})") from None
+
+
+def _download(url: str, name: str) -> bytes:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
+    content = bytearray()
+    try:
+        with session.get(url, stream=True, timeout=_TIMEOUT) as response:
+            if response.status_code in (403, 404):
+                raise _Absent(f"no {name} there (HTTP {response.status_code})")
+            response.raise_for_status()
+            size = int(response.headers.get("Content-Length", 0))
+            with progress.bar(size, name, "B") as bar:
+                for chunk in response.iter_content(1 << 18):
+                    content += chunk
+                    bar.update(len(chunk))
+                    if len(content) > _LARGEST:
+                        raise _Unusable(f"{name} is larger than {_LARGEST:,} bytes")
+            if size and len(content) != size:
+                raise _Unusable(f"{name} broke off after {len(content):,} of {size:,} bytes")
+    except requests.RequestException as error:
+        reason = re.sub(r"\(?Caused by |0x[0-9a-f]+|https?://\S+", "", str(error))
+        raise _Unusable(f"{name}: {type(error).__name__} {reason[:100]}".strip()) from None
+    return bytes(content)
+
+
+def _public(source: str) -> str:
+    """`source` without a user's name or password."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", source)

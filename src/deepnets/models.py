@@ -1,0 +1,180 @@
+"""The two networks: Keras' backbones with the study's top, and what is done with them whole.
+
+The model that is saved takes raw uint8 RGB images and is made of Keras' own layers only, so that
+`keras.models.load_model` needs nothing from this package. Training looks at the same layers
+through `training_view`, which warps the images first.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from deepnets import files, project
+from deepnets.augment import Warp
+from deepnets.errors import UserError
+from deepnets.params import Arch, Weights
+
+# Images a forward pass outside training takes; the fastest of 32 to 1024 on two cores.
+PREDICTION_BATCH = 256
+
+# The study's code feeds VGG-16 pixels in [-1, 1] and ResNet50 pixels in [0, 1].
+PIXEL_RANGE: dict[Arch, dict[str, float]] = {
+    "vgg16": {"scale": 1 / 127.5, "offset": -1.0},
+    "resnet50": {"scale": 1 / 255, "offset": 0.0},
+}
+
+_BACKBONES: dict[Arch, Callable[..., keras.Model]] = {
+    "vgg16": keras.applications.VGG16,
+    "resnet50": keras.applications.ResNet50,
+}
+
+
+def build(arch: Arch, image_size: int, dropout: float) -> keras.Model:
+    """The classifier: uint8 (n, size, size, 3) -> probabilities float32 (n, 10).
+
+    Scaling, backbone without its top, global average pooling, dropout, dense, softmax.
+    """
+    shape = (image_size, image_size, 3)
+    backbone = _BACKBONES[arch](
+        include_top=False, weights=None, input_shape=shape, pooling="avg", name=arch
+    )
+    images = keras.Input(shape, dtype="uint8", name="images")
+    x = keras.layers.Rescaling(**PIXEL_RANGE[arch], name="scale")(images)
+    x = backbone(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    x = keras.layers.Dense(project.CLASSES, name="logits")(x)
+    probabilities = keras.layers.Softmax(name="probabilities")(x)
+    return keras.Model(images, probabilities, name=f"{arch}_classifier")
+
+
+def training_view(classifier: keras.Model) -> keras.Model:
+    """The same layers and weights from (images, transforms) to logits float32 (n, 10).
+
+    The images, uint8 (n, size, size, 3), are warped by the transforms, float32 (n, 8).
+    """
+    images = keras.Input(classifier.input_shape[1:], dtype="uint8", name="images")
+    transforms = keras.Input((8,), dtype="float32", name="transforms")
+    x = Warp(name="warp")(images, transforms)
+    for name in ("scale", backbone_name(classifier), "dropout", "logits"):
+        x = classifier.get_layer(name)(x)
+    return keras.Model([images, transforms], x, name="training_view")
+
+
+def backbone_name(classifier: keras.Model) -> str:
+    """Name of the backbone's layer, which is its arch."""
+    return str(classifier.name).removesuffix("_classifier")
+
+
+def initialize(
+    arch: Arch, weights: Weights, seed: int, image_size: int, imagenet_file: Path | None = None
+) -> keras.Model:
+    """A classifier with its starting weights.
+
+    `random` is what Keras draws by default (Glorot uniform). `he` redraws every convolution from
+    He et al. 2015 (normal, fan-in) and starts each residual block as the identity by a zero gamma
+    in its last batch normalisation (Goyal et al. 2017, section 5.1). `imagenet` loads the
+    backbone from `imagenet_file`, the no-top weights that keras.applications publishes.
+    """
+    keras.utils.set_random_seed(seed)
+    classifier = build(arch, image_size, dropout=0.0)
+    backbone = classifier.get_layer(arch)
+    if weights == "he":
+        _draw_he(backbone, seed)
+    elif weights == "imagenet":
+        if imagenet_file is None:
+            raise ValueError("imagenet weights need imagenet_file")
+        try:
+            backbone.load_weights(imagenet_file)
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(
+                f"{imagenet_file} does not hold the no-top weights of {arch} "
+                f"({' '.join(str(error).split())[:120]}): delete it and run the command again"
+            ) from None
+    return classifier
+
+
+def load_start(classifier: keras.Model, path: Path) -> None:
+    """Load starting weights that `initialize` wrote into `classifier`."""
+    try:
+        classifier.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(
+            f"{path} is not a whole file of {classifier.name} weights "
+            f"({' '.join(str(error).split())[:120]}): delete it and run `dvc repro` again"
+        ) from None
+
+
+def load(path: Path) -> keras.Model:
+    """Load a saved classifier in Keras' safe mode (no code from the file is run)."""
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a whole Keras model ({' '.join(str(error).split())[:120]}): "
+            "run the training again (`dvc repro`)"
+        ) from None
+
+
+def save(classifier: keras.Model, path: Path) -> None:
+    """Save the classifier so that the same weights always give the same file.
+
+    Keras stamps its archive with the time of saving; the stamps are taken out again.
+    """
+    with files.replacing(path) as partial:
+        classifier.save(partial)
+        with zipfile.ZipFile(partial) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        metadata = json.loads(members["metadata.json"])
+        metadata.pop("date_saved", None)
+        members["metadata.json"] = json.dumps(metadata).encode()
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """sha256 over all weights in the model's order: name, shape and bytes, as hex."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        value = np.ascontiguousarray(variable.numpy())
+        digest.update(f"{variable.path} {value.dtype} {value.shape}\n".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
+
+
+def predict(classifier: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities float32 (n, 10) of images uint8 (n, size, size, 3), in order.
+
+    All batches have one shape (the last is padded), so that nothing is compiled twice and a
+    digit's probabilities do not depend on how many others are asked for.
+    """
+    probabilities = np.empty((len(images), project.CLASSES), np.float32)
+    for start in range(0, len(images), PREDICTION_BATCH):
+        batch = images[start : start + PREDICTION_BATCH]
+        padding = PREDICTION_BATCH - len(batch)
+        if padding:
+            batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.uint8)])
+        result = np.asarray(classifier.predict_on_batch(batch))
+        probabilities[start : start + PREDICTION_BATCH] = result[: PREDICTION_BATCH - padding]
+    return probabilities
+
+
+def dropout_seed(classifier: keras.Model) -> Any:
+    """The variable, uint32 (2,), that dropout's next mask is drawn from."""
+    return classifier.get_layer("dropout").seed_generator.state
+
+
+def _draw_he(backbone: keras.Model, seed: int) -> None:
+    for index, layer in enumerate(backbone.layers):
+        if isinstance(layer, keras.layers.Conv2D):
+            initializer = keras.initializers.HeNormal(seed=seed + index)
+            layer.kernel.assign(initializer(layer.kernel.shape, dtype=layer.kernel.dtype))
+        elif isinstance(layer, keras.layers.BatchNormalization) and layer.name.endswith("_3_bn"):
+            layer.gamma.assign(np.zeros(layer.gamma.shape, np.float32))

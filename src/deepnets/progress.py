@@ -1,0 +1,33 @@
+"""How progress is shown: a live bar on a terminal, a line now and then in a log file."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+# Seconds between two lines of a bar whose output is not a terminal.
+_LOG_INTERVAL = 15.0
+
+
+def bar(total: int, description: str, unit: str, iterable: Iterable[Any] | None = None) -> Any:
+    """A tqdm bar with ETA for `total` units."""
+    return tqdm(
+        iterable,
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit == "B",
+        unit_divisor=1024,
+        dynamic_ncols=True,
+        leave=False,
+        mininterval=0.2 if sys.stderr.isatty() else _LOG_INTERVAL,
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,139 @@
+"""Where things are: the project's root, the study at hand, and its files.
+
+A study is the folder with params.yaml and dvc.yaml that a stage runs in; all paths of a study
+are relative to it. The MLflow store and the code are the project's, found from its root.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+RAW = Path("data/raw")
+IMAGENET = Path("data/imagenet")
+PROCESSED = Path("data/processed")
+STARTS = Path("data/weights")
+REPORTS = Path("reports")
+
+# Digits 0 to 9.
+CLASSES = 10
+
+
+def split_files(split: str) -> tuple[Path, Path]:
+    """Processed images and labels of `split`: train, validation or test."""
+    return PROCESSED / f"{split}_images.npy", PROCESSED / f"{split}_labels.npy"
+
+
+def find_root(start: Path | None = None) -> Path | None:
+    """The nearest folder at or above `start` (default: here) that holds the whole project."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "MLproject").is_file() and (folder / "src" / "deepnets").is_dir():
+            return folder
+    return None
+
+
+def root() -> Path:
+    """The project's root; where there is none (a copied study), the folder we are in."""
+    return find_root() or Path.cwd()
+
+
+def store_root() -> Path:
+    """The folder of the MLflow store.
+
+    `dvc exp run --temp` and `--queue` work in a copy below .dvc/tmp/exps that is deleted
+    afterwards, so a store in there would be lost: they log to the project that was copied.
+    """
+    folder = root()
+    for parent in folder.parents:
+        if parent.name == "exps" and parent.parent.name == "tmp":
+            return find_root(parent) or folder
+    return folder
+
+
+def tracking_uri() -> str:
+    """The MLflow store: MLFLOW_TRACKING_URI, else mlflow.db in the project's root.
+
+    A relative path in MLFLOW_TRACKING_URI counts from the root, since stages run in the folders
+    of their studies.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not uri:
+        return f"sqlite:///{store_root() / 'mlflow.db'}"
+    prefix, path = ("sqlite:///", uri[10:]) if uri.startswith("sqlite:///") else ("", uri)
+    if path.startswith("/") or (not prefix and ":" in uri):
+        return uri
+    return f"{prefix}{store_root() / path}"
+
+
+def public_uri() -> str:
+    """The tracking URI without a user's name or password, for messages."""
+    uri = tracking_uri()
+    scheme, separator, rest = uri.partition("://")
+    return scheme + separator + re.sub(r"^[^/@]*@", "***@", rest)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run: a row of the grid, or a free-form run in a folder of its own."""
+
+    name: str
+    model_dir: Path
+    metrics_dir: Path
+    start: Path
+
+    @property
+    def model(self) -> Path:
+        return self.model_dir / "model.keras"
+
+    @property
+    def history(self) -> Path:
+        return self.metrics_dir / "history.csv"
+
+    @property
+    def timing(self) -> Path:
+        return self.metrics_dir / "timing.csv"
+
+    @property
+    def train(self) -> Path:
+        return self.metrics_dir / "train.json"
+
+    @property
+    def provenance(self) -> Path:
+        return self.metrics_dir / "provenance.json"
+
+    @property
+    def test(self) -> Path:
+        return self.metrics_dir / "test.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.metrics_dir / "predictions.csv"
+
+    @property
+    def probabilities(self) -> Path:
+        return self.metrics_dir / "probabilities.npy"
+
+    @property
+    def figures(self) -> Path:
+        return self.metrics_dir / "figures"
+
+    @property
+    def checkpoints(self) -> Path:
+        return Path("checkpoints") / self.name
+
+
+def grid_run(name: str, start: str) -> RunFiles:
+    """Files of the row `name` of the study's grid, which starts from data/weights/`start`."""
+    return RunFiles(name, Path("models") / name, Path("metrics") / name, start_file(start))
+
+
+def single_run(name: str) -> RunFiles:
+    """Files of a free-form run: everything in single/NAME."""
+    folder = Path("single") / name
+    return RunFiles(name, folder, folder, folder / "start.weights.h5")
+
+
+def start_file(start: str) -> Path:
+    """The starting weights named `start` (ARCH-WEIGHTS)."""
+    return STARTS / f"{start}.weights.h5"

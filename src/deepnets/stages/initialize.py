@@ -1,0 +1,42 @@
+"""Write the exact weights that runs start from, so that optimizers are compared from one point."""
+
+from pathlib import Path
+from typing import cast
+
+from deepnets import files, mirrors, models, params, project
+from deepnets.errors import UserError
+from deepnets.params import Arch, Weights
+
+
+def main(start: str) -> None:
+    """Write data/weights/`start`.weights.h5, `start` being ARCH-WEIGHTS."""
+    study = params.load()
+    if start not in study.initialize:
+        raise UserError(
+            f"{start!r} is not a starting point of {params.FILE}: "
+            f"expected one of {', '.join(study.initialize)}"
+        )
+    arch, weights = start.split("-", 1)
+    write(
+        cast(Arch, arch),
+        cast(Weights, weights),
+        study.train.seed,
+        study.preprocess.image_size,
+        project.start_file(start),
+    )
+
+
+def write(arch: Arch, weights: Weights, seed: int, image_size: int, target: Path) -> None:
+    """Draw or load the starting weights and save them to `target`.
+
+    ImageNet weights are fetched once into data/imagenet and checked against Keras' digest.
+    """
+    imagenet_file = None
+    if weights == "imagenet":
+        imagenet_file = project.IMAGENET / mirrors.IMAGENET[arch].name
+        mirrors.imagenet(arch, imagenet_file)
+    classifier = models.initialize(arch, weights, seed, image_size, imagenet_file)
+    files.require_room(target.parent, 6 * classifier.count_params(), "starting weights")
+    with files.replacing(target) as partial:
+        classifier.save_weights(partial)
+    print(f"{target}: sha256 {models.weights_digest(classifier)[:16]}")

@@ -1,0 +1,100 @@
+"""Resize the digits, tile them to RGB, split off the validation images, and show the result."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepnets import figures, files, images, params, progress, project
+from deepnets.errors import UserError
+
+OUTPUT = Path("metrics/preprocess")
+
+# Images resized at a time; bounds the memory at about 100 MiB.
+_CHUNK = 2048
+
+# Digits of each split on the contact sheet.
+_SHEET = 30
+
+
+def main() -> None:
+    """Write data/processed, the counts per class and split, and the contact sheet."""
+    study = params.load().preprocess
+    raw = {
+        f"{split}_{kind}": files.read_array(project.RAW / f"{split}_{kind}.npy")
+        for split in ("train", "test")
+        for kind in ("images", "labels")
+    }
+    for split in ("train", "test"):
+        _check(split, raw[f"{split}_images"], raw[f"{split}_labels"])
+    splits = split_off(raw, study.validation_images)
+    count = sum(len(pixels) for pixels, _ in splits.values())
+    files.require_room(
+        project.PROCESSED, count * (3 * study.image_size**2 + 1), "the processed digits"
+    )
+    sheet = {}
+    with progress.bar(count, "preprocess", " images") as bar:
+        for name, (pixels, labels) in splits.items():
+            image_file, label_file = project.split_files(name)
+            sheet[name] = _process(pixels, image_file, study.image_size, bar), labels[:_SHEET]
+            files.write_array(label_file, np.asarray(labels))
+    files.write_json(
+        OUTPUT / "counts.json",
+        {name: class_counts(labels) for name, (_, labels) in splits.items()},
+    )
+    figures.contact_sheet(sheet, OUTPUT / "contact_sheet.png")
+    sizes = ", ".join(f"{len(labels):,} {name}" for name, (_, labels) in splits.items())
+    print(f"{sizes} images of {study.image_size}x{study.image_size}x3 in {project.PROCESSED}")
+
+
+def split_off(
+    raw: dict[str, NDArray[np.uint8]], validation_images: int
+) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Images and labels of train, validation (the last training images) and test."""
+    pixels, labels = raw["train_images"], raw["train_labels"]
+    border = len(pixels) - validation_images
+    return {
+        "train": (pixels[:border], labels[:border]),
+        "validation": (pixels[border:], labels[border:]),
+        "test": (raw["test_images"], raw["test_labels"]),
+    }
+
+
+def class_counts(labels: NDArray[np.uint8]) -> dict[str, int]:
+    """How many of each class, and `all`."""
+    counts = np.bincount(labels, minlength=project.CLASSES)
+    return {str(digit): int(n) for digit, n in enumerate(counts)} | {"all": len(labels)}
+
+
+def _check(split: str, pixels: NDArray[Any], labels: NDArray[Any]) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
+        raise UserError(
+            f"{project.RAW}: expected uint8 {split} images (n, height, width) and n labels; "
+            f"received {pixels.dtype} {pixels.shape} and {labels.shape}: run `dvc repro download`"
+        )
+    if labels.dtype != np.uint8 or labels.max() >= project.CLASSES:
+        raise UserError(
+            f"{project.RAW}: expected uint8 {split} labels 0 to {project.CLASSES - 1}; received "
+            f"{labels.dtype} up to {labels.max()}: run `dvc repro download`"
+        )
+
+
+def _process(pixels: NDArray[np.uint8], path: Path, size: int, bar: Any) -> NDArray[np.uint8]:
+    """Write the processed images to `path`, chunk by chunk; returns the first few."""
+    with _new_array(path, (len(pixels), size, size, 3)) as target:
+        for start in range(0, len(pixels), _CHUNK):
+            chunk = pixels[start : start + _CHUNK]
+            target[start : start + len(chunk)] = images.tile(images.resize(chunk, size))
+            bar.update(len(chunk))
+        return np.array(target[:_SHEET])
+
+
+@contextmanager
+def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
+    with files.replacing(path) as partial:
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        yield array
+        array.flush()
