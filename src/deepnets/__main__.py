@@ -134,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Rebuild what is out of date in a study, and show its results.",
     )
     repro.add_argument("study", nargs="?", default=".", help="its folder (default: this one)")
-    for command in commands.choices.values():
-        command.add_argument(
+    for subparser in commands.choices.values():
+        subparser.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser

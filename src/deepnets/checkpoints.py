@@ -42,9 +42,9 @@ def save(
     """Write the state after the last row of `history`, then drop all but the newest two."""
     rows = json.dumps({"history": history, "timing": timing}).encode()
     arrays = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
-    with files.replacing(folder / f"epoch-{len(history):05d}.npz") as partial:
-        with partial.open("wb") as file:
-            np.savez(file, rows=np.frombuffer(rows, np.uint8), **arrays)
+    path = folder / f"epoch-{len(history):05d}.npz"
+    with files.replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, rows=np.frombuffer(rows, np.uint8), **arrays)
     for old in _newest_first(folder)[_KEPT:]:
         old.unlink()
 

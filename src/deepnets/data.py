@@ -96,7 +96,7 @@ def batches(split: Split, run: RunParams, epoch: int) -> Iterator[Batch]:
 
 def dropout_state(seed: int, epoch: int) -> NDArray[np.uint32]:
     """State for dropout's random numbers at the start of `epoch`: uint32 (2,)."""
-    return np.random.SeedSequence([seed, epoch, _DROPOUT]).generate_state(2)
+    return np.random.SeedSequence([seed, epoch, _DROPOUT]).generate_state(2).astype(np.uint32)
 
 
 def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:

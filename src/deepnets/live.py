@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,10 +90,8 @@ def _tell(process: "subprocess.Popen[str]", line: str) -> None:
 
 def _close(process: "subprocess.Popen[str]") -> None:
     assert process.stdin is not None
-    try:
+    with suppress(OSError):
         process.stdin.close()
-    except OSError:
-        pass
     try:
         process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:

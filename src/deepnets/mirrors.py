@@ -100,11 +100,11 @@ Arrays = dict[str, NDArray[np.uint8]]
 T = TypeVar("T")
 
 
-class _Unusable(Exception):
+class _UnusableError(Exception):
     """What a source offers is damaged or not what is pinned."""
 
 
-class _Absent(_Unusable):
+class _AbsentError(_UnusableError):
     """The source does not have the file at all."""
 
 
@@ -135,7 +135,7 @@ def imagenet(arch: str, target: Path, mirrors: Sequence[str] | None = None) -> N
         content = _read(source, pinned.name)
         received = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if received != pinned.md5:
-            raise _Unusable(f"{pinned.name} has md5 {received}, expected {pinned.md5}")
+            raise _UnusableError(f"{pinned.name} has md5 {received}, expected {pinned.md5}")
         return content
 
     sources = _sources([], pinned.mirrors if mirrors is None else mirrors)
@@ -146,7 +146,7 @@ def check(name: str, array: NDArray[Any]) -> None:
     """Refuse an array that is not MNIST's `name`, by its digest."""
     received = files.array_digest(array)
     if array.dtype != np.uint8 or array.shape != _SHAPES[name] or received != MNIST_DIGESTS[name]:
-        raise _Unusable(
+        raise _UnusableError(
             f"{name} {array.dtype} {array.shape} has sha256 {received[:12]}..., "
             f"expected uint8 {_SHAPES[name]} with {MNIST_DIGESTS[name][:12]}..."
         )
@@ -166,7 +166,7 @@ def _first(sources: Sequence[str], fetch: Callable[[str], T], what: str) -> T:
     for source in sources:
         try:
             return fetch(source)
-        except _Unusable as error:
+        except _UnusableError as error:
             failures.append(f"{_public(source)}: {error}")
             print(f"{what}: not from {failures[-1]}", flush=True)
     raise UserError(
@@ -179,12 +179,12 @@ def _mnist_from(source: str) -> Arrays:
     for container in (_mnist_from_npz, _mnist_from_idx, _mnist_from_npy):
         try:
             arrays = container(source)
-        except _Absent:
+        except _AbsentError:
             continue
         for name, array in arrays.items():
             check(name, array)
         return arrays
-    raise _Absent(f"neither mnist.npz nor {_IDX_NAMES['train_images']}(.gz) there")
+    raise _AbsentError(f"neither mnist.npz nor {_IDX_NAMES['train_images']}(.gz) there")
 
 
 def _mnist_from_npz(source: str) -> Arrays:
@@ -193,7 +193,7 @@ def _mnist_from_npz(source: str) -> Arrays:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[member] for name, member in _NPZ_MEMBERS.items()}
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _Unusable(f"mnist.npz is damaged ({error})") from None
+        raise _UnusableError(f"mnist.npz is damaged ({error})") from None
 
 
 def _mnist_from_idx(source: str) -> Arrays:
@@ -207,25 +207,25 @@ def _mnist_from_npy(source: str) -> Arrays:
             for name in MNIST_DIGESTS
         }
     except (ValueError, EOFError) as error:
-        raise _Unusable(f"an .npy file is damaged ({error})") from None
+        raise _UnusableError(f"an .npy file is damaged ({error})") from None
 
 
 def _read_idx(source: str, file: str) -> bytes:
     try:
         packed = _read(source, f"{file}.gz")
-    except _Absent:
+    except _AbsentError:
         return _read(source, file)
     try:
         return gzip.decompress(packed)
     except (OSError, EOFError, zlib.error) as error:
-        raise _Unusable(f"{file}.gz is damaged ({error})") from None
+        raise _UnusableError(f"{file}.gz is damaged ({error})") from None
 
 
 def _parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     shape = _SHAPES[name]
     pixels = np.frombuffer(content, np.uint8, offset=min(4 + 4 * len(shape), len(content)))
     if pixels.size != math.prod(shape):
-        raise _Unusable(
+        raise _UnusableError(
             f"{_IDX_NAMES[name]} holds {pixels.size:,} bytes after its header, "
             f"expected {math.prod(shape):,}"
         )
@@ -240,9 +240,9 @@ def _read(source: str, name: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise _Absent(f"no {name} there") from None
+        raise _AbsentError(f"no {name} there") from None
     except OSError as error:
-        raise _Unusable(f"{name} cannot be read ({error.strerror})") from None
+        raise _UnusableError(f"{name} cannot be read ({error.strerror})") from None
 
 
 def _download(url: str, name: str) -> bytes:
@@ -253,7 +253,7 @@ def _download(url: str, name: str) -> bytes:
     try:
         with session.get(url, stream=True, timeout=_TIMEOUT) as response:
             if response.status_code in (403, 404):
-                raise _Absent(f"no {name} there (HTTP {response.status_code})")
+                raise _AbsentError(f"no {name} there (HTTP {response.status_code})")
             response.raise_for_status()
             size = int(response.headers.get("Content-Length", 0))
             with progress.bar(size, name, "B") as bar:
@@ -261,12 +261,12 @@ def _download(url: str, name: str) -> bytes:
                     content += chunk
                     bar.update(len(chunk))
                     if len(content) > _LARGEST:
-                        raise _Unusable(f"{name} is larger than {_LARGEST:,} bytes")
+                        raise _UnusableError(f"{name} is larger than {_LARGEST:,} bytes")
             if size and len(content) != size:
-                raise _Unusable(f"{name} broke off after {len(content):,} of {size:,} bytes")
+                raise _UnusableError(f"{name} broke off after {len(content):,} of {size:,} bytes")
     except requests.RequestException as error:
         reason = re.sub(r"\(?Caused by |0x[0-9a-f]+|https?://\S+", "", str(error))
-        raise _Unusable(f"{name}: {type(error).__name__} {reason[:100]}".strip()) from None
+        raise _UnusableError(f"{name}: {type(error).__name__} {reason[:100]}".strip()) from None
     return bytes(content)
 
 

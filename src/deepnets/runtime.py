@@ -88,14 +88,7 @@ def _devices() -> list[str]:
 
         return [
             str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
-            with _quiet():
-        gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    tf.config.experimental.enable_op_determinism()
-
-
-XXX_physical_devices("GPU")
+            for gpu in tf.config.list_physical_devices("GPU")
         ]
     if "jax" in sys.modules:
         import jax

@@ -162,7 +162,7 @@ def fit(
             **result,
             "val_loss": validated["loss"],
             "val_accuracy": validated["accuracy"],
-            "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+            "learning_rate": _shortest(keras.ops.convert_to_numpy(optimizer.learning_rate)),
         }
         images = data.steps_per_epoch(run, len(training.images)) * run.batch_size
         clock = {
@@ -193,11 +193,13 @@ def summary(history: list[Row]) -> dict[str, float]:
 def _train_epoch(
     view: keras.Model, run: RunParams, training: data.Split, epoch: int
 ) -> dict[str, float]:
-    view.reset_metrics()
-    result: dict[str, float] = {}
-    images = data.steps_per_epoch(run, len(training.images)) * run.batch_size
-    with progress.bar(images, f"epoch {epoch}/{run.epochs}", " images") as bar:
-        for batch in data.batches(training, run, epoch):
+    """One pass over the training images; returns the mean loss and accuracy of its batches."""
+    steps = data.steps_per_epoch(run, len(training.images))
+    totals = {"loss": 0.0, "accuracy": 0.0}
+    means = dict(totals)
+    with progress.bar(steps * run.batch_size, f"epoch {epoch}/{run.epochs}", " images") as bar:
+        for step, batch in enumerate(data.batches(training, run, epoch), start=1):
+            # Keras resets its metrics before every batch: these are the batch's own values.
             result = view.train_on_batch(
                 [batch.images, batch.transforms], batch.labels, return_dict=True
             )
@@ -207,11 +209,12 @@ def _train_epoch(
                     f"lower learning_rate (now {run.learning_rate}). The epochs before are kept in "
                     "checkpoints/"
                 )
-            bar.set_postfix(
-                loss=f"{result['loss']:.4f}", accuracy=f"{result['accuracy']:.4f}", refresh=False
-            )
-            bar.update(len(batch.labels))
-    return {"loss": float(result["loss"]), "accuracy": float(result["accuracy"])}
+            for key in totals:
+                totals[key] += float(result[key])
+                means[key] = totals[key] / step
+            bar.set_postfix({key: f"{mean:.4f}" for key, mean in means.items()}, refresh=False)
+            bar.update(run.batch_size)
+    return means
 
 
 def _line(row: Row, clock: Row, epochs: int) -> str:
@@ -222,6 +225,11 @@ def _line(row: Row, clock: Row, epochs: int) -> str:
         f"{clock['images_per_second']:.0f} images/s, {clock['seconds']:.0f} s"
         + (f", about {progress.duration(left)} left" if left else "")
     )
+
+
+def _shortest(value: Any) -> float:
+    """The float32 `value` as the shortest decimal that means it: 0.0002, not 0.00019999999495."""
+    return float(str(np.float32(value)))
 
 
 def _count(weights: list[Any]) -> int:

@@ -1,0 +1,54 @@
+# Each target works as the first command in a fresh clone, and does nothing twice.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# Stages call `python`: theirs is the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tour repro test check ui lock clean
+
+help:   ## show this list
+	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes)
+
+tour: $(READY)    ## four small runs, no download, under 10 minutes; ends with their results
+	@$(BIN)/deepnets repro studies/tour
+
+repro: $(READY)   ## the study at full scale: 9 runs, days on a CPU; resumes where it stopped
+	@$(BIN)/deepnets repro
+
+test: $(READY)    ## all checks and tests, under 10 minutes
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+	@$(BIN)/pytest
+
+ui: $(READY)      ## compare runs in MLflow, http://localhost:5000
+	@$(BIN)/mlflow ui
+
+lock: $(READY)    ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --all-extras pyproject.toml -o requirements.lock
+
+clean:            ## remove checkpoints and free-form runs; results, models and MLflow stay
+	rm -rf checkpoints single studies/*/checkpoints
+
+# pip and uv check the hash of everything they install; the project itself is linked, not copied.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit((3, 11) <= v < (3, 14) and 0 or \
+	    "expected Python 3.11 to 3.13, found %d.%d: run make PYTHON=/path/to/python3.12" % v)'
+	@echo "setting up $(VENV) from requirements.lock (about 1.5 GB) ..."
+	@if command -v uv >/dev/null; then \
+	    uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	    uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock && \
+	    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+	    $(PYTHON) -m venv $(VENV) && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $(READY)
