@@ -13,6 +13,7 @@ defaults do not:
 import os
 import shutil
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
@@ -38,7 +39,7 @@ class ProjectExperiment(DefaultExperimentProvider):  # type: ignore[misc]
         return tracking.experiment_id(tracking.connect(), f"{study.publish.experiment}-single")
 
 
-def use_this_environment(argv: list[str], environment: "os._Environ[str]") -> None:
+def use_this_environment(argv: list[str], environment: MutableMapping[str, str]) -> None:
     """Stand in for conda if `argv` is a bare `mlflow run` and there is no conda."""
     named = any(word.split("=")[0] == "--env-manager" for word in argv)
     has_conda = "MLFLOW_CONDA_HOME" in environment or "CONDA_EXE" in environment

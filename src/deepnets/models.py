@@ -36,15 +36,21 @@ _BACKBONES: dict[Arch, Callable[..., keras.Model]] = {
 }
 
 
-def build(arch: Arch, image_size: int, dropout: float) -> keras.Model:
+def build(
+    arch: Arch, image_size: int, dropout: float, batch_norm_momentum: float = 0.99
+) -> keras.Model:
     """The classifier: uint8 (n, size, size, 3) -> probabilities float32 (n, 10).
 
-    Scaling, backbone without its top, global average pooling, dropout, dense, softmax.
+    Scaling, backbone without its top, global average pooling, dropout, dense, softmax. The
+    momentum of batch normalisation's moving statistics is Keras' own by default.
     """
     shape = (image_size, image_size, 3)
     backbone = _BACKBONES[arch](
         include_top=False, weights=None, input_shape=shape, pooling="avg", name=arch
     )
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = batch_norm_momentum
     images = keras.Input(shape, dtype="uint8", name="images")
     x = keras.layers.Rescaling(**PIXEL_RANGE[arch], name="scale")(images)
     x = backbone(x)

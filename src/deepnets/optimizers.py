@@ -9,7 +9,7 @@ def build(run: RunParams) -> keras.optimizers.Optimizer:
     """The optimizer that `run` names, with its settings."""
     if run.optimizer == "adam":
         return keras.optimizers.Adam(
-            learning_rate=run.learning_rate,
+            learning_rate=inverse_time(run),
             beta_1=run.beta_1,
             beta_2=run.beta_2,
             epsilon=run.epsilon,
@@ -19,8 +19,10 @@ def build(run: RunParams) -> keras.optimizers.Optimizer:
     )
 
 
-def inverse_time(run: RunParams) -> keras.optimizers.schedules.LearningRateSchedule:
+def inverse_time(run: RunParams) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Keras 2's `decay` argument: lr_t = lr_0 / (1 + decay * t), t counted in optimizer steps."""
+    if not run.decay:
+        return run.learning_rate
     return keras.optimizers.schedules.InverseTimeDecay(
         run.learning_rate, decay_steps=1, decay_rate=run.decay
     )

@@ -56,6 +56,7 @@ class Train(_Section):
     `train_images` trains on the first so many images only (null: on all). The augmentation is
     drawn uniformly: rotation within +-`augment_rotation` degrees, shift within +-`augment_shift`
     of the side, zoom within 1 +- `augment_zoom`, each axis by itself.
+    `batch_norm_momentum` is that of the moving statistics, in networks that have them.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -63,15 +64,17 @@ class Train(_Section):
     batch_size: Count
     train_images: Count | None
     dropout: Fraction
+    batch_norm_momentum: Fraction
     augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
     augment_shift: Fraction
     augment_zoom: Fraction
 
 
 class Adam(_Section):
-    """Arguments of `keras.optimizers.Adam`."""
+    """Arguments of `keras.optimizers.Adam`, and Keras 2's `decay` per step (see optimizers.py)."""
 
     learning_rate: Rate
+    decay: NonNegative
     beta_1: Fraction
     beta_2: Fraction
     epsilon: Rate
@@ -121,6 +124,7 @@ class RunEntry(_Section):
     batch_size: Count | None = None
     train_images: Count | None = None
     dropout: Fraction | None = None
+    batch_norm_momentum: Fraction | None = None
     augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)] | None = None
     augment_shift: Fraction | None = None
     augment_zoom: Fraction | None = None
@@ -145,7 +149,7 @@ class RunParams(Train):
     optimizer: OptimizerName
     weights: Weights
     learning_rate: Rate
-    decay: float | None = None
+    decay: float
     momentum: float | None = None
     nesterov: bool | None = None
     beta_1: float | None = None

@@ -64,7 +64,7 @@ def train_run(
     seen = splits | {"train": training}
     size = training.images.shape[1]
 
-    classifier = models.build(run.arch, size, run.dropout)
+    classifier = models.build(run.arch, size, run.dropout, run.batch_norm_momentum)
     files.require_room(paths.checkpoints, 12 * classifier.count_params(), "checkpoints")
     files.require_room(paths.model_dir, 6 * classifier.count_params(), "models")
     files.require_room(paths.metrics_dir, 2**20, "metrics")

