@@ -6,6 +6,7 @@ from DVC's cache. As a program (`python -m deepnets.tracking`) it is the process
 starts. It imports no TensorFlow.
 """
 
+import getpass
 import hashlib
 import logging
 import os
@@ -275,6 +276,7 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     tags = {
         "mlflow.runName": record.files.name,
         "mlflow.source.name": provenance["stage"],
+        "mlflow.user": getpass.getuser(),
         _FINGERPRINT: provenance["fingerprint"],
         "dvc.stage": provenance["stage"],
         "git.dirty": provenance["git"]["dirty"],

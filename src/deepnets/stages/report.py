@@ -44,13 +44,14 @@ def main() -> None:
     files.write_text(HISTORY, table.to_csv(index=False, lineterminator="\n"))
     drawn = _draw(study.runs, histories)
     files.write_text(TEXT, text(study.report.title, results, drawn))
-    print(terminal_table(results))
+    done = int(results["test_accuracy"].notna().sum())
+    print(f"{TEXT}: {done} of {len(results)} runs")
 
 
 def terminal_table(results: pd.DataFrame) -> str:
     """The result table for a terminal, followed by the names of the runs that are missing."""
     table = _shown(results[results["test_accuracy"].notna()])
-    lines = [table.to_markdown(index=False)] if len(table) else []
+    lines = [table.to_markdown(index=False, disable_numparse=True)] if len(table) else []
     missing = results[results["test_accuracy"].isna()]["run"].tolist()
     if missing:
         lines.append(f"not run yet: {', '.join(missing)}")
@@ -69,7 +70,7 @@ def text(title: str, results: pd.DataFrame, drawn: list[str]) -> str:
     if len(done):
         parts += [
             "## Results",
-            _shown(done).to_markdown(index=False),
+            _shown(done).to_markdown(index=False, disable_numparse=True),
             "Train accuracy is the last epoch's, measured with dropout and augmentation on; "
             "validation and test accuracy are the last epoch's model. Seconds an epoch are the "
             "median, validation not counted. Every number comes from `metrics/RUN/`; the study's "
