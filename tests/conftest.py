@@ -6,6 +6,6 @@ for _variable in list(os.environ):
     if _variable.startswith(("MLFLOW_", "DEEPNETS_")):
         del os.environ[_variable]
 
-from deepnets import runtime
+from deepnets import runtime  # noqa: E402
 
 runtime.start_framework()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from project import ROOT, Clone, Edit, edit_yaml
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from project import ROOT
 
 from deepnets import data, files, params
 from deepnets.errors import UserError
 from deepnets.params import RunParams
+from project import ROOT
 
 TRAIN_IMAGES = Path("data/processed/train_images.npy")
 TRAIN_LABELS = Path("data/processed/train_labels.npy")
@@ -68,7 +68,7 @@ def test_images_come_with_their_labels(split: data.Split) -> None:
 
 def test_order_depends_on_seed_and_epoch_only(split: data.Split) -> None:
     first = order(split, 3)
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)
     order(split, 1)
     assert order(split, 3) == first
     assert order(split, 3, augment_rotation=0, augment_zoom=0.0, dropout=0.1, epochs=99) == first

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
+
 from deepnets.__main__ import STAGES as COMMANDS
 from project import ROOT
-from ruamel.yaml import YAML
 
 PACKAGE = ROOT / "src" / "deepnets"
 

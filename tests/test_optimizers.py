@@ -5,10 +5,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from project import ROOT
 
 from deepnets import optimizers, params
 from deepnets.params import RunParams
+from project import ROOT
 
 GRADIENTS = [0.5, -1.0, 2.0, 0.25, -0.125]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from project import Clone, clone, miniature
 
 RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
@@ -173,6 +174,7 @@ def test_an_empty_store_is_filled_from_the_files(grid: Clone, tmp_path: Path) ->
 
 def test_the_logged_model_gives_the_evaluated_numbers_to_the_last_digit(grid: Clone) -> None:
     import mlflow
+
     from deepnets import models, scores
 
     mlflow.set_tracking_uri(f"sqlite:///{grid.folder}/mlflow.db")

@@ -16,6 +16,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from deepnets import files
@@ -105,12 +106,14 @@ def curves(panels: Mapping[str, Sequence[Curve]], path: Path) -> None:
         axes[0, column].set_title(title, fontsize=10)
         axes[0, column].legend(fontsize=7)
         axes[1, column].set_xlabel("epoch")
-        axes[1, column].xaxis.get_major_locator().set_params(integer=True)
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
+        last = max(row["epoch"] for curve in runs for row in curve.rows)
+        axes[1, column].set_xlim(0.5, last + 0.5)
     axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("loss (nats)")
     axes[1, 0].set_ylim(bottom=0)
     figure.suptitle(
-        "solid: validation; dashed: training, with dropout and augmentation on", fontsize=8
+        "solid: validation; dashed: training, dropout and augmentation as set", fontsize=8
     )
     _save(figure, path)
 

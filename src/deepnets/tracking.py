@@ -48,6 +48,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
 
+# A stage below `mlflow run` inherits these, and all stages would write into that one run. Where it
+# is meant, it is named explicitly (Record.mlflow_run_id).
+_INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+
 # Tags that this module finds its own work by.
 _FINGERPRINT = "fingerprint"
 _PUBLISHED = "published"
@@ -80,6 +84,8 @@ def connect() -> MlflowClient:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="mlflow")
+    for variable in _INHERITED:
+        os.environ.pop(variable, None)
     uri = project.tracking_uri()
     mlflow.set_tracking_uri(uri)
     if not uri.startswith("sqlite:"):
@@ -137,7 +143,7 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     if finished:
         _log_results(client, run_id, paths, len(history))
         if run.data.tags.get(_MODEL) != _digest(paths.model):
-            _log_model(run_id, paths.model, provenance, len(history))
+            _log_model(run, paths.model, provenance, len(history))
             tags[_MODEL] = _digest(paths.model)
         _log_artifacts(client, run_id, paths)
     tags[_PUBLISHED] = state
@@ -276,7 +282,7 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     tags = {
         "mlflow.runName": record.files.name,
         "mlflow.source.name": provenance["stage"],
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         _FINGERPRINT: provenance["fingerprint"],
         "dvc.stage": provenance["stage"],
         "git.dirty": provenance["git"]["dirty"],
@@ -289,13 +295,22 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tags.items() if value not in (None, "", [])}
 
 
-def _log_model(run_id: str, model: Path, provenance: dict[str, Any], epochs: int) -> None:
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+def _log_model(run: Run, model: Path, provenance: dict[str, Any], epochs: int) -> None:
     size = provenance["image_size"]
+    # MLflow files a model in the current experiment, whatever that of its run is.
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)
     Model.log(
         artifact_path=None,
         name="model",
         flavor=_SavedKerasModel,
-        run_id=run_id,
+        run_id=run.info.run_id,
         step=epochs,
         source=model,
         versions=provenance["environment"]["versions"],

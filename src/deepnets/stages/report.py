@@ -71,7 +71,7 @@ def text(title: str, results: pd.DataFrame, drawn: list[str]) -> str:
         parts += [
             "## Results",
             _shown(done).to_markdown(index=False, disable_numparse=True),
-            "Train accuracy is the last epoch's, measured with dropout and augmentation on; "
+            "Train accuracy is the last epoch's, measured with dropout and augmentation as set; "
             "validation and test accuracy are the last epoch's model. Seconds an epoch are the "
             "median, validation not counted. Every number comes from `metrics/RUN/`; the study's "
             "are those it printed, shown where a run has its architecture, optimizer, initial "
