@@ -39,7 +39,7 @@ clean:            ## remove checkpoints and free-form runs; results, models and 
 
 # pip and uv check the hash of everything they install; the project itself is linked, not copied.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit((3, 11) <= v < (3, 14) and 0 or \
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	    "expected Python 3.11 to 3.13, found %d.%d: run make PYTHON=/path/to/python3.12" % v)'
 	@echo "setting up $(VENV) from requirements.lock (about 1.5 GB) ..."
 	@if command -v uv >/dev/null; then \
