@@ -245,6 +245,13 @@ def test_mirror_without_the_files_is_passed_over(serve: Serve, arrays: Arrays, s
     assert empty.requests
 
 
+def test_bucket_that_forbids_what_it_lacks(serve: Serve, arrays: Arrays) -> None:
+    # S3 answers 403 where the caller may not list: there is no mnist.npz, but there are IDX files.
+    mirror = serve(packed(arrays))
+    mirror.failures = {"mnist.npz": [403]}
+    assert_same(mirrors.mnist(mirrors=[mirror.url]), arrays)
+
+
 def test_first_good_mirror_is_the_only_one_asked(serve: Serve, arrays: Arrays) -> None:
     first, second = serve(packed(arrays)), serve(packed(arrays))
     mirrors.mnist(mirrors=[first.url, second.url])

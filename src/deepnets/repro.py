@@ -15,11 +15,11 @@ def main(study: Path) -> None:
     """Rebuild what is out of date in the folder `study`, then show its result table."""
     if not (study / "dvc.yaml").is_file():
         raise UserError(f"{study} is no study: expected a folder with dvc.yaml and params.yaml")
-    status = dvc("repro", folder=study)
+    status = dvc("repro", "--keep-going", folder=study)
     if status:
         raise UserError(
-            "a stage failed, see above; what was finished is kept, and the same command goes on "
-            "from there"
+            "a stage failed, see above; the stages that do not need it have run, and the same "
+            "command goes on from there. `deepnets report` shows the runs that are finished"
         )
     from deepnets.stages import report
 
