@@ -130,6 +130,12 @@ def test_dropout_rate_is_the_one_asked_for() -> None:
     assert models.build("vgg16", SIZE, dropout=0.25).get_layer("dropout").rate == 0.25
 
 
+def test_features_are_averaged_over_the_image(classifier: keras.Model) -> None:
+    # Not seen in the predictions: at 32 pixels the last feature map is a single one.
+    backbone = classifier.get_layer(models.backbone_name(classifier))
+    assert isinstance(backbone.layers[-1], keras.layers.GlobalAveragePooling2D)
+
+
 def test_batch_norm_momentum_reaches_every_layer_and_the_file(tmp_path: Path) -> None:
     def momenta(model: keras.Model) -> set[float]:
         layers = model.get_layer("resnet50").layers

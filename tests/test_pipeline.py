@@ -211,7 +211,6 @@ def test_an_interrupted_run_continues_and_ends_as_if_it_never_was(
     import os
     import signal
     import subprocess
-    import time
 
     from project import environment
 
@@ -239,7 +238,6 @@ def test_an_interrupted_run_continues_and_ends_as_if_it_never_was(
     assert "continuing after epoch" in resumed.stdout
     first = {p: (folder / p).read_bytes() for p in _results(name)}
 
-    time.sleep(0)
     subprocess.run(["rm", "-rf", str(folder / "checkpoints")], check=True)
     whole = study.run("deepnets", "train", name, env=env)
     assert "continuing" not in whole.stdout
