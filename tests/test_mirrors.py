@@ -566,9 +566,6 @@ def test_password_is_never_shown(
         assert "anna" not in text
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="mirrors._public stops at the first @ or /"
-)
 @pytest.mark.parametrize("password", ["hun@ter2", "hun/ter2"])
 def test_password_with_marks_is_never_shown(
     serve: Serve,

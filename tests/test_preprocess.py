@@ -199,7 +199,6 @@ def test_raw_arrays_of_the_wrong_kind_are_refused(name: str, array: np.ndarray, 
 
 
 @pytest.mark.usefixtures("study")
-@pytest.mark.xfail(strict=True, reason="split_off: a negative border splits somewhere else")
 @pytest.mark.parametrize("count", [100, 400, 500])
 def test_no_more_raw_images_than_the_validation_split_are_refused(count: int) -> None:
     for kind in ("images", "labels"):
@@ -209,7 +208,6 @@ def test_no_more_raw_images_than_the_validation_split_are_refused(count: int) ->
 
 
 @pytest.mark.usefixtures("study")
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="_check: labels.max() of nothing")
 def test_empty_raw_arrays_are_refused() -> None:
     files.write_array(RAW / "test_images.npy", np.zeros((0, 28, 28), np.uint8))
     files.write_array(RAW / "test_labels.npy", np.zeros(0, np.uint8))

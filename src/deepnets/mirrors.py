@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from deepnets import files, progress
+from deepnets import files, progress, project
 from deepnets.errors import UserError
 
 # A directory or a base URL that is tried before the public mirrors.
@@ -167,7 +167,7 @@ def _first(sources: Sequence[str], fetch: Callable[[str], T], what: str) -> T:
         try:
             return fetch(source)
         except _UnusableError as error:
-            failures.append(f"{_public(source)}: {error}")
+            failures.append(f"{project.without_credentials(source)}: {error}")
             print(f"{what}: not from {failures[-1]}", flush=True)
     raise UserError(
         f"{what} could not be fetched ({'; '.join(failures)}): on a machine without internet, set "
@@ -268,8 +268,3 @@ def _download(url: str, name: str) -> bytes:
         reason = re.sub(r"\(?Caused by |0x[0-9a-f]+|https?://\S+", "", str(error))
         raise _UnusableError(f"{name}: {type(error).__name__} {reason[:100]}".strip()) from None
     return bytes(content)
-
-
-def _public(source: str) -> str:
-    """`source` without a user's name or password."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", source)

@@ -66,11 +66,14 @@ def tracking_uri() -> str:
     return f"{prefix}{store_root() / path}"
 
 
+def without_credentials(url: str) -> str:
+    """`url` for messages: whatever stands before its last @ may be a name or a password."""
+    return re.sub(r"(?<=://).*@", "***@", url)
+
+
 def public_uri() -> str:
     """The tracking URI without a user's name or password, for messages."""
-    uri = tracking_uri()
-    scheme, separator, rest = uri.partition("://")
-    return scheme + separator + re.sub(r"^[^/@]*@", "***@", rest)
+    return without_credentials(tracking_uri())
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ def split_off(
     """Images and labels of train, validation (the last training images) and test."""
     pixels, labels = raw["train_images"], raw["train_labels"]
     border = len(pixels) - validation_images
+    if border < 1:
+        raise UserError(
+            f"preprocess.validation_images: expected fewer than the {len(pixels):,} training "
+            f"images in {project.RAW}; received {validation_images:,}: lower it"
+        )
     return {
         "train": (pixels[:border], labels[:border]),
         "validation": (pixels[border:], labels[border:]),
@@ -75,10 +80,11 @@ def _check(split: str, pixels: NDArray[Any], labels: NDArray[Any]) -> None:
             f"{project.RAW}: expected uint8 {split} images (n, height, width) and n labels; "
             f"received {pixels.dtype} {pixels.shape} and {labels.shape}: run `dvc repro download`"
         )
-    if labels.dtype != np.uint8 or labels.max() >= project.CLASSES:
+    if labels.dtype != np.uint8 or not len(labels) or labels.max() >= project.CLASSES:
+        received = f"up to {labels.max()}" if len(labels) else "none"
         raise UserError(
             f"{project.RAW}: expected uint8 {split} labels 0 to {project.CLASSES - 1}; received "
-            f"{labels.dtype} up to {labels.max()}: run `dvc repro download`"
+            f"{labels.dtype} {received}: run `dvc repro download`"
         )
 
 
