@@ -7,6 +7,7 @@ through `training_view`, which warps the images first.
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +132,8 @@ def load(path: Path) -> keras.Model:
 def save(classifier: keras.Model, path: Path) -> None:
     """Save the classifier so that the same weights always give the same file.
 
-    Keras stamps its archive with the time of saving; the stamps are taken out again.
+    Keras stamps its archive with the time of saving and numbers shared objects by their addresses
+    in memory; the stamps are taken out again and the numbers counted from 1.
     """
     with files.replacing(path) as partial:
         classifier.save(partial)
@@ -140,9 +142,19 @@ def save(classifier: keras.Model, path: Path) -> None:
         metadata = json.loads(members["metadata.json"])
         metadata.pop("date_saved", None)
         members["metadata.json"] = json.dumps(metadata).encode()
+        members["config.json"] = _count_shared_objects(members["config.json"])
         with zipfile.ZipFile(partial, "w") as archive:
             for name, content in members.items():
                 archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _count_shared_objects(config: bytes) -> bytes:
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'("shared_object_id": )(\d+)',
+        lambda found: found[1] + str(numbers.setdefault(found[2], len(numbers) + 1)).encode(),
+        config,
+    )
 
 
 def weights_digest(model: keras.Model) -> str:

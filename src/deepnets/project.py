@@ -67,8 +67,11 @@ def tracking_uri() -> str:
 
 
 def without_credentials(url: str) -> str:
-    """`url` for messages: whatever stands before its last @ may be a name or a password."""
-    return re.sub(r"(?<=://).*@", "***@", url)
+    """`url` for messages: whatever stands before its last @ may be a name or a password.
+
+    Works as well on a sentence with URLs in it.
+    """
+    return re.sub(r"(?<=://)\S*@", "***@", url)
 
 
 def public_uri() -> str:

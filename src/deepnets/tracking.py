@@ -384,7 +384,7 @@ def main() -> None:
 
 def unreachable(error: BaseException) -> str:
     """The one line that says that MLflow could not be brought level, and what to do."""
-    text = " ".join(str(error).split())
+    text = project.without_credentials(" ".join(str(error).split()))
     return (
         f"MLflow at {project.public_uri()} cannot be reached or refuses "
         f"({text if len(text) <= 160 else text[:157] + '...'}): nothing is lost, "
