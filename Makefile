@@ -15,15 +15,15 @@ help:   ## show this list
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes)
+setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes with pip)
 
-tour: $(READY)    ## four small runs, no download, under 10 minutes; ends with their results
+tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with their results
 	@$(BIN)/deepnets repro studies/tour
 
 repro: $(READY)   ## the study at full scale: 9 runs, days on a CPU; resumes where it stopped
 	@$(BIN)/deepnets repro
 
-test: $(READY)    ## all checks and tests, under 10 minutes
+test: $(READY)    ## all checks and tests, about 10 minutes
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/pytest
 
