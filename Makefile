@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour repro test check ui lock clean
+.PHONY: help setup tour repro test ui lock clean
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
