@@ -1,4 +1,5 @@
 # Each target works as the first command in a fresh clone, and does nothing twice.
+SHELL  := bash -o pipefail
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -48,7 +49,9 @@ $(READY): requirements.lock pyproject.toml
 	    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 	    $(PYTHON) -m venv $(VENV) && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	    $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements.lock | \
+	        awk '/^Collecting/ {printf "\r  %d packages fetched", ++n} /^Installing/ {printf ", installing ..."} \
+	             /^Successfully/ {print " done"} {fflush()}' && \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $(READY)

@@ -220,7 +220,6 @@ def test_labels_of_the_wrong_kind_are_refused(array: np.ndarray, received: str) 
 
 
 @pytest.mark.usefixtures("processed")
-@pytest.mark.xfail(strict=True, reason="files.read_array: tokenize.TokenError is not caught")
 def test_damaged_header_is_named() -> None:
     content = bytearray(TRAIN_LABELS.read_bytes())
     content[8] ^= 64  # the header's length

@@ -32,6 +32,8 @@ def _runs(folder: Path, experiment: str) -> list[Any]:
 
 
 def test_a_bare_run_is_one_complete_mlflow_run(project: Clone) -> None:
+    lock = project.folder / "dvc.lock"
+    before = lock.read_bytes()
     assert shutil.which("conda", path=BARE_PATH) is None
     assert shutil.which("pyenv", path=BARE_PATH) is None
     result = project.run(
@@ -54,7 +56,7 @@ def test_a_bare_run_is_one_complete_mlflow_run(project: Clone) -> None:
         == (run.data.metrics["test_accuracy"])
     )
     assert "Traceback" not in result.stdout + result.stderr
-    assert not (project.folder / "dvc.lock").exists()
+    assert lock.read_bytes() == before
     assert project.run("git", "diff", "--name-only").stdout == ""
 
 

@@ -460,18 +460,15 @@ def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
     assert load_yaml(str(path))["optimizers"]["sgd"]["decay"] == 0.001
 
 
-@pytest.mark.xfail(strict=True, reason="params.describe: `place` is not put on one line")
 @pytest.mark.parametrize("place", ["two\nlines", "runs/two\nlines"])
 def test_key_of_two_lines_is_refused_in_one(place: str) -> None:
     assert "two" in refusal(changed(TOUR, (place, row())))
 
 
-@pytest.mark.xfail(strict=True, reason="params.describe: an unknown key is not cut short")
 def test_long_key_is_cut_short() -> None:
     assert len(refusal(changed(TOUR, (5000 * "k", 1)))) < 1000
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="read_yaml: not a YAMLError")
 def test_unsupported_yaml_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("%YAML 1.3\n---\n" + TOUR_FILE.read_text())
@@ -479,7 +476,6 @@ def test_unsupported_yaml_version_is_refused(tmp_path: Path) -> None:
         params.load(path)
 
 
-@pytest.mark.xfail(strict=True, reason="metrics/preprocess would be the run's and the stage's")
 def test_run_cannot_take_the_folder_of_a_stage() -> None:
     assert "preprocess" in refusal(changed(TOUR, ("runs/preprocess", row())))
 

@@ -95,7 +95,7 @@ def read_array(path: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro preprocess` to make it") from None
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
             f"{path} is not a whole .npy array ({error}): delete it and run `dvc repro` again"
         ) from None

@@ -11,7 +11,6 @@ import io
 import math
 import os
 import re
-import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,8 +90,15 @@ IMAGENET = {
 _TIMEOUT = (10, 60)
 # Waits of 1, 2 and 4 seconds between tries, also for the server errors that pass.
 _RETRIES = Retry(
-    total=3, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=["GET"]
+    total=3,
+    backoff_factor=1,
+    status_forcelist=(429, 500, 502, 503, 504),
+    allowed_methods=["GET"],
+    # A mirror may ask for hours; the next one is a better answer.
+    respect_retry_after_header=False,
 )
+# What is counted is what is sent, without a compression that the length does not describe.
+_HEADERS = {"Accept-Encoding": "identity"}
 # Ten times the largest file: a mirror that sends more is not sending what we asked for.
 _LARGEST = 1 << 30
 
@@ -106,6 +112,10 @@ class _UnusableError(Exception):
 
 class _AbsentError(_UnusableError):
     """The source does not have the file at all."""
+
+
+class _DamagedError(_UnusableError):
+    """The source has the file, but not with the content that is pinned."""
 
 
 def mnist(nearby: Sequence[Path] = (), mirrors: Sequence[str] = MNIST_MIRRORS) -> Arrays:
@@ -135,7 +145,7 @@ def imagenet(arch: str, target: Path, mirrors: Sequence[str] | None = None) -> N
         content = _read(source, pinned.name)
         received = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if received != pinned.md5:
-            raise _UnusableError(f"{pinned.name} has md5 {received}, expected {pinned.md5}")
+            raise _DamagedError(f"{pinned.name} has md5 {received}, expected {pinned.md5}")
         return content
 
     sources = _sources([], pinned.mirrors if mirrors is None else mirrors)
@@ -144,9 +154,9 @@ def imagenet(arch: str, target: Path, mirrors: Sequence[str] | None = None) -> N
 
 def check(name: str, array: NDArray[Any]) -> None:
     """Refuse an array that is not MNIST's `name`, by its digest."""
-    received = files.array_digest(array)
+    received = files.array_digest(np.atleast_1d(array))
     if array.dtype != np.uint8 or array.shape != _SHAPES[name] or received != MNIST_DIGESTS[name]:
-        raise _UnusableError(
+        raise _DamagedError(
             f"{name} {array.dtype} {array.shape} has sha256 {received[:12]}..., "
             f"expected uint8 {_SHAPES[name]} with {MNIST_DIGESTS[name][:12]}..."
         )
@@ -176,14 +186,20 @@ def _first(sources: Sequence[str], fetch: Callable[[str], T], what: str) -> T:
 
 
 def _mnist_from(source: str) -> Arrays:
+    damaged = []
     for container in (_mnist_from_npz, _mnist_from_idx, _mnist_from_npy):
         try:
             arrays = container(source)
+            for name, array in arrays.items():
+                check(name, array)
         except _AbsentError:
             continue
-        for name, array in arrays.items():
-            check(name, array)
+        except _DamagedError as error:
+            damaged.append(error)
+            continue
         return arrays
+    if damaged:
+        raise damaged[0]
     raise _AbsentError(f"neither mnist.npz nor {_IDX_NAMES['train_images']}(.gz) there")
 
 
@@ -192,22 +208,36 @@ def _mnist_from_npz(source: str) -> Arrays:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[member] for name, member in _NPZ_MEMBERS.items()}
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _UnusableError(f"mnist.npz is damaged ({error})") from None
+    except Exception as error:  # a parser of damaged bytes may raise anything
+        raise _DamagedError(f"mnist.npz is damaged ({error})") from None
 
 
 def _mnist_from_idx(source: str) -> Arrays:
-    return {name: _parse_idx(_read_idx(source, file), name) for name, file in _IDX_NAMES.items()}
+    return {
+        name: _parse_idx(content, name)
+        for name, content in _together(_IDX_NAMES, lambda file: _read_idx(source, file)).items()
+    }
 
 
 def _mnist_from_npy(source: str) -> Arrays:
-    try:
-        return {
-            name: np.load(io.BytesIO(_read(source, f"{name}.npy")), allow_pickle=False)
-            for name in MNIST_DIGESTS
-        }
-    except (ValueError, EOFError) as error:
-        raise _UnusableError(f"an .npy file is damaged ({error})") from None
+    names = {name: f"{name}.npy" for name in MNIST_DIGESTS}
+    return {
+        name: _parse_npy(content, names[name])
+        for name, content in _together(names, lambda file: _read(source, file)).items()
+    }
+
+
+def _together(names: dict[str, str], read: Callable[[str], bytes]) -> dict[str, bytes]:
+    """Read files that belong together: once the first is there, the others must be too."""
+    contents: dict[str, bytes] = {}
+    for name, file in names.items():
+        try:
+            contents[name] = read(file)
+        except _AbsentError as error:
+            if not contents:
+                raise
+            raise _DamagedError(str(error)) from None
+    return contents
 
 
 def _read_idx(source: str, file: str) -> bytes:
@@ -218,25 +248,33 @@ def _read_idx(source: str, file: str) -> bytes:
     try:
         return gzip.decompress(packed)
     except (OSError, EOFError, zlib.error) as error:
-        raise _UnusableError(f"{file}.gz is damaged ({error})") from None
+        raise _DamagedError(f"{file}.gz is damaged ({error})") from None
 
 
 def _parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     shape = _SHAPES[name]
     pixels = np.frombuffer(content, np.uint8, offset=min(4 + 4 * len(shape), len(content)))
     if pixels.size != math.prod(shape):
-        raise _UnusableError(
+        raise _DamagedError(
             f"{_IDX_NAMES[name]} holds {pixels.size:,} bytes after its header, "
             f"expected {math.prod(shape):,}"
         )
     return pixels.reshape(shape)
 
 
+def _parse_npy(content: bytes, file: str) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+    except Exception as error:  # a parser of damaged bytes may raise anything
+        raise _DamagedError(f"{file} is damaged ({error})") from None
+
+
 def _read(source: str, name: str) -> bytes:
     """The bytes of `name` at `source`, a directory or a base URL."""
     if re.match(r"https?://", source):
         return _download(f"{source.rstrip('/')}/{name}", name)
-    path = Path(source.removeprefix("file://")).expanduser() / name
+    # Unlike Path.expanduser, this leaves the home of an unknown user as it stands.
+    path = Path(os.path.expanduser(source.removeprefix("file://"))) / name  # noqa: PTH111
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -251,11 +289,11 @@ def _download(url: str, name: str) -> bytes:
         session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
     content = bytearray()
     try:
-        with session.get(url, stream=True, timeout=_TIMEOUT) as response:
+        with session.get(url, stream=True, timeout=_TIMEOUT, headers=_HEADERS) as response:
             if response.status_code in (403, 404):
                 raise _AbsentError(f"no {name} there (HTTP {response.status_code})")
             response.raise_for_status()
-            size = int(response.headers.get("Content-Length", 0))
+            size = _announced(response)
             with progress.bar(size, name, "B") as bar:
                 for chunk in response.iter_content(1 << 18):
                     content += chunk
@@ -268,3 +306,10 @@ def _download(url: str, name: str) -> bytes:
         reason = re.sub(r"\(?Caused by |0x[0-9a-f]+|https?://\S+", "", str(error))
         raise _UnusableError(f"{name}: {type(error).__name__} {reason[:100]}".strip()) from None
     return bytes(content)
+
+
+def _announced(response: requests.Response) -> int:
+    """Bytes to expect; 0 where the mirror does not say or compresses all the same."""
+    length = response.headers.get("Content-Length", "")
+    compressed = response.headers.get("Content-Encoding", "identity") != "identity"
+    return int(length) if length.isdecimal() and not compressed else 0

@@ -46,8 +46,10 @@ def build(
     momentum of batch normalisation's moving statistics is Keras' own by default.
     """
     shape = (image_size, image_size, 3)
+    # Keras would number the name of an input that it makes itself, differently in each build.
+    pixels = keras.Input(shape, name="pixels")
     backbone = _BACKBONES[arch](
-        include_top=False, weights=None, input_shape=shape, pooling="avg", name=arch
+        include_top=False, weights=None, input_tensor=pixels, pooling="avg", name=arch
     )
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -99,7 +101,7 @@ def initialize(
             raise ValueError("imagenet weights need imagenet_file")
         try:
             backbone.load_weights(imagenet_file)
-        except (ValueError, OSError, KeyError) as error:
+        except Exception as error:  # a parser of damaged bytes may raise anything
             raise UserError(
                 f"{imagenet_file} does not hold the no-top weights of {arch} "
                 f"({' '.join(str(error).split())[:120]}): delete it and run the command again"
@@ -111,7 +113,7 @@ def load_start(classifier: keras.Model, path: Path) -> None:
     """Load starting weights that `initialize` wrote into `classifier`."""
     try:
         classifier.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
             f"{path} is not a whole file of {classifier.name} weights "
             f"({' '.join(str(error).split())[:120]}): delete it and run `dvc repro` again"
@@ -122,7 +124,7 @@ def load(path: Path) -> keras.Model:
     """Load a saved classifier in Keras' safe mode (no code from the file is run)."""
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
             f"{path} is not a whole Keras model ({' '.join(str(error).split())[:120]}): "
             "run the training again (`dvc repro`)"
@@ -190,9 +192,10 @@ def dropout_seed(classifier: keras.Model) -> Any:
 
 
 def _draw_he(backbone: keras.Model, seed: int) -> None:
-    for index, layer in enumerate(backbone.layers):
+    seeds = np.random.SeedSequence(seed).generate_state(len(backbone.layers))
+    for layer, own_seed in zip(backbone.layers, seeds, strict=True):
         if isinstance(layer, keras.layers.Conv2D):
-            initializer = keras.initializers.HeNormal(seed=seed + index)
+            initializer = keras.initializers.HeNormal(seed=int(own_seed))
             layer.kernel.assign(initializer(layer.kernel.shape, dtype=layer.kernel.dtype))
         elif isinstance(layer, keras.layers.BatchNormalization) and layer.name.endswith("_3_bn"):
             layer.gamma.assign(np.zeros(layer.gamma.shape, np.float32))

