@@ -45,7 +45,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "setting up $(VENV) from requirements.lock (about 1.5 GB) ..."
 	@if command -v uv >/dev/null; then \
 	    uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
-	    uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock && \
+	    uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock && \
 	    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 	    $(PYTHON) -m venv $(VENV) && \
