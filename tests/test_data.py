@@ -20,7 +20,7 @@ COUNT = 200
 
 def run_of(**changes: Any) -> RunParams:
     """The study's VGG-16 with SGD, changed."""
-    run = params.load(ROOT / "params.yaml").run_params("vgg16-sgd-random")
+    run = params.load(ROOT / "params.yaml").run_params("vgg16-sgd-random", 0)
     return run.model_copy(update=changes)
 
 

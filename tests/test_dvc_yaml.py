@@ -58,7 +58,7 @@ def _params_used(path: Path) -> set[str]:
             if node.attr == "entry":
                 used.add("runs")
             elif node.attr == "run_params":
-                used |= {"runs", "train", "optimizers"}
+                used |= {"runs", "train", "recipes"}
             elif node.attr in sections:
                 used.add(node.attr)
             else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
+import architectures
 from deepnets import images, models
 from deepnets.augment import draw_transforms
 from deepnets.errors import UserError
@@ -105,6 +107,16 @@ def test_parameter_counts_are_the_studys(
     assert model.count_params() == total
     assert sum(int(np.prod(w.shape)) for w in model.non_trainable_weights) == non_trainable
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == total - non_trainable
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_layers_are_listed_with_the_backbone_unpacked(arch: Arch) -> None:
+    model = models.build(arch, SIZE, dropout=0.5)
+    models.training_view(model)  # calls the same layers again
+    listed = models.layers(model)
+    # Keras numbers a name that it makes itself: global_average_pooling2d_1.
+    text = re.sub(r"(global_average_pooling2d)_\d+", r"\1", json.dumps(listed))
+    assert json.loads(text) == getattr(architectures, arch)(SIZE)
 
 
 def test_raw_digits_in_probabilities_out(classifier: keras.Model, digits: np.ndarray) -> None:

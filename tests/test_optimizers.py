@@ -15,7 +15,7 @@ GRADIENTS = [0.5, -1.0, 2.0, 0.25, -0.125]
 
 def run_of(optimizer: str, **changes: Any) -> RunParams:
     """The study's VGG-16 with `optimizer`, changed."""
-    run = params.load(ROOT / "params.yaml").run_params(f"vgg16-{optimizer}-random")
+    run = params.load(ROOT / "params.yaml").run_params(f"vgg16-{optimizer}-random", 0)
     return run.model_copy(update=changes)
 
 
@@ -93,7 +93,7 @@ def test_sgd_of_the_study_decays_its_rate_not_its_weights() -> None:
 
 
 def test_long_run_of_the_study_uses_nesterov() -> None:
-    run = params.load(ROOT / "params.yaml").run_params("resnet50-sgd-random-long")
+    run = params.load(ROOT / "params.yaml").run_params("resnet50-sgd-random-long", 0)
     built = optimizers.build(run)
     assert built.nesterov is True
     assert float(built.learning_rate) == pytest.approx(0.005)

@@ -25,6 +25,7 @@ ABSENT = object()
 # The study's text and code: batch 32, 15 epochs, dropout 0.5, augmentation by 10 degrees, a tenth
 # of the side and a tenth of the size; the rest is Keras' default.
 SHARED = {
+    "recipe": "text",
     "seed": 0,
     "epochs": 15,
     "batch_size": 32,
@@ -113,7 +114,30 @@ def test_root_holds_the_rows_of_the_study() -> None:
         "learning_rate": 0.005,
         "nesterov": True,
     }
-    assert {name: study.run_params(name).flat for name in study.runs} == rows
+    assert {name: study.run_params(name, 0).flat for name in study.runs} == rows
+
+
+def test_recipe_code_has_the_rates_of_the_published_code() -> None:
+    content = changed(params.read_yaml(STUDY_FILE), ("train/recipe", "code"))
+    study = params.parse(content)
+    sgd = {n: study.run_params(n, 0) for n, entry in study.runs.items() if entry.optimizer == "sgd"}
+    assert {name: (run.learning_rate, run.decay) for name, run in sgd.items()} == {
+        "vgg16-sgd-random": (0.001, 0.001 / 15),
+        "vgg16-sgd-imagenet": (0.001, 0.001 / 15),
+        "resnet50-sgd-random": (0.01, 0.01 / 15),
+        "resnet50-sgd-imagenet": (0.01, 0.01 / 15),
+        "resnet50-sgd-random-long": (0.005, 0.005 / 50),
+    }
+    for name in ("vgg16-adam-random", "resnet50-adam-imagenet"):
+        written = params.load(STUDY_FILE).run_params(name, 0)
+        assert study.run_params(name, 0).flat == written.flat | {"recipe": "code"}
+
+
+@pytest.mark.parametrize(("given", "seeds"), [(7, [7]), ([7], [7]), ([3, 1, 2], [3, 1, 2])])
+def test_seed_is_one_or_several(given: Any, seeds: list[int]) -> None:
+    study = params.parse(changed(TOUR, ("train/seed", given)))
+    assert study.train.seeds == seeds
+    assert [study.run_params("vgg16-sgd-he", seed).seed for seed in seeds] == seeds
 
 
 def test_root_splits_and_resizes_as_the_study() -> None:
@@ -163,15 +187,15 @@ def test_entry_overrides_what_is_shared(optimizer: str, key: str, value: Any) ->
     name = f"vgg16-{optimizer}-he"
     plain = params.parse(TOUR)
     study = params.parse(changed(TOUR, (f"runs/{name}/{key}", value)))
-    assert study.run_params(name).flat == plain.run_params(name).flat | {key: value}
+    assert study.run_params(name, 0).flat == plain.run_params(name, 0).flat | {key: value}
     other = f"resnet50-{optimizer}-he"
-    assert study.run_params(other) == plain.run_params(other)
+    assert study.run_params(other, 0) == plain.run_params(other, 0)
 
 
 def test_flat_leaves_out_what_does_not_apply() -> None:
     study = params.load(STUDY_FILE)
-    adam = set(study.run_params("vgg16-adam-random").flat)
-    sgd = set(study.run_params("vgg16-sgd-random").flat)
+    adam = set(study.run_params("vgg16-adam-random", 0).flat)
+    sgd = set(study.run_params("vgg16-sgd-random", 0).flat)
     assert adam - sgd == {"beta_1", "beta_2", "epsilon"}
     assert sgd - adam == {"momentum", "nesterov"}
     assert "train_images" not in adam
@@ -180,12 +204,12 @@ def test_flat_leaves_out_what_does_not_apply() -> None:
 def test_start_is_named_by_arch_and_weights() -> None:
     study = params.load(STUDY_FILE)
     assert study.entry("resnet50-sgd-random-long").start == "resnet50-random"
-    assert study.run_params("vgg16-adam-imagenet").start == "vgg16-imagenet"
+    assert study.run_params("vgg16-adam-imagenet", 0).start == "vgg16-imagenet"
 
 
 def test_parameters_are_frozen() -> None:
     study = params.load(TOUR_FILE)
-    run = study.run_params("vgg16-sgd-he")
+    run = study.run_params("vgg16-sgd-he", 0)
     for holder, key in ((study.train, "epochs"), (run, "epochs"), (study, "train")):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(holder, key, 1)
@@ -193,7 +217,7 @@ def test_parameters_are_frozen() -> None:
 
 def test_unknown_run_lists_the_known_ones() -> None:
     with pytest.raises(UserError) as raised:
-        params.parse(TOUR).run_params("vgg16-lion-he")
+        params.parse(TOUR).run_params("vgg16-lion-he", 0)
     assert str(raised.value) == (
         "no run is called 'vgg16-lion-he' in params.yaml: expected one of vgg16-adam-he, "
         "vgg16-sgd-he, resnet50-adam-he, resnet50-sgd-he"
@@ -207,9 +231,9 @@ def test_unknown_run_lists_the_known_ones() -> None:
         ("train/epoch", 3, "train.epoch: unknown key 'epoch'; did you mean 'epochs'?"),
         ("trian", {}, "trian: unknown key 'trian'; did you mean 'train'?"),
         (
-            "optimizers/sgd/momentun",
+            "recipes/tour/sgd/momentun",
             0.9,
-            "optimizers.sgd.momentun: unknown key 'momentun'; did you mean 'momentum'?",
+            "recipes.tour.sgd.momentun: unknown key 'momentun'; did you mean 'momentum'?",
         ),
         (
             "runs/vgg16-sgd-he/optimiser",
@@ -243,8 +267,8 @@ def test_unknown_run_lists_the_known_ones() -> None:
         ("train/epochs", True, "train.epochs: expected a valid integer; received True"),
         ("train/dropout", None, "train.dropout: expected a valid number; received None"),
         ("train/dropout", True, "train.dropout: expected a valid number; received True"),
-        ("optimizers/sgd/nesterov", 1, "optimizers.sgd.nesterov: expected a valid boolean"),
-        ("optimizers/sgd/learning_rate", "0.1", "expected a valid number; received '0.1'"),
+        ("recipes/tour/sgd/nesterov", 1, "recipes.tour.sgd.nesterov: expected a valid boolean"),
+        ("recipes/tour/sgd/learning_rate", "0.1", "expected a valid number; received '0.1'"),
         ("train", [1], "train: expected a valid dictionary"),
         ("initialize", "vgg16-he", "initialize: expected a valid list; received 'vgg16-he'"),
         ("initialize", {"vgg16-he": 1}, "initialize: expected a valid list"),
@@ -266,20 +290,41 @@ def test_unknown_run_lists_the_known_ones() -> None:
         ),
         ("preprocess/validation_images", 0, "validation_images: expected greater than or equal"),
         (
-            "optimizers/sgd/learning_rate",
+            "recipes/tour/sgd/learning_rate",
             0,
-            "optimizers.sgd.learning_rate: expected greater than 0",
+            "recipes.tour.sgd.learning_rate: expected greater than 0",
         ),
-        ("optimizers/sgd/momentum", 1, "optimizers.sgd.momentum: expected less than 1; received 1"),
-        ("optimizers/sgd/decay", -0.1, "optimizers.sgd.decay: expected greater than or equal to 0"),
-        ("optimizers/adam/epsilon", 0, "optimizers.adam.epsilon: expected greater than 0"),
+        (
+            "recipes/tour/sgd/momentum",
+            1,
+            "recipes.tour.sgd.momentum: expected less than 1; received 1",
+        ),
+        (
+            "recipes/tour/sgd/decay",
+            -0.1,
+            "recipes.tour.sgd.decay: expected greater than or equal to 0",
+        ),
+        ("recipes/tour/adam/epsilon", 0, "recipes.tour.adam.epsilon: expected greater than 0"),
         ("evaluate/mistakes", 0, "evaluate.mistakes: expected greater than or equal to 1"),
         ("report/title", "", "report.title: expected String should have at least 1 character"),
         # not numbers
-        ("optimizers/sgd/learning_rate", float("nan"), "expected a finite number; received nan"),
-        ("optimizers/sgd/learning_rate", float("inf"), "expected a finite number; received inf"),
+        ("recipes/tour/sgd/learning_rate", float("nan"), "expected a finite number; received nan"),
+        ("recipes/tour/sgd/learning_rate", float("inf"), "expected a finite number; received inf"),
         ("train/augment_shift", float("nan"), "train.augment_shift: expected a finite number"),
         ("runs/vgg16-sgd-he/decay", float("nan"), "runs.vgg16-sgd-he.decay: expected a finite"),
+        # values that may have two shapes
+        ("train/seed", [], "train.seed: expected List should have at least 1 item"),
+        ("train/seed", [0, -1], "train.seed.1: expected greater than or equal to 0; received -1"),
+        ("train/seed", [0, 0], "train.seed: a seed stands there twice"),
+        ("train/seed", "0", "train.seed: expected a valid integer; received '0'"),
+        ("train/recipe", "txet", "no recipe is called 'txet': expected tour"),
+        ("recipes/tour/sgd/decay", "lr/epochs", "recipes.tour.sgd.decay: expected a valid number"),
+        ("recipes/tour/sgd/learning_rate", {"vgg16": 0.1}, "tour has no sgd rate for resnet50"),
+        (
+            "recipes/tour/sgd/learning_rate",
+            {"vgg16": 0.1, "resnet50": 0},
+            "recipes.tour.sgd.learning_rate.resnet50: expected greater than 0; received 0",
+        ),
         # names that become folders
         ("runs/..%2f..%2fetc", row(), "expected String should match pattern"),
         ("runs/.hidden", row(), "received '.hidden'"),
@@ -456,8 +501,8 @@ def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = re.sub(r"decay: [0-9.]+", "decay: 1e-3", TOUR_FILE.read_text())
     path.write_text(text)
-    assert params.load(path).run_params("vgg16-sgd-he").decay == 0.001
-    assert load_yaml(str(path))["optimizers"]["sgd"]["decay"] == 0.001
+    assert params.load(path).run_params("vgg16-sgd-he", 0).decay == 0.001
+    assert load_yaml(str(path))["recipes"]["tour"]["sgd"]["decay"] == 0.001
 
 
 @pytest.mark.parametrize("place", ["two\nlines", "runs/two\nlines"])
@@ -504,7 +549,7 @@ def complaint(read: Callable[[], params.Params]) -> str | None:
         study = read()
     except UserError as error:
         return str(error)
-    assert all(study.run_params(name).epochs >= 1 for name in study.runs)
+    assert all(study.run_params(name, 0).epochs >= 1 for name in study.runs)
     return None
 
 

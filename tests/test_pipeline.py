@@ -59,8 +59,8 @@ def test_every_stage_wrote_what_git_and_dvc_keep(grid: Clone) -> None:
         for file in ("train.json", "test.json", "history.csv", "timing.csv", "predictions.csv"):
             assert f"metrics/{name}/{file}" in kept
         for figure in ("curves", "confusion", "mistakes"):
-            assert f"metrics/{name}/figures/{figure}.png" in kept
-        assert (grid.folder / "models" / name / "model.keras").is_file()
+            assert f"metrics/{name}/figures/seed-0/{figure}.png" in kept
+        assert (grid.folder / "models" / name / "seed-0.keras").is_file()
     assert {"dvc.lock", "reports/report.md", "metrics/preprocess/contact_sheet.png"} <= set(kept)
     assert not [f for f in kept if f.endswith((".npy", ".keras", ".h5", ".npz", ".db"))]
 
@@ -149,7 +149,7 @@ def test_mlflow_has_one_finished_run_a_row_with_everything(grid: Clone) -> None:
         assert tags["git.commit"] == commit
         assert tags["git.dirty"] == "False"
         assert tags["dvc.stage"] == f"train@{name}"
-        provenance = _json(grid, "metrics", name, "provenance.json")
+        provenance = _json(grid, "metrics", name, "provenance.json")["0"]
         assert tags["fingerprint"] == provenance["fingerprint"]
         assert {"hardware.cpu", "versions.tensorflow", "versions.keras"} <= set(tags)
         inputs = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
@@ -273,14 +273,14 @@ def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(grid: Clone) ->
 
 def test_a_damaged_model_is_refused_by_name(grid: Clone) -> None:
     name = RUNS[0]
-    model = grid.folder / "models" / name / "model.keras"
+    model = grid.folder / "models" / name / "seed-0.keras"
     content = model.read_bytes()
     try:
         model.unlink()
         model.write_bytes(content[: len(content) // 2])
         result = grid.run("deepnets", "evaluate", name, check=False)
         assert result.returncode == 1
-        assert f"models/{name}/model.keras is not a whole Keras model" in result.stderr
+        assert f"models/{name}/seed-0.keras is not a whole Keras model" in result.stderr
         assert "Traceback" not in result.stderr
     finally:
         grid.run("dvc", "checkout", "--force", f"models/{name}")
@@ -299,4 +299,4 @@ def _locked_model(grid: Clone, name: str) -> str:
 
 def _results(name: str) -> list[str]:
     files = [f"metrics/{name}/{file}" for file in ("history.csv", "train.json")]
-    return [*files, f"models/{name}/model.keras"]
+    return [*files, f"models/{name}/seed-0.keras"]

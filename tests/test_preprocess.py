@@ -77,7 +77,8 @@ def test_only_what_is_promised_is_written(finished: Path) -> None:
     with contextlib.chdir(finished):
         assert written() == sorted(
             [f"data/processed/{s}_{k}.npy" for s in SIZES for k in ("images", "labels")]
-            + ["metrics/preprocess/contact_sheet.png", "metrics/preprocess/counts.json"]
+            + [f"metrics/preprocess/contact_sheet.{kind}" for kind in ("png", "svg")]
+            + ["metrics/preprocess/counts.json"]
         )
 
 

@@ -75,3 +75,68 @@ def test_most_confident_mistakes_come_first() -> None:
     assert wrong(probabilities, labels, 10).tolist() == [1, 4, 3, 0]
     assert wrong(probabilities, labels, 2).tolist() == [1, 4]
     assert wrong(probabilities[2:3], labels[2:3], 10).tolist() == []
+
+
+# The most frequent digit's share of MNIST's first 50,000 training labels: 5,678 ones.
+LARGEST_SHARE = 0.11356
+
+STUCK = (2.301, 0.1136)  # the study's figure 10
+SLOW = (2.25, 0.15)
+LEARNING = (0.9, 0.7)
+
+
+def history_of(*epochs: tuple[float, float]) -> list[dict[str, float]]:
+    """Rows with (training loss, training accuracy), and a validation that says the opposite."""
+    return [
+        {"epoch": i, "loss": loss, "accuracy": accuracy, "val_loss": 0.1, "val_accuracy": 0.99}
+        for i, (loss, accuracy) in enumerate(epochs, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "expected"),
+    [
+        (*STUCK, True),
+        (*SLOW, False),
+        (*LEARNING, False),
+        # ln 10 = 2.302585: from 2.279559 to 2.325611.
+        (2.2796, 0.1, True),
+        (2.2795, 0.1, False),
+        (2.3256, 0.1, True),
+        (2.3257, 0.1, False),
+        (2.3, 0.1335, True),
+        (2.3, 0.1336, False),
+        (2.3, 0.0, True),
+        (float("nan"), 0.1, False),
+        (float("inf"), 0.1, False),
+    ],
+)
+def test_at_chance_needs_both_loss_and_accuracy(
+    loss: float, accuracy: float, expected: bool
+) -> None:
+    assert scores.at_chance(history_of((loss, accuracy))[0], LARGEST_SHARE) is expected
+
+
+def test_at_chance_follows_the_largest_share() -> None:
+    row = history_of((2.3, 0.3))[0]
+    assert not scores.at_chance(row, 0.27)
+    assert scores.at_chance(row, 0.29)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        ([STUCK] * 5, True),
+        ([STUCK] * 2, True),
+        ([LEARNING, STUCK, STUCK], True),
+        ([LEARNING, LEARNING, STUCK], False),
+        ([STUCK, STUCK, LEARNING], False),
+        ([STUCK, LEARNING, STUCK], False),
+        ([STUCK], False),
+        ([], False),
+    ],
+)
+def test_collapsed_means_the_last_two_epochs(
+    epochs: list[tuple[float, float]], expected: bool
+) -> None:
+    assert scores.collapsed(history_of(*epochs), LARGEST_SHARE) is expected

@@ -32,6 +32,7 @@ RUN_OPTIONS = {
     "weights": "random (Keras' default), imagenet, or he (He normal, identity residual blocks)",
     "epochs": "passes over the training images",
     "batch_size": "images in a step",
+    "recipe": "settings of the optimizers: text or code (of the study)",
     "train_images": "train on the first so many images only",
     "seed": "starting weights, order, dropout and augmentation are drawn from it",
     "learning_rate": "at the first step",

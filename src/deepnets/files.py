@@ -62,13 +62,13 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write `rows` (all with the keys of the first) with a header line.
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Write `rows` (all with the keys `columns`) with a header line.
 
     Floats are written with `repr`, so that reading them back gives the same bits.
     """
     with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

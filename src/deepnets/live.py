@@ -24,12 +24,15 @@ PATIENCE_SECONDS = 60
 class Record:
     """What the tracking process is told: a run's files, and where in MLflow they belong.
 
-    `live` holds the files of the epochs finished so far; the final ones are in the folders of
-    `files`. `mlflow_run_id` names a run to use that exists already (that of `mlflow run`).
+    `seed` is the one that this is about, of `seeds` that the run has. `live` holds the files of
+    the epochs finished so far; the final ones are in the folders of `files`. `mlflow_run_id` names
+    a run to use that exists already (that of `mlflow run`).
     """
 
     files: RunFiles
     experiment: str
+    seed: int
+    seeds: int
     live: Path | None = None
     mlflow_run_id: str | None = None
 

@@ -159,6 +159,42 @@ def _count_shared_objects(config: bytes) -> bytes:
     )
 
 
+def layers(classifier: keras.Model) -> list[dict[str, Any]]:
+    """What `classifier` is made of, as diagrams.py draws it: inputs first, the backbone unpacked.
+
+    A layer has a `name`, a `kind` (its Keras class), its `output_shape` without the batch,
+    `parameters` (trainable or not) and `inputs`, the names of the layers before it; inputs of a
+    model are no layers.
+    """
+    listed: list[dict[str, Any]] = []
+    ends: dict[int, list[str]] = {}  # id of a layer or model -> names of the layers it ends with
+
+    def unpack(model: keras.Model, before: list[str]) -> list[str]:
+        for layer in model.layers:
+            # A layer may be part of other models as well; its first call made this one.
+            tensors = layer._inbound_nodes[0].input_tensors
+            inputs = [name for t in tensors for name in ends[id(t._keras_history.operation)]]
+            if isinstance(layer, keras.layers.InputLayer):
+                ends[id(layer)] = before
+            elif isinstance(layer, keras.Model):
+                ends[id(layer)] = unpack(layer, inputs)
+            else:
+                ends[id(layer)] = [layer.name]
+                listed.append(
+                    {
+                        "name": layer.name,
+                        "kind": type(layer).__name__,
+                        "output_shape": [int(size) for size in layer.output.shape[1:]],
+                        "parameters": int(layer.count_params()),
+                        "inputs": inputs,
+                    }
+                )
+        return [name for t in model.outputs for name in ends[id(t._keras_history.operation)]]
+
+    unpack(classifier, [])
+    return listed
+
+
 def weights_digest(model: keras.Model) -> str:
     """sha256 over all weights in the model's order: name, shape and bytes, as hex."""
     digest = hashlib.sha256()

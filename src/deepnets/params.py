@@ -5,10 +5,19 @@ to both). Everything that can be known to be wrong without data or a framework i
 """
 
 import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -33,7 +42,34 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+
+
+# A value that may be given in another shape too. The tag of the shape is part of the place that
+# pydantic reports, and is taken out of messages again (`describe`).
+_PLAIN, _OTHER = "<plain>", "<other>"
+
+
+def _or(is_other: Callable[[Any], bool]) -> Discriminator:
+    return Discriminator(lambda value: _OTHER if is_other(value) else _PLAIN)
+
+
+# Of a recipe: one for all networks, or one for each.
+RatePerArch = Annotated[
+    Annotated[Rate, Tag(_PLAIN)] | Annotated[dict[Arch, Rate], Tag(_OTHER)],
+    _or(lambda value: isinstance(value, dict)),
+]
+# The rule is that of the study's code: 0.001 / 15, 0.01 / 15 and 0.005 / 50.
+Decay = Annotated[
+    Annotated[NonNegative, Tag(_PLAIN)] | Annotated[Literal["learning_rate/epochs"], Tag(_OTHER)],
+    _or(lambda value: value == "learning_rate/epochs"),
+]
+Seeds = Annotated[
+    Annotated[Seed, Tag(_PLAIN)]
+    | Annotated[list[Seed], Field(min_length=1, max_length=100), Tag(_OTHER)],
+    _or(lambda value: isinstance(value, list)),
+]
 
 
 class _Section(BaseModel):
@@ -53,7 +89,7 @@ class Preprocess(_Section):
     validation_images: Count
 
 
-class Train(_Section):
+class _Training(_Section):
     """What all runs share unless their entry says otherwise.
 
     `train_images` trains on the first so many images only (null: on all). The augmentation is
@@ -62,7 +98,7 @@ class Train(_Section):
     `batch_norm_momentum` is that of the moving statistics, in networks that have them.
     """
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    recipe: Name
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Count
     train_images: Count | None
@@ -73,26 +109,43 @@ class Train(_Section):
     augment_zoom: Fraction
 
 
-class Adam(_Section):
-    """Arguments of `keras.optimizers.Adam`, and Keras 2's `decay` per step (see optimizers.py)."""
+class Train(_Training):
+    """The same, and one seed or several: each run is trained once with each."""
 
-    learning_rate: Rate
-    decay: NonNegative
+    seed: Seeds
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds in their order, also where there is only one."""
+        return [self.seed] if isinstance(self.seed, int) else self.seed
+
+
+class Adam(_Section):
+    """Arguments of `keras.optimizers.Adam`, and Keras 2's `decay` per step (see optimizers.py).
+
+    The rate may differ by arch; the decay may be the rule `learning_rate/epochs`.
+    """
+
+    learning_rate: RatePerArch
+    decay: Decay
     beta_1: Fraction
     beta_2: Fraction
     epsilon: Rate
 
 
 class Sgd(_Section):
-    """Arguments of `keras.optimizers.SGD`, and Keras 2's `decay` per step (see optimizers.py)."""
+    """Arguments of `keras.optimizers.SGD`, and Keras 2's `decay` per step (see optimizers.py).
 
-    learning_rate: Rate
-    decay: NonNegative
+    The rate may differ by arch; the decay may be the rule `learning_rate/epochs`.
+    """
+
+    learning_rate: RatePerArch
+    decay: Decay
     momentum: Fraction
     nesterov: bool
 
 
-class Optimizers(_Section):
+class Recipe(_Section):
     """Settings of each optimizer, shared by the runs that name it."""
 
     adam: Adam
@@ -132,7 +185,7 @@ class RunEntry(_Section):
     augment_shift: Fraction | None = None
     augment_zoom: Fraction | None = None
     learning_rate: Rate | None = None
-    decay: NonNegative | None = None
+    decay: Decay | None = None
     momentum: Fraction | None = None
     nesterov: bool | None = None
     beta_1: Fraction | None = None
@@ -145,9 +198,10 @@ class RunEntry(_Section):
         return f"{self.arch}-{self.weights}"
 
 
-class RunParams(Train):
+class RunParams(_Training):
     """Everything that one training needs to know, resolved; fields that do not apply are None."""
 
+    seed: Seed
     arch: Arch
     optimizer: OptimizerName
     weights: Weights
@@ -178,7 +232,7 @@ class Params(_Section):
     preprocess: Preprocess
     initialize: list[Name]
     train: Train
-    optimizers: Optimizers
+    recipes: dict[Name, Recipe]
     evaluate: Evaluate
     report: Report
     publish: Publish
@@ -193,19 +247,36 @@ class Params(_Section):
             )
         return self.runs[name]
 
-    def run_params(self, name: str) -> RunParams:
-        """The resolved parameters of the row `name`; an unknown name is a `UserError`."""
-        return resolve(self.train, self.optimizers, self.entry(name))
+    def run_params(self, name: str, seed: int) -> RunParams:
+        """The row `name`, resolved for one of its seeds; an unknown name is a `UserError`."""
+        return resolve(self.train, self.recipes, self.entry(name), seed)
 
 
-def resolve(train: Train, optimizers: Optimizers, entry: RunEntry) -> RunParams:
-    """Lay a run's own values over its optimizer's settings and the shared ones."""
-    shared = train.model_dump() | getattr(optimizers, entry.optimizer).model_dump()
+def resolve(train: Train, recipes: Mapping[str, Recipe], entry: RunEntry, seed: int) -> RunParams:
+    """Lay a run's own values over its optimizer's settings in the recipe and the shared ones.
+
+    Raises:
+        ValueError: the entry holds a setting of the other optimizer, or the recipe is not there
+            or has no rate for the entry's arch; the message says so.
+    """
+    if train.recipe not in recipes:
+        raise ValueError(f"no recipe is called {train.recipe!r}: expected {', '.join(recipes)}")
+    settings = getattr(recipes[train.recipe], entry.optimizer).model_dump()
+    if isinstance(settings["learning_rate"], dict):
+        if entry.arch not in settings["learning_rate"]:
+            raise ValueError(
+                f"recipe {train.recipe} has no {entry.optimizer} rate for {entry.arch}"
+            )
+        settings["learning_rate"] = settings["learning_rate"][entry.arch]
+    values = train.model_dump() | settings | {"seed": seed}
     own = {key: value for key, value in entry.model_dump().items() if value is not None}
-    foreign = sorted(set(own) - set(shared) - {"arch", "optimizer", "weights"})
+    foreign = sorted(set(own) - set(values) - {"arch", "optimizer", "weights"})
     if foreign:
         raise ValueError(f"{foreign[0]} is not a setting of {entry.optimizer}: remove it")
-    return RunParams(**(shared | own))
+    values |= own
+    if isinstance(values["decay"], str):
+        values["decay"] = values["learning_rate"] / values["epochs"]
+    return RunParams(**values)
 
 
 def load(path: Path = FILE) -> Params:
@@ -262,7 +333,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     problems = error.errors(include_url=False)
     # A misspelt key causes an unknown key and a missing one; the unknown one says more.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    place = _one_line(".".join(str(part) for part in problem["loc"] if part != "[key]"))
+    hidden = ("[key]", _PLAIN, _OTHER)
+    place = _one_line(".".join(str(part) for part in problem["loc"] if part not in hidden))
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, problem["loc"][:-1])
         wrong = str(problem["loc"][-1])
@@ -285,11 +357,13 @@ def _check_together(params: Params, source: str) -> None:
         raise UserError(f"{source}: runs: expected at least one run; received none")
     for name in sorted(_TAKEN_NAMES & set(params.runs)):
         raise UserError(f"{source}: runs: {name!r} is the name of a stage: rename the run")
+    if len(set(params.train.seeds)) != len(params.train.seeds):
+        raise UserError(f"{source}: train.seed: a seed stands there twice: remove one")
     available = SOURCE_TRAIN_IMAGES[params.download.source] - params.preprocess.validation_images
     rows = {f"runs.{name}": entry for name, entry in params.runs.items()} | {"run": params.run}
     for place, entry in rows.items():
         try:
-            run = resolve(params.train, params.optimizers, entry)
+            run = resolve(params.train, params.recipes, entry, params.train.seeds[0])
         except ValueError as error:
             raise UserError(f"{source}: {place}: {error}") from None
         check_images(run, available, f"{source}: {place}")

@@ -81,16 +81,28 @@ def public_uri() -> str:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of one run: a row of the grid, or a free-form run in a folder of its own."""
+    """The files of one run: a row of the grid, or a free-form run in a folder of its own.
+
+    Files in `metrics_dir` hold all seeds of the run, one after the other. Models, starting weights,
+    figures and checkpoints are those of one seed each.
+    """
 
     name: str
     model_dir: Path
     metrics_dir: Path
-    start: Path
+    start_dir: Path
 
-    @property
-    def model(self) -> Path:
-        return self.model_dir / "model.keras"
+    def start(self, seed: int) -> Path:
+        return start_file(self.start_dir, seed)
+
+    def model(self, seed: int) -> Path:
+        return self.model_dir / f"seed-{seed}.keras"
+
+    def figures(self, seed: int) -> Path:
+        return self.metrics_dir / "figures" / f"seed-{seed}"
+
+    def checkpoints(self, seed: int) -> Path:
+        return Path("checkpoints") / self.name / f"seed-{seed}"
 
     @property
     def history(self) -> Path:
@@ -109,6 +121,10 @@ class RunFiles:
         return self.metrics_dir / "provenance.json"
 
     @property
+    def architecture(self) -> Path:
+        return self.metrics_dir / "architecture.json"
+
+    @property
     def test(self) -> Path:
         return self.metrics_dir / "test.json"
 
@@ -120,26 +136,18 @@ class RunFiles:
     def probabilities(self) -> Path:
         return self.metrics_dir / "probabilities.npy"
 
-    @property
-    def figures(self) -> Path:
-        return self.metrics_dir / "figures"
-
-    @property
-    def checkpoints(self) -> Path:
-        return Path("checkpoints") / self.name
-
 
 def grid_run(name: str, start: str) -> RunFiles:
-    """Files of the row `name` of the study's grid, which starts from data/weights/`start`."""
-    return RunFiles(name, Path("models") / name, Path("metrics") / name, start_file(start))
+    """Files of the row `name` of the study's grid, which starts from the weights `start`."""
+    return RunFiles(name, Path("models") / name, Path("metrics") / name, STARTS / start)
 
 
 def single_run(name: str) -> RunFiles:
     """Files of a free-form run: everything in single/NAME."""
     folder = Path("single") / name
-    return RunFiles(name, folder, folder, folder / "start.weights.h5")
+    return RunFiles(name, folder, folder, folder)
 
 
-def start_file(start: str) -> Path:
-    """The starting weights named `start` (ARCH-WEIGHTS)."""
-    return STARTS / f"{start}.weights.h5"
+def start_file(folder: Path, seed: int) -> Path:
+    """Starting weights drawn with `seed`, in the folder of their ARCH-WEIGHTS."""
+    return folder / f"seed-{seed}.weights.h5"

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from deepnets import project
 from deepnets.errors import UserError
 
@@ -23,9 +21,8 @@ def main(study: Path) -> None:
         )
     from deepnets.stages import report
 
-    results = pd.read_csv(study / report.RESULTS_TABLE)
     print()
-    print(report.terminal_table(results))
+    print(report.terminal_table(study / report.RESULTS_TABLE))
     print(
         f"\nfigures: {study / project.REPORTS} (all runs), {study / 'metrics'}/RUN/figures (each "
         f"run)\nreport:  {study / report.TEXT}\n"

@@ -1,16 +1,38 @@
-"""What finished runs left behind, as the report reads it."""
+"""What a run left behind: the files that hold its seeds together, written and read back.
 
+A CSV file has the column `seed`; a JSON file of numbers holds them as they are for one seed, and
+for several their means, with each seed's own below `seeds`.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepnets import files
 from deepnets.params import RunParams
+from deepnets.project import RunFiles
+
+Row = dict[str, Any]
+Numbers = dict[str, Any]
 
 # completed: all epochs ran. collapsed: they did, at chance. diverged: the loss became NaN or
 # infinite, and the epochs before are what there is.
 Outcome = Literal["completed", "collapsed", "diverged"]
+
+_HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+_TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A row an epoch: `history` holds results, `timing` the clock."""
+
+    history: list[Row]
+    timing: list[Row]
 
 
 @dataclass(frozen=True)
@@ -33,3 +55,85 @@ class Result:
     test: dict[str, float] | None = None
     labels: NDArray[np.uint8] | None = None
     probabilities: NDArray[np.float32] | None = None
+
+
+def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
+    """Write the rows of each seed to history.csv and timing.csv in `folder`."""
+    for name, columns, kind in (
+        ("history.csv", _HISTORY, "history"),
+        ("timing.csv", _TIMING, "timing"),
+    ):
+        of_all = [{"seed": seed, **row} for seed, of in rows.items() for row in getattr(of, kind)]
+        files.write_csv(folder / name, of_all, columns)
+
+
+def together(by_seed: Mapping[int, Numbers]) -> Numbers:
+    """The numbers of one seed as they are; of several their means, and each below `seeds`."""
+    if len(by_seed) == 1:
+        return dict(next(iter(by_seed.values())))
+    keys = dict.fromkeys(key for numbers in by_seed.values() for key in numbers)
+    means = {
+        key: float(np.mean([numbers[key] for numbers in by_seed.values() if key in numbers]))
+        for key in keys
+    }
+    return {**means, "seeds": {str(seed): numbers for seed, numbers in by_seed.items()}}
+
+
+def of_seed(numbers: Numbers, seed: int) -> Numbers | None:
+    """The numbers of one seed out of `together`; None where they are not there."""
+    if "seeds" not in numbers:
+        return numbers
+    return cast(Numbers | None, numbers["seeds"].get(str(seed)))
+
+
+def rows_of_seed(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows of one seed, without the column `seed`."""
+    return [
+        {key: value for key, value in row.items() if key != "seed"}
+        for row in rows
+        if row["seed"] == seed
+    ]
+
+
+def outcome(trained: Numbers) -> Outcome:
+    """How a training ended, from its numbers in train.json."""
+    if trained["diverged"]:
+        return "diverged"
+    return "collapsed" if trained["collapsed"] else "completed"
+
+
+def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[Result]:
+    """The seeds of a run that have been trained, of those in `runs` (the run resolved for each)."""
+    if not (paths.train.is_file() and paths.history.is_file() and paths.provenance.is_file()):
+        return []
+    trained = files.read_json(paths.train)
+    history, timing = files.read_csv(paths.history), files.read_csv(paths.timing)
+    provenance = files.read_json(paths.provenance)
+    tested = files.read_json(paths.test) if paths.test.is_file() else None
+    predictions = files.read_csv(paths.predictions) if paths.predictions.is_file() else []
+    found = []
+    for run in runs:
+        numbers = of_seed(trained, run.seed)
+        if numbers is None or str(run.seed) not in provenance:
+            continue
+        test = of_seed(tested, run.seed) if tested else None
+        labels = [row["actual"] for row in rows_of_seed(predictions, run.seed)]
+        probabilities = None
+        if labels and paths.probabilities.is_file():
+            place = list(provenance).index(str(run.seed))
+            probabilities = np.asarray(files.read_array(paths.probabilities)[place])
+        found.append(
+            Result(
+                run=paths.name,
+                seed=run.seed,
+                params=run,
+                history=rows_of_seed(history, run.seed),
+                timing=rows_of_seed(timing, run.seed),
+                outcome=outcome(numbers),
+                provenance=provenance[str(run.seed)],
+                test=test,
+                labels=np.array(labels, np.uint8) if labels else None,
+                probabilities=probabilities,
+            )
+        )
+    return found

@@ -39,20 +39,28 @@ def main(options: Mapping[str, str | None]) -> None:
     runtime.start_framework()
     from deepnets.stages import evaluate, initialize, train
 
-    initialize.write(run.arch, run.weights, run.seed, study.preprocess.image_size, paths.start)
-    train.train_run(run, paths, experiment, f"run {name}", mlflow_run_id)
-    evaluate.evaluate_run(entry, paths, experiment, study.evaluate.mistakes, mlflow_run_id)
+    initialize.write(
+        *(run.arch, run.weights, run.seed, study.preprocess.image_size, paths.start(run.seed))
+    )
+    train.train_run([run], paths, experiment, f"run {name}", mlflow_run_id)
+    evaluate.evaluate_run(
+        *(entry, paths, [run.seed], experiment, study.evaluate.mistakes, mlflow_run_id)
+    )
     print(f"files: {paths.model_dir}   MLflow: {project.public_uri()}")
 
 
 def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:
     """The run that `options` make of the `run` section; a wrong option is a `UserError`."""
     given = {key: _value(key, text) for key, text in options.items() if text not in (None, "")}
-    seed = {"seed": given.pop("seed")} if "seed" in given else {}
-    train = _validated(Train, study.train.model_dump() | seed)
+    shared = {key: given.pop(key) for key in ("seed", "recipe") if key in given}
+    train = _validated(Train, study.train.model_dump() | shared)
+    if len(train.seeds) > 1:
+        raise UserError(
+            f"seed: expected one for a single run; received {train.seeds}: give one with -P seed=N"
+        )
     entry = _validated(RunEntry, study.run.model_dump() | given)
     try:
-        run = params.resolve(train, study.optimizers, entry)
+        run = params.resolve(train, study.recipes, entry, train.seeds[0])
     except ValueError as error:
         raise UserError(str(error)) from None
     available = (

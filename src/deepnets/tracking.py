@@ -8,6 +8,7 @@ starts. It imports no TensorFlow.
 
 import getpass
 import hashlib
+import json
 import logging
 import os
 import queue
@@ -15,13 +16,14 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from deepnets import files, project
+from deepnets import files, project, results
 from deepnets.live import Record
 
 # Quiet and private: no usage telemetry, no hints about other products.
@@ -47,6 +49,7 @@ from mlflow.entities import (
 from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 # A stage below `mlflow run` inherits these, and all stages would write into that one run. Where it
 # is meant, it is named explicitly (Record.mlflow_run_id).
@@ -127,25 +130,28 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     paths = record.files
     finished = status == "FINISHED"
     metrics_dir = paths.metrics_dir if finished or record.live is None else record.live
-    provenance = files.read_json(metrics_dir / paths.provenance.name)
+    provenance = files.read_json(metrics_dir / paths.provenance.name)[str(record.seed)]
     run = _find_or_create(client, record, provenance)
     run_id = str(run.info.run_id)
     state = _state(record, metrics_dir, finished)
     if run.data.tags.get(_PUBLISHED) == state and run.info.status == status:
         return run_id
 
-    history = _rows(metrics_dir / paths.history.name)
-    timing = _rows(metrics_dir / paths.timing.name)
+    history = _rows(metrics_dir / paths.history.name, record.seed)
+    timing = _rows(metrics_dir / paths.timing.name, record.seed)
     _log_params(client, run, provenance)
     _log_inputs(client, run, provenance)
     _log_epochs(client, run_id, history, timing)
     tags = _tags(record, provenance)
     if finished:
-        _log_results(client, run_id, paths, len(history))
-        if run.data.tags.get(_MODEL) != _digest(paths.model):
-            _log_model(run, paths.model, provenance, len(history))
-            tags[_MODEL] = _digest(paths.model)
-        _log_artifacts(client, run_id, paths)
+        trained = results.of_seed(files.read_json(paths.train), record.seed) or {}
+        tags["outcome"] = results.outcome(trained)
+        _log_results(client, run_id, record, trained, timing)
+        model = paths.model(record.seed)
+        if run.data.tags.get(_MODEL) != _digest(model):
+            _log_model(run, model, provenance, len(history))
+            tags[_MODEL] = _digest(model)
+        _log_artifacts(client, run_id, paths, record.seed)
     tags[_PUBLISHED] = state
     client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
     if status == "RUNNING":
@@ -153,6 +159,8 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     else:
         ended = int(timing[-1]["finished_ms"]) if timing else None
         client.set_terminated(run_id, status, ended)
+    if finished and record.seeds > 1:
+        _level_parent(client, record, run.data.tags[MLFLOW_PARENT_RUN_ID])
     return run_id
 
 
@@ -160,21 +168,70 @@ def _find_or_create(client: MlflowClient, record: Record, provenance: dict[str, 
     if record.mlflow_run_id:
         return client.get_run(record.mlflow_run_id)
     experiment = experiment_id(client, record.experiment)
+    tags = {_FINGERPRINT: str(provenance["fingerprint"])}
+    if record.seeds > 1:
+        tags[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment, record, provenance)
+    return _run_with(client, experiment, _run_name(record), tags)
+
+
+def _run_name(record: Record) -> str:
+    name = record.files.name
+    return name if record.seeds == 1 else f"{name}-seed-{record.seed}"
+
+
+def _run_with(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> Run:
+    """The run of that name with that fingerprint; created with all `tags` if there is none."""
     found = client.search_runs(
         [experiment],
-        f"tags.{_FINGERPRINT} = '{provenance['fingerprint']}' "
-        f"and attributes.run_name = '{record.files.name}'",
+        f"tags.{_FINGERPRINT} = '{tags[_FINGERPRINT]}' and attributes.run_name = '{name}'",
         run_view_type=ViewType.ACTIVE_ONLY,
         max_results=1,
     )
     if found:
         return found[0]
-    run = client.create_run(
-        experiment,
-        run_name=record.files.name,
-        tags={_FINGERPRINT: provenance["fingerprint"]},
-    )
+    run = client.create_run(experiment, run_name=name, tags=tags)
     return client.get_run(run.info.run_id)
+
+
+def _parent(
+    client: MlflowClient, experiment: str, record: Record, provenance: dict[str, Any]
+) -> str:
+    """Id of the run that the seeds of `record`'s run are grouped under.
+
+    It trains nothing itself, so it is never left running.
+    """
+    of_all = {
+        "parameters": {k: v for k, v in provenance["parameters"].items() if k != "seed"},
+        **{key: provenance[key] for key in ("data", "code", "libraries")},
+    }
+    fingerprint = hashlib.sha256(json.dumps(of_all, sort_keys=True).encode()).hexdigest()
+    run = _run_with(client, experiment, record.files.name, {_FINGERPRINT: fingerprint})
+    if not run.data.params:
+        params = [Param(key, str(value)) for key, value in of_all["parameters"].items()]
+        tags = [RunTag("mlflow.source.name", provenance["stage"]), RunTag("mlflow.user", _user())]
+        client.log_batch(run.info.run_id, params=params, tags=tags)
+        client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _level_parent(client: MlflowClient, record: Record, parent: str) -> None:
+    """Give the parent the means over the seeds that are there, and their standard deviations."""
+    trained = files.read_json(record.files.train)
+    tested = files.read_json(record.files.test) if record.files.test.is_file() else {}
+    values: dict[str, float] = {}
+    for prefix, numbers in (("", trained), ("test_", tested)):
+        seeds = list(numbers.get("seeds", {}).values())
+        for key in numbers:
+            of_seeds = [float(of[key]) for of in seeds if key in of]
+            if key != "seeds" and of_seeds:
+                values[f"{prefix}{key}"] = float(np.mean(of_seeds))
+                if len(of_seeds) > 1 and key.endswith(("accuracy", "loss")):
+                    values[f"{prefix}{key}_std"] = float(np.std(of_seeds, ddof=1))
+    known = client.get_run(parent).data.metrics
+    now = time.time_ns() // 1_000_000
+    lacking = [Metric(key, v, now, 0) for key, v in values.items() if known.get(key) != v]
+    if lacking:
+        client.log_batch(parent, metrics=lacking)
 
 
 def _state(record: Record, metrics_dir: Path, finished: bool) -> str:
@@ -182,13 +239,14 @@ def _state(record: Record, metrics_dir: Path, finished: bool) -> str:
     parts = [metrics_dir / name for name in ("provenance.json", "history.csv", "timing.csv")]
     if finished:
         paths = record.files
-        parts += [paths.train, paths.test, paths.model, *sorted(paths.figures.glob("*"))]
+        parts += [paths.train, paths.test, paths.model(record.seed)]
+        parts += sorted(paths.figures(record.seed).glob("*"))
     digests = "".join(files.file_digest(path) for path in parts if path.is_file())
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
-    return files.read_csv(path) if path.is_file() else []
+def _rows(path: Path, seed: int) -> list[dict[str, float]]:
+    return results.rows_of_seed(files.read_csv(path), seed) if path.is_file() else []
 
 
 def _log_params(client: MlflowClient, run: Run, provenance: dict[str, Any]) -> None:
@@ -238,12 +296,12 @@ def _log_epochs(
     }
     lacking = []
     for row, clock in zip(history, timing, strict=True):
-        step, time = int(row["epoch"]), int(clock["finished_ms"])
+        step, finished = int(row["epoch"]), int(clock["finished_ms"])
         values = {key: row[key] for key in _EPOCH_METRICS} | {
             key: clock[key] for key in _CLOCK_METRICS
         }
         lacking += [
-            Metric(key, value, time, step)
+            Metric(key, value, finished, step)
             for key, value in values.items()
             if step not in known[key]
         ]
@@ -252,25 +310,30 @@ def _log_epochs(
         client.log_batch(run_id, metrics=lacking[start : start + 1000])
 
 
-def _log_results(client: MlflowClient, run_id: str, paths: project.RunFiles, epochs: int) -> None:
-    results = {
-        key: value for key, value in files.read_json(paths.train).items() if key.startswith("best_")
-    }
-    if paths.test.is_file():
-        results |= {f"test_{k}": v for k, v in files.read_json(paths.test).items()}
+def _log_results(
+    client: MlflowClient,
+    run_id: str,
+    record: Record,
+    trained: dict[str, Any],
+    timing: list[dict[str, float]],
+) -> None:
+    values = {key: value for key, value in trained.items() if key.startswith("best_")}
+    if record.files.test.is_file():
+        tested = results.of_seed(files.read_json(record.files.test), record.seed) or {}
+        values |= {f"test_{key}": value for key, value in tested.items()}
     known = client.get_run(run_id).data.metrics
-    time = int(_rows(paths.timing)[-1]["finished_ms"])
+    finished = int(timing[-1]["finished_ms"]) if timing else time.time_ns() // 1_000_000
     lacking = [
-        Metric(key, float(value), time, epochs)
-        for key, value in results.items()
+        Metric(key, float(value), finished, len(timing))
+        for key, value in values.items()
         if known.get(key) != float(value)
     ]
     if lacking:
         client.log_batch(run_id, metrics=lacking)
 
 
-def _log_artifacts(client: MlflowClient, run_id: str, paths: project.RunFiles) -> None:
-    for path in sorted(paths.figures.glob("*.png")):
+def _log_artifacts(client: MlflowClient, run_id: str, paths: project.RunFiles, seed: int) -> None:
+    for path in sorted(paths.figures(seed).glob("*.png")):
         client.log_artifact(run_id, str(path), "figures")
     for path in (paths.history, paths.train, paths.test, paths.predictions, paths.provenance):
         if path.is_file():
@@ -280,7 +343,7 @@ def _log_artifacts(client: MlflowClient, run_id: str, paths: project.RunFiles) -
 def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     environment = provenance["environment"]
     tags = {
-        "mlflow.runName": record.files.name,
+        "mlflow.runName": _run_name(record),
         "mlflow.source.name": provenance["stage"],
         "mlflow.user": _user(),
         _FINGERPRINT: provenance["fingerprint"],
@@ -295,11 +358,11 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tags.items() if value not in (None, "", [])}
 
 
-def _user() -> str | None:
+def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return None
+        return ""
 
 
 def _log_model(run: Run, model: Path, provenance: dict[str, Any], epochs: int) -> None:

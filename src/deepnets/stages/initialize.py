@@ -9,7 +9,7 @@ from deepnets.params import Arch, Weights
 
 
 def main(start: str) -> None:
-    """Write data/weights/`start`.weights.h5, `start` being ARCH-WEIGHTS."""
+    """Write data/weights/`start`, `start` being ARCH-WEIGHTS: a file a seed."""
     study = params.load()
     if start not in study.initialize:
         raise UserError(
@@ -17,13 +17,14 @@ def main(start: str) -> None:
             f"expected one of {', '.join(study.initialize)}"
         )
     arch, weights = start.split("-", 1)
-    write(
-        cast(Arch, arch),
-        cast(Weights, weights),
-        study.train.seed,
-        study.preprocess.image_size,
-        project.start_file(start),
-    )
+    for seed in study.train.seeds:
+        write(
+            cast(Arch, arch),
+            cast(Weights, weights),
+            seed,
+            study.preprocess.image_size,
+            project.start_file(project.STARTS / start, seed),
+        )
 
 
 def write(arch: Arch, weights: Weights, seed: int, image_size: int, target: Path) -> None:

@@ -45,7 +45,7 @@ def main() -> None:
         OUTPUT / "counts.json",
         {name: class_counts(labels) for name, (_, labels) in splits.items()},
     )
-    figures.contact_sheet(sheet, OUTPUT / "contact_sheet.png")
+    figures.contact_sheet(sheet, OUTPUT / "contact_sheet")
     sizes = ", ".join(f"{len(labels):,} {name}" for name, (_, labels) in splits.items())
     print(f"{sizes} images of {section.image_size}x{section.image_size}x3 in {project.PROCESSED}")
 

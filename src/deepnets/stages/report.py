@@ -3,145 +3,463 @@
 Works with whatever runs are there, and says which are missing.
 """
 
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from deepnets import figures, files, params, project, scores
+from deepnets import (
+    diagrams,
+    figures,
+    files,
+    page,
+    params,
+    project,
+    published,
+    results,
+    scores,
+    statistics,
+    tables,
+    verdicts,
+)
 from deepnets.params import RunEntry, RunParams
-from deepnets.published import RESULTS
+from deepnets.results import Result
 
 HISTORY = project.REPORTS / "history.csv"
 RESULTS_TABLE = project.REPORTS / "results.csv"
+PAIRS_TABLE = project.REPORTS / "pairs.csv"
 TEXT = project.REPORTS / "report.md"
+PAGE = project.REPORTS / "report.html"
 
-_COLUMNS = {
-    "run": "run",
-    "epochs": "epochs",
-    "accuracy": "train accuracy",
-    "val_accuracy": "validation accuracy",
-    "test_accuracy": "test accuracy",
-    "test_loss": "test loss",
-    "best_epoch": "best epoch",
-    "seconds": "seconds an epoch",
-    "study_test_accuracy": "study's test accuracy",
-    "study_test_loss": "study's test loss",
-}
+_ARCH_NAMES = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
+
+# Of the columns in the report, those that fit beside each other in a terminal.
+_TERMINAL_COLUMNS = ["run", "epochs", "train acc", "val acc", "test acc", "s/epoch", "note"]
+
+Found = Mapping[str, Sequence[Result]]
 
 
 def main() -> None:
-    """Write the result table, the combined history for `dvc plots`, the figures and the text."""
+    """Write the tables, the figures and the text, as Markdown and as one page of HTML."""
     study = params.load()
-    runs = {name: study.run_params(name) for name in study.runs}
-    results = pd.DataFrame([_result(name, run) for name, run in runs.items()])
-    files.write_text(RESULTS_TABLE, results.to_csv(index=False, lineterminator="\n"))
-    histories = {name: _history(name, run) for name, run in runs.items()}
-    histories = {name: rows for name, rows in histories.items() if rows}
-    combined = [{"run": name, **row} for name, rows in histories.items() for row in rows]
-    columns = ["run", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
-    table = pd.DataFrame(combined, columns=columns).astype({"epoch": int})
-    files.write_text(HISTORY, table.to_csv(index=False, lineterminator="\n"))
-    drawn = _draw(study.runs, histories)
-    files.write_text(TEXT, text(study.report.title, results, drawn))
-    done = int(results["test_accuracy"].notna().sum())
-    print(f"{TEXT}: {done} of {len(results)} runs")
+    seeds = study.train.seeds
+    runs = {name: [study.run_params(name, seed) for seed in seeds] for name in study.runs}
+    paths = {name: project.grid_run(name, entry.start) for name, entry in study.runs.items()}
+    every = {name: results.load(paths[name], runs[name]) for name in study.runs}
+    found = {name: of for name, of in every.items() if of}
+
+    table = tables.results(runs, found)
+    pairs = tables.pairs(found)
+    for path, frame in (
+        (RESULTS_TABLE, table),
+        (PAIRS_TABLE, pairs),
+        (HISTORY, tables.history(found)),
+    ):
+        files.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    _draw(study.runs, table, found)
+    architectures = _draw_architectures(study.runs, paths)
+    sections = [
+        _heading(study.report.title, runs, table),
+        _verdicts(found),
+        _results(table),
+        _curves(found),
+        _convergence(found),
+        _errors(found, paths),
+        _calibration(found, table),
+        _pairs(pairs),
+        _architectures(architectures, found),
+        _provenance(runs, found),
+    ]
+    text = "\n\n".join(part for section in sections for part in section) + "\n"
+    files.write_text(TEXT, text)
+    files.write_text(PAGE, page.render(study.report.title, text, project.REPORTS))
+    done = int(table["test_accuracy"].notna().sum())
+    print(f"{PAGE}: {done} of {len(table)} runs")
 
 
-def terminal_table(results: pd.DataFrame) -> str:
-    """The result table for a terminal, followed by the names of the runs that are missing."""
-    table = _shown(results[results["test_accuracy"].notna()])
-    lines = [table.to_markdown(index=False, disable_numparse=True)] if len(table) else []
-    missing = results[results["test_accuracy"].isna()]["run"].tolist()
+def terminal_table(path: Path) -> str:
+    """The result table at `path` for a terminal, and the names of the runs that are missing."""
+    table = pd.read_csv(path)
+    table["state"] = table["state"].fillna("")
+    done = table[table["test_accuracy"].notna()]
+    missing = table[table["test_accuracy"].isna()]["run"].tolist()
+    shown = _results_shown(done, ["run"])
+    narrow = [name for name in _TERMINAL_COLUMNS if name in shown.columns]
+    lines = [_markdown(shown[narrow])] if len(done) else []
     if missing:
         lines.append(f"not run yet: {', '.join(missing)}")
     return "\n".join(lines)
 
 
-def text(title: str, results: pd.DataFrame, drawn: list[str]) -> str:
-    """The report in Markdown."""
-    done = results[results["test_accuracy"].notna()]
-    missing = results[results["test_accuracy"].isna()]["run"].tolist()
+def _heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.DataFrame) -> list[str]:
+    done = table[table["test_accuracy"].notna()]
+    missing = table[table["test_accuracy"].isna()]["run"].tolist()
     parts = [
         f"# {title}",
-        f"{len(done)} of {len(results)} runs are finished."
+        f"{len(done)} of {len(table)} runs are finished."
         + (f" Not run yet: {', '.join(missing)}." if missing else ""),
     ]
-    if len(done):
-        parts += [
-            "## Results",
-            _shown(done).to_markdown(index=False, disable_numparse=True),
-            "Train accuracy is the last epoch's, measured with dropout and augmentation as set; "
-            "validation and test accuracy are the last epoch's model. Seconds an epoch are the "
-            "median, validation not counted. Every number comes from `metrics/RUN/`; the study's "
-            "are those it printed, shown where a run has its architecture, optimizer, initial "
-            "weights and epochs.",
-        ]
-    parts += [f"![{name}]({name}.png)" for name in drawn]
-    return "\n\n".join(parts) + "\n"
-
-
-def _shown(results: pd.DataFrame) -> pd.DataFrame:
-    """The columns that people read, rounded; those that hold nothing are left out."""
-    rounded = results[[*_COLUMNS]].copy()
-    for key in rounded.columns:
-        if key.endswith(("accuracy", "loss")):
-            rounded[key] = rounded[key].map(lambda v: "" if pd.isna(v) else f"{v:.4f}")
-    empty = [key for key in rounded.columns if (rounded[key] == "").all()]
-    return rounded.drop(columns=empty).rename(columns=_COLUMNS)
-
-
-def _result(name: str, run: RunParams) -> dict[str, Any]:
-    paths = project.grid_run(name, run.start)
-    trained = files.read_json(paths.train) if paths.train.is_file() else {}
-    tested = files.read_json(paths.test) if trained and paths.test.is_file() else {}
-    timing = files.read_csv(paths.timing) if trained else []
-    published = RESULTS.get((run.arch, run.optimizer, run.weights, run.epochs))
-    return {
-        "run": name,
-        "arch": run.arch,
-        "optimizer": run.optimizer,
-        "weights": run.weights,
-        "epochs": run.epochs,
-        "accuracy": trained.get("accuracy", np.nan),
-        "loss": trained.get("loss", np.nan),
-        "val_accuracy": trained.get("val_accuracy", np.nan),
-        "val_loss": trained.get("val_loss", np.nan),
-        "best_epoch": trained.get("best_epoch", ""),
-        "test_accuracy": tested.get("accuracy", np.nan),
-        "test_loss": tested.get("loss", np.nan),
-        "seconds": round(np.median([row["seconds"] for row in timing])) if timing else "",
-        "study_test_accuracy": published.test_accuracy if published else None,
-        "study_test_loss": published.test_loss if published else None,
-    }
-
-
-def _history(name: str, run: RunParams) -> list[dict[str, float]]:
-    path = project.grid_run(name, run.start).history
-    return files.read_csv(path) if path.is_file() else []
-
-
-def _draw(entries: dict[str, RunEntry], histories: dict[str, list[dict[str, float]]]) -> list[str]:
-    """Draw the figures that the finished runs allow; returns their names."""
-    drawn = []
-    panels: dict[str, list[figures.Curve]] = {}
-    for name, rows in histories.items():
-        entry = entries[name]
-        panels.setdefault(entry.arch, []).append(
-            figures.Curve(name, entry.optimizer, entry.weights, rows)
+    first = next(iter(runs.values()))[0]
+    images = first.train_images
+    meant = table["study_accuracy"].notna().any()
+    if meant and images is not None and images < published.TRAIN_IMAGES:
+        epochs = sorted({of[0].epochs for of in runs.values()})
+        parts.append(
+            f"> **Reduced scale.** These runs train on {images:,} images for "
+            f"{' or '.join(map(str, epochs))} epochs; the study trained on "
+            f"{published.TRAIN_IMAGES:,} for {published.EPOCHS} (one row "
+            f"{published.LONG_EPOCHS}). Their numbers stand beside the study's to show the form of "
+            "the report: the differences say nothing about whether the study reproduces."
         )
-    if panels:
-        figures.curves(panels, project.REPORTS / "curves.png")
-        drawn.append("curves")
-    matrices = {}
-    for name in histories:
-        path = project.grid_run(name, entries[name].start).predictions
-        if path.is_file():
-            pairs = pd.read_csv(path)
-            matrices[name] = scores.confusion_matrix(
-                pairs["actual"].to_numpy(), pairs["predicted"].to_numpy()
+    noted = table[(table["state"] != "") & (table["state"] != "not run")]
+    odd = [f"{row['run']}: {row['state']}" for row in noted.to_dict("records")]
+    if odd:
+        parts.append(f"**Mind these rows:** {'; '.join(odd)}.")
+    return parts
+
+
+def _verdicts(found: Found) -> list[str]:
+    rows = [
+        {"": number, "claim": of.claim, "verdict": f"**{of.verdict}**", "evidence": of.evidence}
+        for number, of in enumerate(verdicts.judge(found), start=1)
+    ]
+    return [
+        "## The study's claims",
+        _markdown(pd.DataFrame(rows)),
+        "The rules, fixed before the runs:",
+        "\n".join(f"- {rule}" for rule in verdicts.RULES),
+    ]
+
+
+def _results(table: pd.DataFrame) -> list[str]:
+    if table["seeds"].sum() == 0:
+        return []
+    parts = ["## Results"]
+    for arch in map(str, dict.fromkeys(table["arch"])):
+        rows = table[table["arch"] == arch]
+        parts += [
+            f"### {_ARCH_NAMES[arch]}",
+            _markdown(_results_shown(rows, ["optimizer", "weights"])),
+        ]
+    return [
+        *parts,
+        "Train: the last epoch, dropout and augmentation on, as in the study. Validation and "
+        "test: the model after the last epoch. Differences are ours less the study's, in "
+        "percentage points of accuracy. ± is the standard deviation over seeds, where there are "
+        "several. Seconds an epoch: median, validation not counted. Every number comes from "
+        f"`metrics/RUN/`; all of them, unrounded, are in `{RESULTS_TABLE.name}`.",
+        "![Test accuracy of every run, with its interval, beside the study's](comparison.svg)",
+    ]
+
+
+def _results_shown(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The columns that people read, rounded; those that hold nothing are left out."""
+    shown = table[keys].copy()
+    shown["epochs"] = table["epochs"]
+    for key, name in (
+        ("accuracy", "train acc"),
+        ("loss", "train loss"),
+        ("val_accuracy", "val acc"),
+        ("test_accuracy", "test acc"),
+        ("test_loss", "test loss"),
+    ):
+        shown[name] = [
+            _number(mean, deviation)
+            for mean, deviation in zip(table[key], table[f"{key}_sd"], strict=True)
+        ]
+        if key == "test_accuracy":
+            shown["95 % interval"] = [
+                "" if pd.isna(low) else f"{low:.4f} to {high:.4f}"
+                for low, high in zip(table["test_low"], table["test_high"], strict=True)
+            ]
+        if f"study_{key}" in table:
+            shown[f"study's {name}"] = table[f"study_{key}"].map(_number)
+        if f"study_{key}" in table and key.endswith("accuracy"):
+            shown[f"{name}: difference"] = (table[key] - table[f"study_{key}"]).map(
+                lambda value: "" if pd.isna(value) else f"{100 * value:+.2f}"
             )
+    for key, name, form in (
+        ("best_epoch", "best epoch", "{:g}"),
+        ("seconds", "s/epoch", "{:.0f}"),
+        ("parameters", "parameters", "{:,.0f}"),
+    ):
+        shown[name] = table[key].map(lambda v, f=form: "" if pd.isna(v) else f.format(v))
+    shown["note"] = table["state"]
+    return shown.drop(columns=[key for key in shown.columns if (shown[key] == "").all()])
+
+
+def _curves(found: Found) -> list[str]:
+    if not found:
+        return []
+    return [
+        "## Learning curves",
+        "The study's figures 5 to 8, redrawn from these runs, both networks on the same axes.",
+        "![Accuracy and loss by epoch, a column a network](curves.svg)",
+    ]
+
+
+def _convergence(found: Found) -> list[str]:
+    if not found:
+        return []
+    rows = []
+    for name, seeds in found.items():
+        row: dict[str, Any] = {"run": name}
+        for level in tables.LEVELS:
+            epochs = [statistics.epochs_to(of.history, level) for of in seeds]
+            row[f"{100 * level:g} %"] = ", ".join("never" if e is None else str(e) for e in epochs)
+        rows.append(row)
+    return [
+        "## Convergence",
+        "The first epoch with at least this validation accuracy, one number a seed.",
+        _markdown(pd.DataFrame(rows)),
+        "![Epochs to a validation accuracy](convergence.svg)",
+    ]
+
+
+def _errors(found: Found, paths: Mapping[str, project.RunFiles]) -> list[str]:
+    tested = {name: [of for of in seeds if of.labels is not None] for name, seeds in found.items()}
+    tested = {name: seeds for name, seeds in tested.items() if seeds}
+    if not tested:
+        return []
+    parts = [
+        "## Where they err",
+        "Test images of all seeds together; the diagonal, what is right, is left blank.",
+        "![Confusion matrices](confusion.svg)",
+        "![Accuracy by digit](class_accuracy.svg)",
+        "### The most confident mistakes",
+        "True digit, predicted digit, and the probability that the network gave it.",
+    ]
+    for name, seeds in tested.items():
+        picture = paths[name].figures(seeds[0].seed) / "mistakes.png"
+        if picture.is_file():
+            relative = Path(os.path.relpath(picture, project.REPORTS)).as_posix()
+            parts.append(f"![{name}, seed {seeds[0].seed}]({relative})")
+    return parts
+
+
+def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
+    done = table[table["ece"].notna()]
+    if not len(done):
+        return []
+    errors = pd.DataFrame(
+        {
+            "run": done["run"],
+            "ECE": [_number(m, d) for m, d in zip(done["ece"], done["ece_sd"], strict=True)],
+        }
+    )
+    return [
+        "## Calibration",
+        "How often a network is right when it says that it is this sure. ECE is the expected "
+        "calibration error over 15 bins of equal width (Guo et al. 2017).",
+        _markdown(errors),
+        "![Reliability diagrams](reliability.svg)",
+    ]
+
+
+def _pairs(pairs: pd.DataFrame) -> list[str]:
+    if not len(pairs):
+        return []
+    shown = pairs.assign(p=pairs["p"].map(lambda p: f"{p:.4f}" if p >= 0.0001 else "< 0.0001"))
+    return [
+        "## Paired tests",
+        "McNemar's exact test on the same test images: those that only one of the two gets right. "
+        "It tells two trained networks apart; whether their optimizers or weights made the "
+        "difference takes several seeds.",
+        _markdown(shown),
+    ]
+
+
+def _architectures(architectures: Sequence[str], found: Found) -> list[str]:
+    parts = []
+    for arch in architectures:
+        result = next((s[0] for s in found.values() if s and s[0].params.arch == arch), None)
+        if result is None:
+            continue
+        count = result.provenance["parameter_count"]
+        parts += [
+            f"### {_ARCH_NAMES[arch]}",
+            f"{count['total']:,} parameters, {count['non_trainable']:,} of them not trained.",
+            f"![The backbone of {_ARCH_NAMES[arch]}](architecture-{arch}.svg)",
+            f"![The top on {_ARCH_NAMES[arch]}](top-{arch}.svg)",
+        ]
+    if not parts:
+        return []
+    return [
+        "## The networks",
+        "The study's figures 1 to 4, drawn from the layers of the models that were trained.",
+        *parts,
+    ]
+
+
+def _provenance(runs: Mapping[str, Sequence[RunParams]], found: Found) -> list[str]:
+    """Exactly how the numbers were made; what differs between runs is listed for each value."""
+    parts = ["## How this was made"]
+    shared = {
+        key: value
+        for key, value in next(iter(runs.values()))[0].flat.items()
+        if all(key in of[0].flat and of[0].flat[key] == value for of in runs.values())
+    }
+    shared.pop("seed")
+    seeds = [run.seed for run in next(iter(runs.values()))]
+    parts.append(
+        f"Seeds: {', '.join(map(str, seeds))}. Every run: "
+        + ", ".join(f"{key} {value}" for key, value in shared.items())
+        + "."
+    )
+    own = pd.DataFrame(
+        [
+            {"run": name, **{k: v for k, v in of[0].flat.items() if k not in {*shared, "seed"}}}
+            for name, of in runs.items()
+        ]
+    )
+    parts.append(_markdown(own.astype(object).where(own.notna(), "")))
+    trained = [result for of in found.values() for result in of]
+    if trained:
+        rows = [
+            {"": label, "value": _by_value(trained, value)}
+            for label, value in _PROVENANCE.items()
+            if any(value(result) for result in trained)
+        ]
+        parts.append(_markdown(pd.DataFrame(rows)))
+    weights = {result.params.weights for result in trained}
+    if "imagenet" not in weights and any(of[0].weights == "imagenet" for of in runs.values()):
+        parts.append(
+            "The rows from ImageNet weights were not run for this report. Their path is tested "
+            "with stand-in files of the published format, whose digests are pinned for the test."
+        )
+    parts.append(
+        "Any row is rebuilt with `dvc repro train@RUN`, all of them and this report with "
+        "`dvc repro`."
+    )
+    return parts
+
+
+_PROVENANCE: dict[str, Callable[[Result], Any]] = {
+    "commit": lambda r: r.provenance["git"]["commit"],
+    "uncommitted changes": lambda r: "yes" if r.provenance["git"]["dirty"] else "no",
+    "training images": lambda r: f"{r.provenance['images']['train']:,}",
+    "validation images": lambda r: f"{r.provenance['images']['validation']:,}",
+    "test images": lambda r: f"{r.provenance['images']['test']:,}",
+    "training data, sha256": lambda r: r.provenance["data"]["train"][:16],
+    "validation data, sha256": lambda r: r.provenance["data"]["validation"][:16],
+    "test data, sha256": lambda r: r.provenance["test_data"][:16],
+    "starting weights, sha256": lambda r: r.provenance["start"][:16],
+    "processor": lambda r: r.provenance["environment"]["hardware"]["cpu"],
+    "cores": lambda r: r.provenance["environment"]["hardware"]["cores"],
+    "accelerators": lambda r: ", ".join(r.provenance["environment"]["hardware"]["devices"]),
+    "system": lambda r: r.provenance["environment"]["hardware"]["platform"],
+    "versions": lambda r: _pairs_of(r.provenance["environment"]["versions"]),
+    "settings": lambda r: _pairs_of(r.provenance["environment"]["settings"]),
+}
+
+
+def _pairs_of(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _by_value(trained: Sequence[Result], value: Callable[[Result], Any]) -> str:
+    """The value that all runs share, or each value with the runs that have it."""
+    holders: dict[str, list[str]] = {}
+    several = len({result.seed for result in trained}) > 1
+    for result in trained:
+        name = f"{result.run} seed {result.seed}" if several else result.run
+        holders.setdefault(str(value(result)), []).append(name)
+    if len(holders) == 1:
+        return next(iter(holders))
+    return "; ".join(f"{text} ({', '.join(names)})" for text, names in holders.items())
+
+
+def _draw(entries: Mapping[str, RunEntry], table: pd.DataFrame, found: Found) -> None:
+    """Draw every figure that the finished runs allow."""
+    styles = {
+        name: figures.Run(name, entry.optimizer, entry.weights) for name, entry in entries.items()
+    }
+    if not found:
+        return
+    panels: dict[str, dict[figures.Run, list[figures.Training]]] = {}
+    for name, seeds in found.items():
+        panels.setdefault(_ARCH_NAMES[entries[name].arch], {})[styles[name]] = [
+            figures.Training(of.history, of.outcome) for of in seeds
+        ]
+    figures.learning_curves(panels, project.REPORTS / "curves")
+    figures.convergence(
+        {
+            styles[name]: {
+                level: [statistics.epochs_to(of.history, level) for of in seeds]
+                for level in tables.LEVELS
+            }
+            for name, seeds in found.items()
+        },
+        project.REPORTS / "convergence",
+    )
+    compared = {}
+    for row in table.to_dict("records"):
+        tested = [of.test["accuracy"] for of in found.get(row["run"], []) if of.test is not None]
+        study = row["study_test_accuracy"]
+        compared[styles[row["run"]]] = figures.Comparison(
+            seeds=tested if len(tested) > 1 else [],
+            accuracy=row["test_accuracy"] if tested else None,
+            interval=(row["test_low"], row["test_high"]) if tested else None,
+            study=None if pd.isna(study) else study,
+        )
+    figures.comparison(compared, project.REPORTS / "comparison")
+    _draw_predictions(styles, found)
+
+
+def _draw_predictions(styles: Mapping[str, figures.Run], found: Found) -> None:
+    matrices: dict[str, NDArray[np.int64]] = {}
+    calibrations: dict[figures.Run, figures.Calibration] = {}
+    for name, seeds in found.items():
+        tested = [
+            (of.labels, of.probabilities)
+            for of in seeds
+            if of.labels is not None and of.probabilities is not None
+        ]
+        if not tested:
+            continue
+        matrices[name] = np.sum(
+            [scores.confusion_matrix(of, guesses.argmax(axis=1)) for of, guesses in tested], axis=0
+        )
+        labels, probabilities = tested[0]
+        calibrations[styles[name]] = figures.Calibration(
+            *statistics.calibration(labels, probabilities)
+        )
     if matrices:
-        figures.grid_confusion(matrices, project.REPORTS / "confusion.png")
-        drawn.append("confusion")
+        figures.grid_confusion(matrices, project.REPORTS / "confusion")
+        figures.class_accuracy(matrices, project.REPORTS / "class_accuracy")
+        figures.reliability(calibrations, project.REPORTS / "reliability")
+
+
+def _draw_architectures(
+    entries: Mapping[str, RunEntry], paths: Mapping[str, project.RunFiles]
+) -> list[str]:
+    """Draw each architecture from the layers of a model that was trained; returns which."""
+    drawn: list[str] = []
+    for name, entry in entries.items():
+        if entry.arch in drawn or not paths[name].architecture.is_file():
+            continue
+        layers = files.read_json(paths[name].architecture)
+        title = _ARCH_NAMES[entry.arch]
+        figures.save(
+            diagrams.network(layers, title), project.REPORTS / f"architecture-{entry.arch}"
+        )
+        figures.save(
+            diagrams.modified_top(layers, f"The top on {title}"),
+            project.REPORTS / f"top-{entry.arch}",
+        )
+        drawn.append(entry.arch)
     return drawn
+
+
+def _number(mean: float, deviation: float = float("nan")) -> str:
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.4f}" if pd.isna(deviation) else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    return table.to_markdown(index=False, disable_numparse=True)

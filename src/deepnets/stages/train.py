@@ -7,13 +7,14 @@ interrupted.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from deepnets import (
     checkpoints,
@@ -25,64 +26,107 @@ from deepnets import (
     params,
     progress,
     project,
+    results,
     runtime,
     scores,
 )
 from deepnets import provenance as origin
-from deepnets.errors import UserError
 from deepnets.params import RunParams
-
-Row = dict[str, Any]
+from deepnets.results import Numbers, Row, Rows
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of the epochs finished so far; `history` holds results, `timing` the clock."""
+class Trained:
+    """What one training came to: its rows, its numbers for train.json, and where it comes from."""
 
-    history: list[Row]
-    timing: list[Row]
+    rows: Rows
+    numbers: Numbers
+    provenance: dict[str, Any]
 
 
 def main(name: str) -> None:
-    """Train the grid's run `name`, in the folder of its study."""
+    """Train the grid's run `name`, once with each seed, in the folder of its study."""
     study = params.load()
-    run = study.run_params(name)
-    train_run(run, project.grid_run(name, run.start), study.publish.experiment, f"train@{name}")
+    runs = [study.run_params(name, seed) for seed in study.train.seeds]
+    train_run(
+        runs, project.grid_run(name, runs[0].start), study.publish.experiment, f"train@{name}"
+    )
 
 
 def train_run(
-    run: RunParams,
+    runs: Sequence[RunParams],
     paths: project.RunFiles,
     experiment: str,
     stage: str,
     mlflow_run_id: str | None = None,
 ) -> None:
-    """Train `run` and write model, history, timing and provenance; MLflow follows the files."""
-    splits = {name: data.load(name) for name in ("train", "validation", "test")}
-    training = splits["train"].first(run.train_images)
-    params.check_images(run, len(training.images), paths.name)
-    seen = splits | {"train": training}
-    size = training.images.shape[1]
+    """Train a run with each of its seeds; write models, history, timing and provenance.
 
+    Args:
+        runs: the run's parameters, resolved for each seed.
+        paths: where its files go.
+        experiment: of MLflow, which follows the files.
+        stage: how the provenance names what was run.
+        mlflow_run_id: the MLflow run to use (that of `mlflow run`), for a single seed.
+    """
+    splits = {name: data.load(name) for name in ("train", "validation", "test")}
+    seen = splits | {"train": splits["train"].first(runs[0].train_images)}
+    params.check_images(runs[0], len(seen["train"].images), paths.name)
+    digests = {name: split.digest for name, split in seen.items()}
+
+    trained: dict[int, Trained] = {}
+    for number, run in enumerate(runs, start=1):
+        if len(runs) > 1:
+            print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
+        classifier, provenance = _prepare(run, paths, seen, digests, stage)
+        folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
+        files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
+
+        def save(
+            rows: Rows, variables: list[Any], folder: Path = folder, seed: int = run.seed
+        ) -> None:
+            checkpoints.save(folder, variables, rows.history, rows.timing)
+            results.write_rows(folder, {seed: rows})
+
+        record = live.Record(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
+        with live.following(record):
+            rows, diverged = fit(classifier, run, seen["train"], seen["validation"], folder, save)
+            numbers = summary(rows.history, provenance["largest_class_share"], diverged)
+            if numbers["collapsed"]:
+                print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
+            trained[run.seed] = Trained(rows, numbers, provenance)
+            models.save(classifier, paths.model(run.seed))
+            _write(paths, trained)
+        files.write_json(paths.architecture, models.layers(classifier))
+        checkpoints.drop_others(folder)
+
+
+def _prepare(
+    run: RunParams,
+    paths: project.RunFiles,
+    seen: dict[str, data.Split],
+    digests: dict[str, str],
+    stage: str,
+) -> tuple[keras.Model, dict[str, Any]]:
+    """The classifier with its starting weights, and the provenance of its training."""
+    size = seen["train"].images.shape[1]
     classifier = models.build(run.arch, size, run.dropout, run.batch_norm_momentum)
-    files.require_room(paths.checkpoints, 12 * classifier.count_params(), "checkpoints")
+    files.require_room(paths.checkpoints(run.seed), 12 * classifier.count_params(), "checkpoints")
     files.require_room(paths.model_dir, 6 * classifier.count_params(), "models")
     files.require_room(paths.metrics_dir, 2**20, "metrics")
-    models.load_start(classifier, paths.start)
-
-    digests = {name: split.digest for name, split in seen.items()}
+    models.load_start(classifier, paths.start(run.seed))
     fitted = {name: digests[name] for name in ("train", "validation")}
     shaped = origin.shape(run, fitted, models.weights_digest(classifier))
-    fingerprint = origin.fingerprint(shaped)
-    folder = paths.checkpoints / fingerprint[:16]
-    provenance = {
+    largest_class = int(np.bincount(seen["train"].labels).max())
+    return classifier, {
         "run": paths.name,
         "stage": stage,
-        "fingerprint": fingerprint,
+        "fingerprint": origin.fingerprint(shaped),
         **shaped,
         "test_data": digests["test"],
         "image_size": size,
         "images": {name: len(split.images) for name, split in seen.items()},
+        "largest_class_share": largest_class / len(seen["train"].labels),
         "parameter_count": {
             "total": classifier.count_params(),
             "trainable": _count(classifier.trainable_weights),
@@ -91,23 +135,14 @@ def train_run(
         "git": origin.git_state(),
         "environment": runtime.describe(),
     }
-    now = replace(paths, metrics_dir=folder)
-    files.write_json(now.provenance, provenance)
 
-    def save(rows: Rows, variables: list[Any]) -> None:
-        checkpoints.save(folder, variables, rows.history, rows.timing)
-        files.write_csv(now.history, rows.history)
-        files.write_csv(now.timing, rows.timing)
 
-    record = live.Record(paths, experiment, folder, mlflow_run_id)
-    with live.following(record):
-        rows = fit(classifier, run, training, splits["validation"], folder, save)
-        models.save(classifier, paths.model)
-        files.write_csv(paths.history, rows.history)
-        files.write_csv(paths.timing, rows.timing)
-        files.write_json(paths.train, summary(rows.history))
-        files.write_json(paths.provenance, provenance)
-    checkpoints.drop_others(folder)
+def _write(paths: project.RunFiles, trained: dict[int, Trained]) -> None:
+    """Write what the seeds trained so far have come to."""
+    results.write_rows(paths.metrics_dir, {seed: of.rows for seed, of in trained.items()})
+    numbers = {seed: of.numbers for seed, of in trained.items()}
+    files.write_json(paths.train, results.together(numbers))
+    files.write_json(paths.provenance, {str(seed): of.provenance for seed, of in trained.items()})
 
 
 def fit(
@@ -117,8 +152,11 @@ def fit(
     validation: data.Split,
     folder: Path,
     save: Callable[[Rows, list[Any]], None],
-) -> Rows:
+) -> tuple[Rows, bool]:
     """Train `classifier` in place for the epochs that `folder` holds no checkpoint of.
+
+    A loss that is no finite number any more ends the training with the weights of the last
+    finished epoch.
 
     Args:
         classifier: with its starting weights.
@@ -128,8 +166,8 @@ def fit(
         folder: checkpoints of this very training.
         save: called after every epoch with the rows so far and all variables.
 
-    Raises:
-        UserError: the loss is no longer a finite number.
+    Returns:
+        The rows of all finished epochs, and whether the training diverged after them.
     """
     view = models.training_view(classifier)
     optimizer = optimizers.build(run)
@@ -145,6 +183,8 @@ def fit(
     variables = [*classifier.weights, *optimizer.variables]
 
     rows = Rows([], [])
+    start = [np.array(variable) for variable in classifier.weights]
+    largest_share = np.bincount(training.labels).max() / len(training.labels)
     checkpoint = checkpoints.latest(folder)
     if checkpoint is not None:
         checkpoints.restore(checkpoint, variables)
@@ -155,6 +195,9 @@ def fit(
         models.dropout_seed(classifier).assign(data.dropout_state(run.seed, epoch))
         started = time.perf_counter()
         result = _train_epoch(view, run, training, epoch)
+        if result is None:
+            _go_back(classifier, start, checkpoints.latest(folder))
+            return rows, True
         trained = time.perf_counter()
         validated = scores.score(models.predict(classifier, validation.images), validation.labels)
         row = {
@@ -175,11 +218,37 @@ def fit(
         rows = Rows([*rows.history, row], [*rows.timing, clock])
         save(rows, variables)
         print(_line(row, clock, run.epochs), flush=True)
-    return rows
+        if scores.at_chance(row, largest_share):
+            print(
+                f"epoch {epoch}: at chance, loss {row['loss']:.4f} of ln 10 = {math.log(10):.4f}: "
+                "this network has not begun to learn",
+                flush=True,
+            )
+    return rows, False
 
 
-def summary(history: list[Row]) -> dict[str, float]:
-    """The last epoch's scores, and the epoch with the best validation accuracy (the first such)."""
+def _go_back(
+    classifier: keras.Model,
+    start: list[NDArray[Any]],
+    checkpoint: checkpoints.Checkpoint | None,
+) -> None:
+    """Give `classifier` the weights of its last finished epoch or, without one, of its start."""
+    values = start if checkpoint is None else checkpoint.values[: len(start)]
+    for variable, value in zip(classifier.weights, values, strict=True):
+        variable.assign(value)
+
+
+def summary(history: list[Row], largest_share: float, diverged: bool) -> Numbers:
+    """The last epoch's scores, the epoch with the best validation accuracy (the first such), ends.
+
+    Args:
+        history: the finished epochs, none of them for a run that diverged at once.
+        largest_share: of the training images, in the most frequent class.
+        diverged: whether the loss became NaN or infinite after these epochs.
+    """
+    ends = {"collapsed": int(scores.collapsed(history, largest_share)), "diverged": int(diverged)}
+    if not history:
+        return {"epochs": 0, **ends}
     last = history[-1]
     best = max(history, key=lambda row: row["val_accuracy"])
     return {
@@ -187,13 +256,17 @@ def summary(history: list[Row]) -> dict[str, float]:
         **{key: last[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
         "best_epoch": best["epoch"],
         "best_val_accuracy": best["val_accuracy"],
+        **ends,
     }
 
 
 def _train_epoch(
     view: keras.Model, run: RunParams, training: data.Split, epoch: int
-) -> dict[str, float]:
-    """One pass over the training images; returns the mean loss and accuracy of its batches."""
+) -> dict[str, float] | None:
+    """One pass over the training images; returns the mean loss and accuracy of its batches.
+
+    None, with a line that says so, as soon as the loss is no finite number.
+    """
     steps = data.steps_per_epoch(run, len(training.images))
     totals = {"loss": 0.0, "accuracy": 0.0}
     means = dict(totals)
@@ -204,11 +277,13 @@ def _train_epoch(
                 [batch.images, batch.transforms], batch.labels, return_dict=True
             )
             if not math.isfinite(result["loss"]):
-                raise UserError(
-                    f"the loss became {result['loss']} in epoch {epoch}: expected a finite number; "
-                    f"lower learning_rate (now {run.learning_rate}). The epochs before are kept in "
-                    "checkpoints/"
+                print(
+                    f"the loss became {result['loss']} in step {step:,} of epoch {epoch}: the run "
+                    f"has diverged and ends with the {epoch - 1} epochs before; lower its "
+                    f"learning_rate (now {run.learning_rate})",
+                    flush=True,
                 )
+                return None
             for key in totals:
                 totals[key] += float(result[key])
                 means[key] = totals[key] / step

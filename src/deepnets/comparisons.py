@@ -1,0 +1,187 @@
+"""Which rows of a grid may be set against each other, and how they compare.
+
+Rows compare if they share scale and test images; seeds are paired. Knows of no claim.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepnets.params import Arch, OptimizerName, Weights
+from deepnets.results import Result
+from deepnets.statistics import epochs_to, mcnemar, spread
+
+# Validation accuracies to race for, the one that is meant first.
+THRESHOLDS = (0.97, 0.95, 0.9, 0.8)
+
+
+class Scale(NamedTuple):
+    """How many epochs a run trained for, and on how many images."""
+
+    epochs: int
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.epochs} epoch{'s' * (self.epochs != 1)} on {self.images:,} images"
+
+
+class Row(NamedTuple):
+    """What tells rows of one scale apart."""
+
+    arch: Arch
+    optimizer: OptimizerName
+    weights: Weights
+
+    def __str__(self) -> str:
+        return " ".join(self)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The evaluated runs of the row called `name`, by seed; probabilities float32 (n, 10)."""
+
+    name: str
+    results: dict[int, Result] = field(default_factory=dict)
+    probabilities: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The name, and which seeds did not end as they should."""
+        odd = [f"seed {s} {r.outcome}" for s, r in self.results.items() if r.outcome != "completed"]
+        return f"{self.name} ({', '.join(odd)})" if odd else self.name
+
+    @property
+    def validation_accuracy(self) -> float:
+        """After the last epoch, mean over the seeds; 0 for one that diverged in its first."""
+        histories = [result.history for result in self.results.values()]
+        return spread([rows[-1]["val_accuracy"] if rows else 0.0 for rows in histories])[0]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one scale, all tested on the images that have `labels`, uint8 (n,)."""
+
+    scale: Scale
+    labels: NDArray[np.uint8]
+    rows: dict[Row, Runs] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Test accuracy of `a` against that of `b`: fractions, means over the seeds that both have.
+
+    `sign` is 1 where `a` is ahead with every seed, -1 where `b` is, and 0 otherwise. `p_value` is
+    that of `mcnemar`; where it would favour the other side than the seeds do, `sign` is 0.
+    """
+
+    a: Runs
+    b: Runs
+    seeds: list[int]
+    accuracy_a: float
+    accuracy_b: float
+    sign: int
+    p_value: float
+
+    def __str__(self) -> str:
+        seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
+        p_value = f"p = {self.p_value:.4f}" if self.p_value >= 0.0001 else "p < 0.0001"
+        accuracies = f"{self.a} {self.accuracy_a:.4f}, {self.b} {self.accuracy_b:.4f}"
+        return f"{accuracies} ({seeds}; {p_value})"
+
+    def counts(self, sign: int, level: float) -> bool:
+        """Whether there is a difference of that sign, significant at `level`."""
+        return self.sign == sign and self.p_value < level
+
+
+class Race(NamedTuple):
+    """The epochs that two rows needed to a validation accuracy, by seed; None: never got there."""
+
+    a: Runs
+    b: Runs
+    threshold: float
+    epochs_a: list[int | None]
+    epochs_b: list[int | None]
+
+    def __str__(self) -> str:
+        a, b = (
+            f"{runs.name} {', '.join('never' if e is None else str(e) for e in epochs)}"
+            for runs, epochs in ((self.a, self.epochs_a), (self.b, self.epochs_b))
+        )
+        return f"{a} and {b} for {self.threshold}"
+
+    @property
+    def b_wins(self) -> bool:
+        """Whether `b` gets there, and in fewer epochs, with every seed."""
+        return all(
+            b is not None and (a is None or b < a)
+            for a, b in zip(self.epochs_a, self.epochs_b, strict=True)
+        )
+
+
+def groups(results: Mapping[str, Sequence[Result]]) -> list[Group]:
+    """What may be compared with each other: a group for each scale and set of test images.
+
+    Results without predictions are left out. Where a group has several rows with the same `Row`,
+    which then differ in a rate or another setting, the first in `results` stands for them.
+    """
+    found: dict[tuple[Scale, bytes], Group] = {}
+    for name, seeds in results.items():
+        for result in seeds:
+            if result.labels is None or result.probabilities is None:
+                continue
+            run = result.params
+            scale = Scale(run.epochs, result.provenance["images"]["train"])
+            group = found.setdefault((scale, result.labels.tobytes()), Group(scale, result.labels))
+            runs = group.rows.setdefault(Row(run.arch, run.optimizer, run.weights), Runs(name))
+            if runs.name == name:
+                runs.results[result.seed] = result
+                runs.probabilities[result.seed] = result.probabilities
+    return list(found.values())
+
+
+def compare(group: Group, row_a: Row, row_b: Row) -> Comparison | None:
+    """The comparison of two rows; None if one was not run or they share no seed."""
+    seeds = _shared_seeds(group, row_a, row_b)
+    if not seeds:
+        return None
+    a, b = group.rows[row_a], group.rows[row_b]
+    probabilities_a = np.stack([a.probabilities[seed] for seed in seeds])
+    probabilities_b = np.stack([b.probabilities[seed] for seed in seeds])
+    right_a = (probabilities_a.argmax(axis=2) == group.labels).sum(axis=1)
+    right_b = (probabilities_b.argmax(axis=2) == group.labels).sum(axis=1)
+    test = mcnemar(group.labels, probabilities_a, probabilities_b)
+    signs = set(np.sign([*(right_a - right_b), test.only_a - test.only_b]).tolist())
+    return Comparison(
+        a,
+        b,
+        seeds,
+        float(right_a.mean()) / len(group.labels),
+        float(right_b.mean()) / len(group.labels),
+        signs.pop() if len(signs) == 1 else 0,
+        test.p_value,
+    )
+
+
+def race(comparison: Comparison) -> Race:
+    """Who of the two learns faster, to the highest of `THRESHOLDS` that all their seeds reach.
+
+    If there is no such, it is the lowest: there, who gets anywhere at all wins.
+    """
+    a, b = comparison.a, comparison.b
+    for threshold in THRESHOLDS:
+        epochs_a, epochs_b = (
+            [epochs_to(runs.results[seed].history, threshold) for seed in comparison.seeds]
+            for runs in (a, b)
+        )
+        if None not in epochs_a and None not in epochs_b:
+            break
+    return Race(a, b, threshold, epochs_a, epochs_b)
+
+
+def _shared_seeds(group: Group, *rows: Row) -> list[int]:
+    """Seeds that all `rows` were evaluated with, ascending."""
+    if not all(row in group.rows for row in rows):
+        return []
+    return sorted(set.intersection(*(set(group.rows[row].results) for row in rows)))
