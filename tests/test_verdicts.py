@@ -50,7 +50,7 @@ def result(
     **changes: object,
 ) -> Result:
     """An evaluated run of the study's row `run`, with `changes` to its parameters."""
-    resolved = STUDY.run_params(run).model_copy(update={"seed": seed, **changes})
+    resolved = STUDY.run_params(run, 0).model_copy(update={"seed": seed, **changes})
     guesses = labels.copy()
     guesses[list(missed)] = (guesses[list(missed)] + 1) % 10
     curve = validation or (FAST if resolved.optimizer == "adam" else SLOW)

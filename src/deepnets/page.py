@@ -15,7 +15,8 @@ h1, h2, h3 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px soli
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0 }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
          font-variant-numeric: tabular-nums; vertical-align: top }
-th { border-bottom: 2px solid #888 } img { max-width: 100%; height: auto }
+th { border-bottom: 2px solid #888 } td { white-space: nowrap } td:nth-child(4):last-child,
+td:nth-child(2) { white-space: normal } img { width: 100%; max-width: 52rem; height: auto }
 code { font-size: .9em; background: #f3f3f3; padding: 0 .2em; overflow-wrap: anywhere }
 blockquote { margin: 1rem 0; padding: .2rem 1rem; border-left: 4px solid #d55e00;
              background: #fff6ef }

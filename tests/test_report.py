@@ -1,0 +1,233 @@
+"""The report on a study whose files are made up: what it says of what is there and what is not."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import architectures
+from deepnets import files, page, project, results
+from deepnets.params import FILE, load
+from deepnets.stages import report
+from project import ROOT, edit_yaml
+
+LABELS = np.arange(2000, dtype=np.uint8) % 10
+SEEDS = (0, 1)
+
+# run -> images missed, counted from the first, and the outcome, for each seed.
+DONE: dict[str, list[tuple[int, str]]] = {
+    "vgg16-adam-random": [(20, "completed"), (40, "completed")],
+    "vgg16-sgd-random": [(1800, "collapsed"), (30, "completed")],
+    "resnet50-sgd-random": [(100, "completed"), (1800, "diverged")],
+}
+MISSING = [
+    "vgg16-adam-imagenet",
+    "vgg16-sgd-imagenet",
+    "resnet50-adam-random",
+    "resnet50-adam-imagenet",
+    "resnet50-sgd-imagenet",
+    "resnet50-sgd-random-long",
+]
+
+
+def _params(params: dict[str, Any]) -> None:
+    params["train"] |= {"seed": list(SEEDS), "train_images": 3200, "epochs": 2}
+
+
+def _history(outcome: str, missed: int) -> list[dict[str, Any]]:
+    if outcome == "diverged":
+        return []
+    accuracy = 1 - missed / len(LABELS)
+    return [
+        {
+            "epoch": epoch,
+            "loss": 2.302 if outcome == "collapsed" else 0.1 / epoch,
+            "accuracy": accuracy - 0.02,
+            "val_loss": 2.302 if outcome == "collapsed" else 0.2 / epoch,
+            "val_accuracy": accuracy - 0.01 * (2 - epoch),
+            "learning_rate": 0.01,
+        }
+        for epoch in (1, 2)
+    ]
+
+
+def _provenance(run: str, seed: int) -> dict[str, Any]:
+    return {
+        "run": run,
+        "git": {"commit": "c0ffee", "dirty": seed == 1},
+        "images": {"train": 3200, "validation": 10000, "test": len(LABELS)},
+        "data": {"train": 64 * "a", "validation": 64 * "b"},
+        "test_data": 64 * "c",
+        "start": 64 * str(seed),
+        "parameter_count": {"total": 14719818, "trainable": 14719818, "non_trainable": 0},
+        "environment": {
+            "hardware": {"cpu": "A CPU", "cores": 2, "devices": [], "platform": "Linux"},
+            "versions": {"keras": "3.15.1"},
+            "settings": {"TF_ENABLE_ONEDNN_OPTS": "1"},
+        },
+    }
+
+
+def _write(name: str, seeds: list[tuple[int, str]]) -> None:
+    paths = project.grid_run(name, "-".join(name.split("-")[::2]))
+    rows, trained, tested, predicted, probabilities = {}, {}, {}, [], []
+    for seed, (missed, outcome) in zip(SEEDS, seeds, strict=True):
+        history = _history(outcome, missed)
+        clock = {"validation_seconds": 1.0, "images_per_second": 60.0, "finished_ms": 1}
+        rows[seed] = results.Rows(
+            history, [{"epoch": row["epoch"], "seconds": 50.0, **clock} for row in history]
+        )
+        ends = {kind: int(outcome == kind) for kind in ("collapsed", "diverged")}
+        trained[seed] = {"epochs": len(history), **ends}
+        tested[seed] = {"loss": 0.3, "accuracy": 1 - missed / len(LABELS)}
+        guesses = LABELS.copy()
+        guesses[:missed] = (guesses[:missed] + 1) % 10
+        predicted += [
+            {"seed": seed, "actual": int(a), "predicted": int(p)}
+            for a, p in zip(LABELS, guesses, strict=True)
+        ]
+        probabilities.append(0.9 * np.eye(10, dtype=np.float32)[guesses] + np.float32(0.01))
+    results.write_rows(paths.metrics_dir, rows)
+    files.write_json(paths.train, results.together(trained))
+    files.write_json(paths.test, results.together(tested))
+    files.write_json(paths.provenance, {str(seed): _provenance(name, seed) for seed in SEEDS})
+    layers = architectures.vgg16() if name.startswith("vgg16") else architectures.resnet50()
+    files.write_json(paths.architecture, layers)
+    files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
+    files.write_array(paths.probabilities, np.stack(probabilities))
+    (paths.figures(0)).mkdir(parents=True)
+    (paths.figures(0) / "mistakes.png").write_bytes(b"\x89PNG mistakes of " + name.encode())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with three of nine runs finished, and its report."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / FILE).write_text((ROOT / FILE).read_text())
+    edit_yaml(folder / FILE, _params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, seeds in DONE.items():
+            _write(name, seeds)
+        report.main()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(study: Path) -> str:
+    return (study / report.TEXT).read_text()
+
+
+def test_missing_rows_are_named(text: str) -> None:
+    assert "3 of 9 runs are finished." in text
+    assert f"Not run yet: {', '.join(MISSING)}." in text
+
+
+def test_small_scale_is_said_before_any_number(text: str) -> None:
+    said = text.index("train on 3,200 images for 2 or 50 epochs; the study trained on 50,000")
+    assert said < text.index("0.9924")
+
+
+def test_collapsed_and_diverged_runs_are_marked(text: str) -> None:
+    assert "vgg16-sgd-random: 1 of 2 collapsed" in text
+    assert "resnet50-sgd-random: 1 of 2 diverged" in text
+
+
+def test_ours_stand_beside_the_studys_with_difference_and_spread(text: str) -> None:
+    row = next(line for line in text.splitlines() if line.startswith("| adam "))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # Seeds with 20 and 40 of 2,000 wrong: mean 0.985, deviation 0.01 / sqrt(2).
+    assert "0.9850 ± 0.0071" in cells
+    assert "0.9924" in cells
+    assert "-0.74" in cells
+    assert "14,719,818" in cells
+
+
+def test_runs_that_were_not_made_have_no_numbers_of_ours(study: Path) -> None:
+    table = pd.read_csv(study / report.RESULTS_TABLE).set_index("run")
+    assert table.loc[MISSING, "test_accuracy"].isna().all()
+    assert (table.loc[MISSING, "state"] == "not run").all()
+    assert table.loc["resnet50-adam-random", "study_test_accuracy"] == 0.984
+    assert table.loc["resnet50-sgd-random-long", "study_accuracy"] == 0.9739
+
+
+def test_paired_test_of_each_seed_is_the_exact_one(study: Path) -> None:
+    pairs = pd.read_csv(study / report.PAIRS_TABLE)
+    assert set(pairs["differ in"]) == {"optimizer"}
+    second = pairs[pairs["seed"] == 1].iloc[0]
+    assert (second["a"], second["b"]) == ("vgg16-adam-random", "vgg16-sgd-random")
+    # Adam misses the first 40 images and SGD the first 30.
+    assert (second["only a right"], second["only b right"]) == (0, 10)
+    assert second["p"] == pytest.approx(2 / 2**10)
+
+
+def test_every_claim_has_a_verdict(text: str) -> None:
+    table = text[text.index("## The study's claims") : text.index("The rules, fixed")]
+    assert re.findall(r"\*\*(supported|contradicted|undecided|not run)\*\*", table) == [
+        "undecided",
+        "not run",
+        "not run",
+        "undecided",
+        "not run",
+    ]
+
+
+def test_provenance_says_where_the_runs_differ(text: str) -> None:
+    made = text[text.index("## How this was made") :]
+    assert "Seeds: 0, 1." in made
+    assert "c0ffee" in made
+    assert "yes (vgg16-adam-random seed 1, vgg16-sgd-random seed 1" in made
+    assert 16 * "a" in made
+    assert "The rows from ImageNet weights were not run" in made
+    assert "train_images 3200" in made
+
+
+def test_every_picture_is_there(study: Path, text: str) -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    assert len(pictures) == len(set(pictures)) == 13
+    for picture in pictures:
+        assert (study / project.REPORTS / picture).is_file()
+
+
+def test_page_needs_nothing_but_itself(study: Path) -> None:
+    html = (study / report.PAGE).read_text()
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
+    assert len(sources) == 13
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "url(" not in html
+    assert "<script" not in html
+    mistakes = base64.b64encode(b"\x89PNG mistakes of vgg16-sgd-random").decode()
+    assert mistakes in html
+    assert html.count("<table>") == 9
+
+
+def test_combined_history_holds_means_over_seeds(study: Path) -> None:
+    history = pd.read_csv(study / report.HISTORY)
+    adam = history[history["run"] == "vgg16-adam-random"]
+    assert adam["epoch"].tolist() == [1, 2]
+    assert adam["val_accuracy"].tolist() == pytest.approx([0.975, 0.985])
+
+
+def test_terminal_table_is_narrow_and_names_what_is_missing(study: Path) -> None:
+    lines = report.terminal_table(study / report.RESULTS_TABLE).splitlines()
+    assert max(map(len, lines[:-1])) <= 140
+    assert lines[-1] == f"not run yet: {', '.join(MISSING)}"
+
+
+def test_nothing_finished_is_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / FILE).write_text((ROOT / FILE).read_text())
+    monkeypatch.chdir(tmp_path)
+    report.main()
+    text = (tmp_path / report.TEXT).read_text()
+    assert f"0 of {len(load().runs)} runs are finished." in text
+    assert "**not run**" in text
+
+
+def test_markup_in_a_title_stays_text(tmp_path: Path) -> None:
+    html = page.render("A <b> & c", "# A <script>alert(1)</script>\n", tmp_path)
+    assert "<title>A &lt;b&gt; &amp; c</title>" in html
+    assert "<script" not in html
