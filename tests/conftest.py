@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 for _variable in list(os.environ):
     if _variable.startswith(("MLFLOW_", "DEEPNETS_")):
         del os.environ[_variable]
@@ -9,3 +11,12 @@ for _variable in list(os.environ):
 from deepnets import runtime  # noqa: E402
 
 runtime.start_framework()
+
+# Two workers share the files; the long ones go first, so that both end at the same time.
+_LONGEST = ("test_pipeline", "test_mlflow_run", "test_outcomes", "test_models", "test_mirrors")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files by how long they take; within a file nothing changes."""
+    rank = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
