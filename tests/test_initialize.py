@@ -1,0 +1,61 @@
+"""The stage that writes starting weights, with a stand-in for the ImageNet file."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras.src.legacy.saving import legacy_h5_format
+
+from deepnets import files, mirrors, models
+from deepnets.stages import initialize
+from project import ROOT, edit_yaml
+
+NAME = "vgg16_stand_in.h5"
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
+    """A backbone whose weights a mirror offers in the published format, their digest pinned.
+
+    The study in the current folder has two seeds.
+    """
+    keras.utils.set_random_seed(7)
+    backbone = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    offered = tmp_path / "mirror" / NAME
+    offered.parent.mkdir()
+    with h5py.File(offered, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, backbone)
+    pinned = mirrors.PinnedFile(NAME, files.file_digest(offered, "md5"), ())
+    monkeypatch.setitem(mirrors.IMAGENET, "vgg16", pinned)
+    monkeypatch.setenv(mirrors.VARIABLE, str(offered.parent))
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+
+    def two_seeds(params: dict[str, Any]) -> None:
+        params["train"]["seed"] = [0, 1]
+
+    edit_yaml(study / "params.yaml", two_seeds)
+    monkeypatch.chdir(study)
+    return backbone
+
+
+def test_imagenet_weights_are_fetched_once_and_start_every_seed(
+    backbone: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialize.main("vgg16-imagenet")
+    monkeypatch.setenv(mirrors.VARIABLE, "/nowhere")
+    initialize.main("vgg16-imagenet")
+    tops = []
+    for seed in (0, 1):
+        model = models.build("vgg16", 32, dropout=0.5)
+        models.load_start(model, Path(f"data/weights/vgg16-imagenet/seed-{seed}.weights.h5"))
+        for ours, theirs in zip(
+            model.get_layer("vgg16").get_weights(), backbone.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+        tops.append(model.get_layer("logits").get_weights()[0])
+    assert not np.array_equal(*tops)

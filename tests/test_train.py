@@ -1,0 +1,57 @@
+"""A training that breaks keeps what it had."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepnets import checkpoints, data, models, params
+from deepnets.results import Rows
+from deepnets.stages import train
+from project import ROOT
+
+DIGITS = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)
+SPLIT = data.Split(DIGITS, np.arange(32, dtype=np.uint8) % 10)
+RUN = (
+    params.load(ROOT / "params.yaml")
+    .run_params("vgg16-sgd-random", 0)
+    .model_copy(update={"epochs": 3, "batch_size": 16})
+)
+
+
+def test_a_run_that_diverges_ends_with_the_model_of_its_last_finished_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    whole = train._train_epoch
+
+    def breaks_in_the_second(view: Any, run: Any, training: Any, epoch: int) -> Any:
+        result = whole(view, run, training, epoch)
+        return result if epoch < 2 else None
+
+    def save(rows: Rows, variables: list[Any]) -> None:
+        digests.append(models.weights_digest(classifier))
+        checkpoints.save(tmp_path, variables, rows.history, rows.timing)
+
+    monkeypatch.setattr(train, "_train_epoch", breaks_in_the_second)
+    classifier = models.initialize("vgg16", "random", 0, 32)
+    rows, diverged = train.fit(classifier, RUN, SPLIT, SPLIT, tmp_path, save)
+    assert diverged
+    assert [row["epoch"] for row in rows.history] == [1]
+    assert models.weights_digest(classifier) == digests[0]
+
+
+def test_numbers_of_a_run_that_diverged_later_are_those_of_its_last_epoch() -> None:
+    row = {"epoch": 1, "loss": 1.5, "accuracy": 0.5, "val_loss": 1.4, "val_accuracy": 0.6}
+    assert train.summary([row], 0.1, diverged=True) == {
+        "epochs": 1,
+        "loss": 1.5,
+        "accuracy": 0.5,
+        "val_loss": 1.4,
+        "val_accuracy": 0.6,
+        "best_epoch": 1,
+        "best_val_accuracy": 0.6,
+        "collapsed": 0,
+        "diverged": 1,
+    }
