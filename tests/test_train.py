@@ -35,7 +35,7 @@ def test_a_run_that_diverges_ends_with_the_model_of_its_last_finished_epoch(
         checkpoints.save(tmp_path, variables, rows.history, rows.timing)
 
     monkeypatch.setattr(train, "_train_epoch", breaks_in_the_second)
-    classifier = models.initialize("vgg16", "random", 0, 32)
+    classifier = models.build("vgg16", 32, RUN.dropout)
     rows, diverged = train.fit(classifier, RUN, SPLIT, SPLIT, tmp_path, save)
     assert diverged
     assert [row["epoch"] for row in rows.history] == [1]

@@ -10,7 +10,16 @@ from deepnets import files, project, runtime
 from deepnets.params import RunParams
 
 # The modules that decide what a training computes. Their text is part of the fingerprint.
-TRAINING_MODULES = ("augment", "data", "models", "optimizers", "runtime", "scores", "stages/train")
+TRAINING_MODULES = (
+    "augment",
+    "convolutions",
+    "data",
+    "models",
+    "optimizers",
+    "runtime",
+    "scores",
+    "stages/train",
+)
 
 # The libraries that do, by the names that runtime.library_versions gives them.
 _TRAINING_LIBRARIES = ("tensorflow", "jax", "keras", "numpy")

@@ -183,7 +183,7 @@ def fit(
     variables = [*classifier.weights, *optimizer.variables]
 
     rows = Rows([], [])
-    start = [np.array(variable) for variable in classifier.weights]
+    start = classifier.get_weights()
     largest_share = np.bincount(training.labels).max() / len(training.labels)
     checkpoint = checkpoints.latest(folder)
     if checkpoint is not None:
@@ -233,9 +233,7 @@ def _go_back(
     checkpoint: checkpoints.Checkpoint | None,
 ) -> None:
     """Give `classifier` the weights of its last finished epoch or, without one, of its start."""
-    values = start if checkpoint is None else checkpoint.values[: len(start)]
-    for variable, value in zip(classifier.weights, values, strict=True):
-        variable.assign(value)
+    classifier.set_weights(start if checkpoint is None else checkpoint.values[: len(start)])
 
 
 def summary(history: list[Row], largest_share: float, diverged: bool) -> Numbers:
