@@ -24,7 +24,7 @@ tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with t
 repro: $(READY)   ## the study at full scale: 9 runs, days on a CPU; resumes where it stopped
 	@$(BIN)/deepnets repro
 
-test: $(READY)    ## all checks and tests, about 10 minutes
+test: $(READY)    ## all checks and tests, on both cores of a small machine under 10 minutes
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/pytest
 

@@ -57,7 +57,7 @@ def vgg16(size: int = 32) -> Layers:
             net.conv(f"block{block}_conv{conv}", units, 3)
         net.resize(net.shape[0] // 2)
         net.add(f"block{block}_pool", "MaxPooling2D")
-    return net.top("global_average_pooling2d")
+    return net.top("avg_pool")
 
 
 def resnet50(size: int = 32) -> Layers:

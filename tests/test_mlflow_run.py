@@ -76,7 +76,7 @@ def test_wrong_parameters_end_at_once_and_fail(project: Clone) -> None:
 
 def test_the_report_is_an_entry_point(project: Clone) -> None:
     result = project.run("mlflow", "run", ".", "-e", "report", "--env-manager", "local")
-    assert "reports/report.md: 0 of 2 runs" in result.stdout
+    assert "reports/report.html: 0 of 2 runs" in result.stdout
     report = (project.folder / "reports" / "report.md").read_text()
     assert "Not run yet: vgg16-sgd-random, resnet50-adam-random." in report
 

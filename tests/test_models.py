@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -113,10 +112,7 @@ def test_parameter_counts_are_the_studys(
 def test_layers_are_listed_with_the_backbone_unpacked(arch: Arch) -> None:
     model = models.build(arch, SIZE, dropout=0.5)
     models.training_view(model)  # calls the same layers again
-    listed = models.layers(model)
-    # Keras numbers a name that it makes itself: global_average_pooling2d_1.
-    text = re.sub(r"(global_average_pooling2d)_\d+", r"\1", json.dumps(listed))
-    assert json.loads(text) == getattr(architectures, arch)(SIZE)
+    assert models.layers(model) == getattr(architectures, arch)(SIZE)
 
 
 def test_raw_digits_in_probabilities_out(classifier: keras.Model, digits: np.ndarray) -> None:

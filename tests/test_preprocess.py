@@ -136,12 +136,12 @@ def test_contact_sheet_is_a_picture(finished: Path) -> None:
 
 @pytest.mark.usefixtures("study")
 def test_other_size_and_split(capsys: pytest.CaptureFixture[str]) -> None:
-    write_params(image_size=40, validation_images=3000)
+    write_params(image_size=40, validation_images=1500)
     preprocess.main()
-    assert np.load(PROCESSED / "train_images.npy", mmap_mode="r").shape == (1000, 40, 40, 3)
-    assert np.load(PROCESSED / "validation_images.npy", mmap_mode="r").shape == (3000, 40, 40, 3)
+    assert np.load(PROCESSED / "train_images.npy", mmap_mode="r").shape == (2500, 40, 40, 3)
+    assert np.load(PROCESSED / "validation_images.npy", mmap_mode="r").shape == (1500, 40, 40, 3)
     assert capsys.readouterr().out == (
-        "1,000 train, 3,000 validation, 1,000 test images of 40x40x3 in data/processed\n"
+        "2,500 train, 1,500 validation, 1,000 test images of 40x40x3 in data/processed\n"
     )
 
 

@@ -202,7 +202,7 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
     assert "<script" not in html
     mistakes = base64.b64encode(b"\x89PNG mistakes of vgg16-sgd-random").decode()
     assert mistakes in html
-    assert html.count("<table>") == 9
+    assert html.count("<table>") == 8
 
 
 def test_combined_history_holds_means_over_seeds(study: Path) -> None:

@@ -79,6 +79,7 @@ def test_most_confident_mistakes_come_first() -> None:
 
 # The most frequent digit's share of MNIST's first 50,000 training labels: 5,678 ones.
 LARGEST_SHARE = 0.11356
+CHANCE = LARGEST_SHARE + 0.02
 
 STUCK = (2.301, 0.1136)  # the study's figure 10
 SLOW = (2.25, 0.15)
@@ -114,13 +115,20 @@ def history_of(*epochs: tuple[float, float]) -> list[dict[str, float]]:
 def test_at_chance_needs_both_loss_and_accuracy(
     loss: float, accuracy: float, expected: bool
 ) -> None:
-    assert scores.at_chance(history_of((loss, accuracy))[0], LARGEST_SHARE) is expected
+    assert scores.at_chance(history_of((loss, accuracy))[0], CHANCE) is expected
 
 
-def test_at_chance_follows_the_largest_share() -> None:
-    row = history_of((2.3, 0.3))[0]
-    assert not scores.at_chance(row, 0.27)
-    assert scores.at_chance(row, 0.29)
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([5678, *[44322 // 9] * 9], 5678 / (5678 + 44322 // 9 * 9) + 0.02),
+        # Of 100 labels with a share of 0.2 the standard error is 0.04.
+        ([20, *[10] * 8, 0], 0.2 + 3 * 0.04),
+    ],
+)
+def test_chance_accuracy_allows_for_few_images(counts: list[int], expected: float) -> None:
+    labels = np.repeat(np.arange(10, dtype=np.uint8), counts)
+    assert scores.chance_accuracy(labels) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -139,4 +147,4 @@ def test_at_chance_follows_the_largest_share() -> None:
 def test_collapsed_means_the_last_two_epochs(
     epochs: list[tuple[float, float]], expected: bool
 ) -> None:
-    assert scores.collapsed(history_of(*epochs), LARGEST_SHARE) is expected
+    assert scores.collapsed(history_of(*epochs), CHANCE) is expected

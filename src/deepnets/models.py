@@ -51,6 +51,8 @@ def build(
     backbone = _BACKBONES[arch](
         include_top=False, weights=None, input_tensor=pixels, pooling="avg", name=arch
     )
+    # VGG16 leaves this name to Keras as well.
+    backbone.layers[-1].name = "avg_pool"
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = batch_norm_momentum

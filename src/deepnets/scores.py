@@ -36,29 +36,39 @@ def confusion_matrix(labels: NDArray[Any], predicted: NDArray[Any]) -> NDArray[n
     return matrix
 
 
-def at_chance(row: Mapping[str, float], largest_share: float) -> bool:
-    """Whether an epoch's training did no better than guessing the most frequent digit.
+def chance_accuracy(labels: NDArray[np.uint8]) -> float:
+    """The highest accuracy on images with `labels`, (n,), that may still be guessing.
 
-    That is: its mean loss is within 1 % of ln 10, and its accuracy is at most 0.02 above what that
-    guess scores.
+    That is the share of the most frequent digit, and the larger of 0.02 and three standard errors
+    above it.
+    """
+    share = float(np.bincount(labels).max()) / len(labels)
+    margin = max(_ACCURACY_TOLERANCE, 3 * math.sqrt(share * (1 - share) / len(labels)))
+    return share + margin
+
+
+def at_chance(row: Mapping[str, float], chance: float) -> bool:
+    """Whether an epoch's training did no better than guessing.
+
+    That is: its mean loss is within 1 % of ln 10, and its accuracy is at most `chance`.
 
     Args:
         row: an epoch of a history; `loss` in nats and `accuracy` as a fraction, in training.
-        largest_share: fraction of the training labels that the most frequent digit has.
+        chance: from `chance_accuracy`, of the training labels.
     """
     return (
         abs(row["loss"] - _CHANCE_LOSS) <= _LOSS_TOLERANCE * _CHANCE_LOSS
-        and row["accuracy"] <= largest_share + _ACCURACY_TOLERANCE
+        and row["accuracy"] <= chance
     )
 
 
-def collapsed(history: Sequence[Mapping[str, float]], largest_share: float) -> bool:
+def collapsed(history: Sequence[Mapping[str, float]], chance: float) -> bool:
     """Whether a training ended at chance: its last two epochs are `at_chance`.
 
     One epoch may be a slow start: a run that has no second one is never called collapsed.
 
     Args:
         history: a row an epoch, in order; see `at_chance`.
-        largest_share: see `at_chance`.
+        chance: see `at_chance`.
     """
-    return len(history) >= 2 and all(at_chance(row, largest_share) for row in history[-2:])
+    return len(history) >= 2 and all(at_chance(row, chance) for row in history[-2:])

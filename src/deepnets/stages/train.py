@@ -91,7 +91,7 @@ def train_run(
         record = live.Record(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
         with live.following(record):
             rows, diverged = fit(classifier, run, seen["train"], seen["validation"], folder, save)
-            numbers = summary(rows.history, provenance["largest_class_share"], diverged)
+            numbers = summary(rows.history, provenance["chance_accuracy"], diverged)
             if numbers["collapsed"]:
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
             trained[run.seed] = Trained(rows, numbers, provenance)
@@ -117,7 +117,6 @@ def _prepare(
     models.load_start(classifier, paths.start(run.seed))
     fitted = {name: digests[name] for name in ("train", "validation")}
     shaped = origin.shape(run, fitted, models.weights_digest(classifier))
-    largest_class = int(np.bincount(seen["train"].labels).max())
     return classifier, {
         "run": paths.name,
         "stage": stage,
@@ -126,7 +125,7 @@ def _prepare(
         "test_data": digests["test"],
         "image_size": size,
         "images": {name: len(split.images) for name, split in seen.items()},
-        "largest_class_share": largest_class / len(seen["train"].labels),
+        "chance_accuracy": scores.chance_accuracy(seen["train"].labels),
         "parameter_count": {
             "total": classifier.count_params(),
             "trainable": _count(classifier.trainable_weights),
@@ -184,7 +183,7 @@ def fit(
 
     rows = Rows([], [])
     start = classifier.get_weights()
-    largest_share = np.bincount(training.labels).max() / len(training.labels)
+    chance = scores.chance_accuracy(training.labels)
     checkpoint = checkpoints.latest(folder)
     if checkpoint is not None:
         checkpoints.restore(checkpoint, variables)
@@ -218,7 +217,7 @@ def fit(
         rows = Rows([*rows.history, row], [*rows.timing, clock])
         save(rows, variables)
         print(_line(row, clock, run.epochs), flush=True)
-        if scores.at_chance(row, largest_share):
+        if scores.at_chance(row, chance):
             print(
                 f"epoch {epoch}: at chance, loss {row['loss']:.4f} of ln 10 = {math.log(10):.4f}: "
                 "this network has not begun to learn",
@@ -236,15 +235,15 @@ def _go_back(
     classifier.set_weights(start if checkpoint is None else checkpoint.values[: len(start)])
 
 
-def summary(history: list[Row], largest_share: float, diverged: bool) -> Numbers:
+def summary(history: list[Row], chance: float, diverged: bool) -> Numbers:
     """The last epoch's scores, the epoch with the best validation accuracy (the first such), ends.
 
     Args:
         history: the finished epochs, none of them for a run that diverged at once.
-        largest_share: of the training images, in the most frequent class.
+        chance: from `scores.chance_accuracy`, of the training labels.
         diverged: whether the loss became NaN or infinite after these epochs.
     """
-    ends = {"collapsed": int(scores.collapsed(history, largest_share)), "diverged": int(diverged)}
+    ends = {"collapsed": int(scores.collapsed(history, chance)), "diverged": int(diverged)}
     if not history:
         return {"epochs": 0, **ends}
     last = history[-1]
