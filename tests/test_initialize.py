@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
-from keras.src.legacy.saving import legacy_h5_format
 
+import pretrained
 from deepnets import files, mirrors, models
 from deepnets.stages import initialize
 from project import ROOT, edit_yaml
@@ -22,12 +21,9 @@ def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
 
     The study in the current folder has two seeds.
     """
-    keras.utils.set_random_seed(7)
-    backbone = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     offered = tmp_path / "mirror" / NAME
     offered.parent.mkdir()
-    with h5py.File(offered, "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, backbone)
+    backbone = pretrained.stand_in("vgg16", offered)
     pinned = mirrors.PinnedFile(NAME, files.file_digest(offered, "md5"), ())
     monkeypatch.setitem(mirrors.IMAGENET, "vgg16", pinned)
     monkeypatch.setenv(mirrors.VARIABLE, str(offered.parent))

@@ -7,13 +7,12 @@ import sys
 import zipfile
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
-from keras.src.legacy.saving import legacy_h5_format
 
 import architectures
+import pretrained
 from deepnets import images, models
 from deepnets.augment import draw_transforms
 from deepnets.errors import UserError
@@ -281,22 +280,12 @@ def test_he_starts_of_two_seeds_share_no_kernel() -> None:
     assert not first & second
 
 
-def imagenet_stand_in(arch: Arch, path: Path) -> keras.Model:
-    """Write a backbone with random weights to `path`, in the format that Keras publishes."""
-    keras.utils.set_random_seed(7)
-    network = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[arch]
-    backbone = network(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
-    with h5py.File(path, "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, backbone)
-    return backbone
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> dict[Arch, tuple[Path, keras.Model]]:
     """Stand-ins for the published no-top weights: file and the backbone it was made of."""
     folder = tmp_path_factory.mktemp("imagenet")
     return {
-        arch: (folder / f"{arch}_notop.h5", imagenet_stand_in(arch, folder / f"{arch}_notop.h5"))
+        arch: (folder / f"{arch}_notop.h5", pretrained.stand_in(arch, folder / f"{arch}_notop.h5"))
         for arch in ARCHS
     }
 

@@ -1,6 +1,7 @@
 """Markdown to one HTML page that needs no other file and no network."""
 
 import base64
+import html
 import re
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def render(title: str, markdown: str, folder: Path) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>{html.escape(title, quote=False)}</title>\n<style>{_STYLE}</style>\n</head>\n"
         f"<body>\n{body}</body>\n</html>\n"
     )
 
@@ -44,7 +45,3 @@ def render(title: str, markdown: str, folder: Path) -> str:
 def _inline(path: Path) -> str:
     content = base64.b64encode(path.read_bytes()).decode()
     return f"data:{_TYPES[path.suffix]};base64,{content}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -220,13 +220,12 @@ def _level_parent(client: MlflowClient, record: Record, parent: str) -> None:
     tested = files.read_json(record.files.test) if record.files.test.is_file() else {}
     values: dict[str, float] = {}
     for prefix, numbers in (("", trained), ("test_", tested)):
-        seeds = list(numbers.get("seeds", {}).values())
-        for key in numbers:
-            of_seeds = [float(of[key]) for of in seeds if key in of]
-            if key != "seeds" and of_seeds:
-                values[f"{prefix}{key}"] = float(np.mean(of_seeds))
-                if len(of_seeds) > 1 and key.endswith(("accuracy", "loss")):
-                    values[f"{prefix}{key}_std"] = float(np.std(of_seeds, ddof=1))
+        seeds = numbers.pop("seeds", {}).values()
+        for key, mean in numbers.items() if seeds else ():
+            values[f"{prefix}{key}"] = mean
+            of_seeds = [of[key] for of in seeds if key in of]
+            if len(of_seeds) > 1 and key.endswith(("accuracy", "loss")):
+                values[f"{prefix}{key}_std"] = float(np.std(of_seeds, ddof=1))
     known = client.get_run(parent).data.metrics
     now = time.time_ns() // 1_000_000
     lacking = [Metric(key, v, now, 0) for key, v in values.items() if known.get(key) != v]
