@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import files, project
+from deepnets import files, project, runtime
 from deepnets.augment import Warp
 from deepnets.errors import UserError
 from deepnets.params import Arch, Weights
@@ -81,14 +81,16 @@ def training_view(classifier: keras.Model) -> keras.Model:
 
 
 def _fast(backbone: keras.Model) -> keras.Model:
-    """`backbone` with the same layers, those convolutions by the way that is faster in training."""
-    if keras.backend.backend() != "tensorflow":
+    """`backbone` with the same layers, some computed in a way that is faster in training."""
+    if not runtime.on_tensorflow_cpu():
         return backbone
-    from deepnets import convolutions
+    from deepnets import convolutions, normalization
 
     def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:
         if convolutions.applies_to(layer):
-            return convolutions.SmallMap(layer)(*arguments)
+            return convolutions.AsProducts(layer)(*arguments)
+        if normalization.applies_to(layer):
+            return normalization.Fused(layer)(*arguments)
         return layer(*arguments, **options)
 
     return keras.models.clone_model(

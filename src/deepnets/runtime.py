@@ -52,6 +52,17 @@ def start_framework() -> None:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
+def on_tensorflow_cpu() -> bool:
+    """Whether training runs on TensorFlow without a GPU, where our own operations are faster."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
 def describe() -> dict[str, Any]:
     """Hardware, settings and versions of this process, for the record of a run."""
     return {
