@@ -59,7 +59,8 @@ def environment() -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("MLFLOW_", "DEEPNETS_")) and runtime._chosen.get(key) != value
+        if not key.startswith(("MLFLOW_", "DEEPNETS_"))
+        and (key in runtime._USERS or key not in runtime._FRAMEWORK_ENVIRONMENT)
     }
     return kept | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -86,7 +87,8 @@ def test_jax_in_one_line() -> None:
 def _process(**variables: str) -> tuple[dict[str, Any], str]:
     """What a fresh process with these variables records and says of itself."""
     code = (
-        "import json; from deepnets import runtime; runtime.start_framework(); runtime.prepare(); "
+        "import json, os; from deepnets import runtime; runtime.start_framework(); "
+        "os.environ['OMP_NUM_THREADS'] = '1'; "  # as a library may
         "d = runtime.describe(); print(json.dumps(d)); print(runtime.in_one_line(d))"
     )
     result = subprocess.run(
@@ -102,7 +104,7 @@ def _process(**variables: str) -> tuple[dict[str, Any], str]:
 
 def test_without_variables_everything_is_chosen_and_recorded() -> None:
     record, line = _process()
-    assert record["settings"] == runtime._FRAMEWORK_ENVIRONMENT
+    assert record["settings"] == runtime._FRAMEWORK_ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
     assert record["runtime"] == {
         "backend": "tensorflow",
         "precision": "float32",
@@ -130,6 +132,7 @@ def test_a_value_that_tensorflow_does_not_know_is_not_taken_for_what_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "off")  # 0, 1, true and false are what it knows
+    monkeypatch.setattr(runtime, "_USERS", {"TF_ENABLE_ONEDNN_OPTS"})
     described = runtime.describe()
     assert described["runtime"]["onednn"] is True
     assert "TF_ENABLE_ONEDNN_OPTS=off" in runtime.in_one_line(described)
@@ -167,9 +170,35 @@ def test_a_user_may_have_the_gpus_memory_taken_whole_and_full_float32(
 ) -> None:
     monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    monkeypatch.setattr(runtime, "_USERS", {"TF_FORCE_GPU_ALLOW_GROWTH", "NVIDIA_TF32_OVERRIDE"})
     line = runtime.in_one_line(runtime.describe())
     assert "on NVIDIA H100: memory taken whole, float32, deterministic; set by you: " in line
     assert line.endswith("TF_FORCE_GPU_ALLOW_GROWTH=false, NVIDIA_TF32_OVERRIDE=0")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "memory taken whole, float32, not deterministic"),
+        (
+            {
+                "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            },
+            "memory as needed, float32, deterministic",
+        ),
+    ],
+)
+def test_jax_on_a_gpu_is_what_its_variables_make_of_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    for key in ("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(runtime, "_devices", lambda: ["NVIDIA H100"])
+    assert f" on NVIDIA H100: {said}" in runtime.in_one_line(runtime.describe())
 
 
 @pytest.mark.parametrize(

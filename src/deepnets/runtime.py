@@ -28,9 +28,6 @@ _FRAMEWORK_ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
-# JAX would take three quarters of a GPU's memory at once.
-_JAX_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-
 # What else a user may have set that changes how fast a run computes, or its last bits.
 _USERS_ENVIRONMENT = (
     "TF_NUM_INTRAOP_THREADS",
@@ -41,12 +38,13 @@ _USERS_ENVIRONMENT = (
     "NVIDIA_TF32_OVERRIDE",
     "CUDA_VISIBLE_DEVICES",
     "JAX_PLATFORMS",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
 )
 
-# The variables that `prepare` has set in this process.
-_chosen: dict[str, str] = {}
+# The variables that are the user's: `prepare` sets others, and so does Keras when it is imported.
+_USERS = frozenset(os.environ)
 
 _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
@@ -55,12 +53,8 @@ _LIBRARIES = ("tensorflow", "jax", "keras", "numpy", "mlflow", "dvc", "deepnets"
 
 def prepare() -> None:
     """Set the framework's environment variables where the user has not."""
-    wanted = dict(_FRAMEWORK_ENVIRONMENT)
-    if os.environ.get("KERAS_BACKEND") == "jax":
-        wanted |= _JAX_ENVIRONMENT
-    for key, value in wanted.items():
-        if key not in os.environ:
-            os.environ[key] = _chosen[key] = value
+    for key, value in _FRAMEWORK_ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
 
 
 def start_framework() -> None:
@@ -88,7 +82,7 @@ def describe() -> dict[str, Any]:
 
     `settings` holds environment variables, `runtime` what the backend has made of them.
     """
-    known = (*_FRAMEWORK_ENVIRONMENT, *_JAX_ENVIRONMENT, *_USERS_ENVIRONMENT)
+    known = (*_FRAMEWORK_ENVIRONMENT, *_USERS_ENVIRONMENT)
     settings = {key: os.environ[key] for key in known if key in os.environ}
     devices = _devices()
     return {
@@ -105,7 +99,7 @@ def describe() -> dict[str, Any]:
         "settings": settings,
         "runtime": {
             **_in_force(bool(devices)),
-            "set_by_user": [key for key in settings if settings[key] != _chosen.get(key)],
+            "set_by_user": [key for key in settings if key in _USERS],
         },
         "versions": {"python": platform.python_version()} | library_versions(),
     }
