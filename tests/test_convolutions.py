@@ -1,18 +1,12 @@
 """Convolutions on the smallest maps are those of Keras, gradients included."""
 
-from pathlib import Path
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepnets import convolutions, data, models, params
+from deepnets import convolutions, models
 from deepnets.params import Arch
-from deepnets.results import Rows
-from deepnets.stages import train
-from project import ROOT
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="other backends use Keras' own convolutions"
@@ -21,19 +15,33 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride"),
+    [
+        *(((height, width), 3, 1) for height, width in [(1, 1), (2, 2), (1, 2), (2, 1), (4, 3)]),
+        *(((4, 4), 1, stride) for stride in (1, 2, 4)),
+        ((1, 1), 1, 1),
+        ((6, 4), 1, 2),
+    ],
+)
 def test_outputs_and_gradients_are_those_of_keras(
-    shape: tuple[int, int], use_bias: bool, activation: str | None
+    shape: tuple[int, int], kernel: int, stride: int, use_bias: bool, activation: str | None
 ) -> None:
     keras.utils.set_random_seed(3)
     layer = keras.layers.Conv2D(
-        5, 3, padding="same", use_bias=use_bias, activation=activation, bias_initializer="normal"
+        *(5, kernel, stride),
+        padding="same",
+        use_bias=use_bias,
+        activation=activation,
+        bias_initializer="normal",
     )
     layer(keras.Input((*shape, 4)))
-    assert convolutions.applies_to(layer)
-    fast = convolutions.SmallMap(layer)
+    assert convolutions.can_be_products(layer)
+    fast = convolutions.AsProducts(layer)
     images = tf.constant(np.random.default_rng(0).normal(size=(7, *shape, 4)), tf.float32)
-    weight = tf.constant(np.random.default_rng(1).normal(size=(7, *shape, 5)), tf.float32)
+    weight = tf.constant(
+        np.random.default_rng(1).normal(size=(7, *layer.output.shape[1:])), tf.float32
+    )
     found = []
     for convolve in (layer, fast):
         with tf.GradientTape() as tape:
@@ -49,57 +57,33 @@ def test_outputs_and_gradients_are_those_of_keras(
 @pytest.mark.parametrize(
     "layer",
     [
-        keras.layers.Conv2D(5, 1, padding="same"),
         keras.layers.Conv2D(5, 3, padding="valid"),
         keras.layers.Conv2D(5, 3, padding="same", strides=2),
         keras.layers.Conv2D(4, 3, padding="same", groups=2),
         keras.layers.Conv2D(5, 3, padding="same", dilation_rate=2),
+        keras.layers.Conv2D(5, 5, padding="same"),
+        keras.layers.Conv2D(5, 1, strides=3),
         keras.layers.ReLU(),
     ],
 )
 def test_other_layers_are_left_alone(layer: keras.Layer) -> None:
-    layer(keras.Input((4 if getattr(layer, "padding", "") == "valid" else 2, 4, 4)))
+    layer(keras.Input((4, 4, 4)))
+    assert not convolutions.can_be_products(layer)
     assert not convolutions.applies_to(layer)
 
 
 @pytest.mark.parametrize(
     ("arch", "size", "count"),
-    [("vgg16", 32, 3), ("vgg16", 64, 0), ("resnet50", 32, 9), ("resnet50", 64, 3)],
+    # VGG-16: all on 4x4 and 2x2 maps. ResNet50: 3x3 of the last two stages, 1x1 of the last three
+    # (at 64x64 pixels of the last two).
+    [("vgg16", 32, 6), ("vgg16", 64, 3), ("resnet50", 32, 9 + 29), ("resnet50", 64, 9 + 20)],
 )
 def test_the_networks_have_so_many_of_them(arch: Arch, size: int, count: int) -> None:
     view = models.training_view(models.build(arch, size, dropout=0.5))
-    small = [
-        layer
+    products = {
+        layer.name
         for model in view.layers
         for layer in getattr(model, "layers", [])
-        if isinstance(layer, convolutions.SmallMap)
-    ]
-    assert len(small) == count
-
-
-@pytest.mark.parametrize("arch", ["vgg16", "resnet50"])
-def test_training_steps_differ_by_rounding_only(
-    arch: Arch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digits = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
-    split = data.Split(digits, np.arange(16, dtype=np.uint8) % 10)
-    run = params.load(ROOT / "params.yaml").run_params(f"{arch}-sgd-random", 0)
-    run = run.model_copy(update={"epochs": 1, "batch_size": 4})
-
-    def save(rows: Rows, variables: list[Any]) -> None:
-        pass
-
-    start = models.initialize(arch, "he", 0, 32).get_weights()
-    trained = []
-    for fast in (False, True):
-        if not fast:
-            monkeypatch.setattr(convolutions, "applies_to", lambda layer: False)
-        classifier = models.build(arch, 32, run.dropout)
-        classifier.set_weights(start)
-        train.fit(classifier, run, split, split, tmp_path / str(fast), save)
-        trained.append(classifier.get_weights())
-        monkeypatch.undo()
-    plain, fast_ones = (np.concatenate([w.ravel() for w in of]) for of in trained)
-    moved = np.linalg.norm(plain - np.concatenate([w.ravel() for w in start]))
-    assert moved > 0.01
-    assert np.linalg.norm(plain - fast_ones) < 1e-4 * moved
+        if isinstance(layer, convolutions.AsProducts)
+    }
+    assert len(products) == count

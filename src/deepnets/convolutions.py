@@ -25,7 +25,7 @@ def applies_to(layer: keras.Layer) -> bool:
     largest = _LARGEST_MAP[layer.kernel_size]
     if layer.kernel_size == (3, 3) and layer.kernel.shape[2] >= _WIDE:
         largest = _LARGEST_MAP_OF_WIDE
-    return max(layer.output.shape[1:3]) <= largest
+    return bool(max(layer.output.shape[1:3]) <= largest)
 
 
 def can_be_products(layer: keras.Layer) -> bool:
@@ -105,7 +105,7 @@ def _every(images: Any, stride: int) -> Any:
 
 
 def _product(images: Any, matrix: Any) -> Any:
-    """Every pixel of `images`, (n, height, width, channels), times `matrix`, (channels, filters)."""
+    """Each pixel of `images`, (n, height, width, channels), times `matrix`, (channels, filters)."""
     _, height, width, channels = images.shape
     flat = tf.matmul(tf.reshape(images, (-1, channels)), matrix)
     return tf.reshape(flat, (-1, height, width, matrix.shape[1]))

@@ -10,6 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,28 @@ def training_view(classifier: keras.Model) -> keras.Model:
     transforms = keras.Input((8,), dtype="float32", name="transforms")
     x = Warp(name="warp")(images, transforms)
     x = classifier.get_layer("scale")(x)
-    x = _fast(classifier.get_layer(backbone_name(classifier)))(x)
+    plain = classifier.get_layer(backbone_name(classifier))
+    backbone = _fast(plain)
+    # Where operations run on one core each, two halves of a batch keep two cores busy. Only batch
+    # normalisation needs a batch whole.
+    halved = runtime.one_core_an_operation() and not _normalises_batches(plain)
+    parts = [backbone(part) for part in (Halve(name="halve")(x) if halved else [x])]
+    x = keras.layers.Concatenate(axis=0, name="whole")(parts) if halved else parts[0]
     for name in ("dropout", "logits"):
         x = classifier.get_layer(name)(x)
     return keras.Model([images, transforms], x, name="training_view")
+
+
+class Halve(keras.layers.Layer):  # type: ignore[misc]
+    """A batch in two parts of the same size, the second an image larger if need be."""
+
+    def call(self, images: Any) -> list[Any]:
+        middle = keras.ops.shape(images)[0] // 2
+        return [images[:middle], images[middle:]]
+
+
+def _normalises_batches(backbone: keras.Model) -> bool:
+    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in backbone.layers)
 
 
 def _fast(backbone: keras.Model) -> keras.Model:
@@ -233,15 +252,23 @@ def predict(classifier: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.fl
     All batches have one shape (the last is padded), so that nothing is compiled twice and a
     digit's probabilities do not depend on how many others are asked for.
     """
-    probabilities = np.empty((len(images), project.CLASSES), np.float32)
-    for start in range(0, len(images), PREDICTION_BATCH):
-        batch = images[start : start + PREDICTION_BATCH]
-        padding = PREDICTION_BATCH - len(batch)
-        if padding:
-            batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.uint8)])
-        result = np.asarray(classifier.predict_on_batch(batch))
-        probabilities[start : start + PREDICTION_BATCH] = result[: PREDICTION_BATCH - padding]
-    return probabilities
+    starts = range(0, len(images), PREDICTION_BATCH)
+    with ThreadPoolExecutor(runtime.prediction_threads()) as pool:
+        parts = list(pool.map(lambda start: _predict_batch(classifier, images, start), starts))
+    empty = np.empty((0, project.CLASSES), np.float32)
+    return np.concatenate([empty, *parts])
+
+
+def _predict_batch(
+    classifier: keras.Model, images: NDArray[np.uint8], start: int
+) -> NDArray[np.float32]:
+    """Probabilities of the images from `start` on, PREDICTION_BATCH of them or what there is."""
+    batch = images[start : start + PREDICTION_BATCH]
+    count = len(batch)
+    if count < PREDICTION_BATCH:
+        padding = np.zeros((PREDICTION_BATCH - count, *batch.shape[1:]), np.uint8)
+        batch = np.concatenate([batch, padding])
+    return np.asarray(classifier.predict_on_batch(batch)[:count])
 
 
 def dropout_seed(classifier: keras.Model) -> Any:

@@ -17,9 +17,7 @@ def build(run: RunParams) -> keras.optimizers.Optimizer:
             beta_2=run.beta_2,
             epsilon=run.epsilon,
         )
-    return family.SGD(
-        learning_rate=inverse_time(run), momentum=run.momentum, nesterov=run.nesterov
-    )
+    return family.SGD(learning_rate=inverse_time(run), momentum=run.momentum, nesterov=run.nesterov)
 
 
 def _family() -> Any:

@@ -15,10 +15,12 @@ TRAINING_MODULES = (
     "convolutions",
     "data",
     "models",
+    "normalization",
     "optimizers",
     "runtime",
     "scores",
     "stages/train",
+    "updates",
 )
 
 # The libraries that do, by the names that runtime.library_versions gives them.

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -53,7 +54,7 @@ _LIBRARIES = ("tensorflow", "jax", "keras", "numpy", "mlflow", "dvc", "deepnets"
 
 def prepare() -> None:
     """Set the framework's environment variables where the user has not."""
-    for key, value in _FRAMEWORK_ENVIRONMENT.items():
+    for key, value in (_FRAMEWORK_ENVIRONMENT | _threads()).items():
         os.environ.setdefault(key, value)
 
 
@@ -75,6 +76,29 @@ def start_framework() -> None:
     # Its graph optimizer takes 7 of the 16 seconds of ResNet50's first step on two cores, and makes
     # no step faster that could be measured.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def _threads() -> dict[str, str]:
+    """The variables for TensorFlow's threads that are best here; none where that is not known.
+
+    On two cores, two operations side by side on one core each beat one after the other on both:
+    waking the second core for every small operation takes longer than it saves.
+    """
+    if _cores() != 2 or Path("/proc/driver/nvidia").exists():
+        return {}
+    return {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
+
+
+def one_core_an_operation() -> bool:
+    """Whether TensorFlow runs each operation on one core, and several side by side."""
+    threads = _threads()
+    chosen = all(os.environ.get(key) == value for key, value in threads.items())
+    return bool(threads) and chosen and on_tensorflow_cpu()
+
+
+def prediction_threads() -> int:
+    """How many batches to predict side by side."""
+    return _cores() if one_core_an_operation() else 1
 
 
 def on_tensorflow_cpu() -> bool:
@@ -100,9 +124,7 @@ def describe() -> dict[str, Any]:
         "hardware": {
             "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
             "vector_instructions": _vector_instructions(_cpuinfo("flags")),
-            "cores": len(psutil.Process().cpu_affinity())
-            if hasattr(psutil.Process, "cpu_affinity")
-            else os.cpu_count(),
+            "cores": _cores(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "devices": devices,
             "platform": platform.platform(),
@@ -135,6 +157,8 @@ def in_one_line(described: dict[str, Any]) -> str:
         facts.append(f"memory {runtime['gpu_memory']}")
     elif "onednn" in runtime:
         facts.append("oneDNN on" if runtime["onednn"] else "oneDNN off")
+    if runtime.get("one_core_an_operation"):
+        facts.append("one core an operation")
     facts.append(runtime["precision"])
     facts.append("deterministic" if runtime["deterministic"] else "not deterministic")
     theirs = [f"{key}={settings[key]}" for key in runtime["set_by_user"]]
@@ -154,6 +178,13 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(psutil.Process, "cpu_affinity"):
+        return len(psutil.Process().cpu_affinity())
+    return os.cpu_count() or 1
 
 
 def _devices() -> list[str]:
@@ -185,7 +216,11 @@ def _in_force(on_gpu: bool) -> dict[str, Any]:
         from tensorflow.python.framework.config import is_op_determinism_enabled
         from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
-        found |= {"onednn": IsMklEnabled(), "deterministic": is_op_determinism_enabled()}
+        found |= {
+            "onednn": IsMklEnabled(),
+            "one_core_an_operation": one_core_an_operation(),
+            "deterministic": is_op_determinism_enabled(),
+        }
         if on_gpu:
             # This variable is stronger than set_memory_growth.
             grows = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") != "false"
