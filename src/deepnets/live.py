@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def following(record: Record) -> Iterator[None]:
     nothing at all if this process was killed.
     """
     if find_spec("mlflow") is None:
+        _say_once(
+            "mlflow is not installed here: nothing is logged, the files are complete; "
+            "`deepnets publish` on a machine that has it sends them later"
+        )
         yield
         return
     process = subprocess.Popen(
@@ -79,6 +84,11 @@ def following(record: Record) -> Iterator[None]:
         _tell(process, "finished")
     finally:
         _close(process)
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, flush=True)
 
 
 def _tell(process: "subprocess.Popen[str]", line: str) -> None:

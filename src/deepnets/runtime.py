@@ -1,6 +1,6 @@
 """What must happen before or around the framework: environment, threads, determinism, logs.
 
-`prepare` sets environment variables and therefore runs before TensorFlow is imported; a variable
+`prepare` sets environment variables and therefore runs before the backend is imported; a variable
 that the user has set wins. Nothing here imports a framework at module level.
 """
 
@@ -8,27 +8,64 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import psutil
 
-# oneDNN's convolutions are several times faster, but TensorFlow leaves them off on CPUs without
-# AVX-512. The variable changes results in the last bits, so it is recorded with every run.
+from deepnets.errors import UserError
+
+_DEFAULT_BACKEND = "tensorflow"
+
+# What a backend needs before it is imported. All of it is recorded with every run.
 _FRAMEWORK_ENVIRONMENT = {
-    "KERAS_BACKEND": "tensorflow",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "tensorflow": {
+        # oneDNN's convolutions are several times faster, but TensorFlow leaves them off on CPUs
+        # without AVX-512. The variable changes results in the last bits.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    },
+    "jax": {
+        # What `start_framework` sets by calls to TensorFlow, JAX only takes from here.
+        "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    },
 }
 
-_LIBRARIES = ("tensorflow", "jax", "keras", "numpy", "mlflow", "dvc", "deepnets")
+# The packages whose versions shape a training with a backend.
+_BACKEND_LIBRARIES = {"tensorflow": ("tensorflow",), "jax": ("jax", "jaxlib")}
+
+_LIBRARIES = ("tensorflow", "jax", "jaxlib", "keras", "numpy", "mlflow", "dvc", "deepnets")
+
+
+def backend() -> str:
+    """The Keras backend that this process trains with: KERAS_BACKEND, else TensorFlow."""
+    return os.environ.get("KERAS_BACKEND") or _DEFAULT_BACKEND
 
 
 def prepare() -> None:
-    """Set the framework's environment variables where the user has not."""
-    for key, value in _FRAMEWORK_ENVIRONMENT.items():
+    """Set the backend's environment variables where the user has not.
+
+    Raises:
+        UserError: KERAS_BACKEND names none that training runs on, or one that is not installed.
+    """
+    chosen = backend()
+    if chosen not in _FRAMEWORK_ENVIRONMENT:
+        raise UserError(
+            f"KERAS_BACKEND: expected {' or '.join(_FRAMEWORK_ENVIRONMENT)}; "
+            f"received {chosen!r}: correct or unset it"
+        )
+    if find_spec(chosen) is None:
+        raise UserError(
+            f"KERAS_BACKEND={chosen} needs {chosen}, which is not installed here: "
+            + ("run `make jax`" if chosen == "jax" else "run `make setup`, or KERAS_BACKEND=jax")
+        )
+    os.environ["KERAS_BACKEND"] = chosen
+    for key, value in _FRAMEWORK_ENVIRONMENT[chosen].items():
         os.environ.setdefault(key, value)
 
 
@@ -64,9 +101,14 @@ def describe() -> dict[str, Any]:
             "devices": _devices(),
             "platform": platform.platform(),
         },
-        "settings": {
+        "settings": {"KERAS_BACKEND": backend()}
+        | {
             key: os.environ[key]
-            for key in (*_FRAMEWORK_ENVIRONMENT, "TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+            for key in (
+                *_FRAMEWORK_ENVIRONMENT[backend()],
+                "TF_NUM_INTRAOP_THREADS",
+                "OMP_NUM_THREADS",
+            )
             if key in os.environ
         },
         "versions": {"python": platform.python_version()} | library_versions(),
@@ -74,9 +116,18 @@ def describe() -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that results depend on."""
+    """Installed versions of the libraries that a run's record names."""
+    return _installed(_LIBRARIES)
+
+
+def training_versions() -> dict[str, str]:
+    """Those of the libraries that decide what a training computes; they name its backend."""
+    return _installed((*_BACKEND_LIBRARIES[backend()], "keras", "numpy"))
+
+
+def _installed(names: Sequence[str]) -> dict[str, str]:
     found = {}
-    for name in _LIBRARIES:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
