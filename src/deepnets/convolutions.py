@@ -44,7 +44,7 @@ class SmallMap(keras.layers.Layer):  # type: ignore[misc]
         """The convolution of `images`, bias and activation included."""
         layer = self.convolution
         _, height, width, _ = images.shape
-        outputs = _convolve(images, ops.convert_to_tensor(layer.kernel), height, width)
+        outputs = _convolve(images, layer.kernel, height, width)
         if layer.use_bias:
             outputs = outputs + layer.bias
         return layer.activation(outputs)
@@ -53,7 +53,8 @@ class SmallMap(keras.layers.Layer):  # type: ignore[misc]
 def _convolve(images: Any, kernel: Any, height: int, width: int) -> Any:
     """The convolution as a product with one matrix, and its gradients likewise."""
     if keras.backend.backend() == "jax":
-        return _compiled(images, kernel, height, width)
+        return _compiled(images, ops.convert_to_tensor(kernel), height, width)
+    kernel = tf.convert_to_tensor(kernel)
     channels, filters = kernel.shape[2:]
     pixels = height * width
 

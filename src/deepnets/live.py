@@ -54,6 +54,11 @@ class Record:
         )
 
 
+def available() -> bool:
+    """Whether MLflow is installed here; without it a run has its files only."""
+    return find_spec("mlflow") is not None
+
+
 @contextmanager
 def following(record: Record) -> Iterator[None]:
     """Keep MLflow level with `record` during the block, and once more when it has succeeded.
@@ -61,10 +66,10 @@ def following(record: Record) -> Iterator[None]:
     The process learns of the end through its standard input: the word `finished` or `failed`, or
     nothing at all if this process was killed.
     """
-    if find_spec("mlflow") is None:
+    if not available():
         _say_once(
-            "mlflow is not installed here: nothing is logged, the files are complete; "
-            "`deepnets publish` on a machine that has it sends them later"
+            "mlflow is not installed here: nothing is logged, all results are in files; "
+            "`deepnets publish` on a machine that has it sends the grid's runs later"
         )
         yield
         return
