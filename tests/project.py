@@ -12,6 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from deepnets import runtime
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -51,8 +53,16 @@ class Clone:
 
 
 def environment() -> dict[str, str]:
-    """This environment's programs first, none of the session's MLflow settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DEEPNETS_"))}
+    """This environment's programs first, none of the session's MLflow settings, nor ours for Keras.
+
+    What the tests' own framework was started with would look like a user's wish.
+    """
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MLFLOW_", "DEEPNETS_"))
+        and (key in runtime._USERS or key not in runtime._FRAMEWORK_ENVIRONMENT["tensorflow"])
+    }
     return kept | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "GIT_AUTHOR_NAME": "Test",

@@ -74,7 +74,7 @@ def test_repro_ends_with_the_results_and_where_to_look(grid: Clone) -> None:
         assert f"{accuracy:.4f}" in ending
     assert "reports" in ending
     assert "mlflow ui" in ending
-    for noise in ("oneDNN", "cudart", "absl", "TensorFlow binary", "Warning"):
+    for noise in ("oneDNN custom", "cudart", "absl", "TensorFlow binary", "Warning"):
         assert noise not in log
 
 
@@ -152,6 +152,7 @@ def test_mlflow_has_one_finished_run_a_row_with_everything(grid: Clone) -> None:
         provenance = _json(grid, "metrics", name, "provenance.json")["0"]
         assert tags["fingerprint"] == provenance["fingerprint"]
         assert {"hardware.cpu", "versions.tensorflow", "versions.keras"} <= set(tags)
+        assert (tags["runtime.backend"], tags["runtime.precision"]) == ("tensorflow", "float32")
         inputs = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
         assert inputs["mnist-train"] == provenance["data"]["train"][:36]
         assert set(inputs) == {"mnist-train", "mnist-validation", "mnist-test"}

@@ -26,8 +26,8 @@ def test_a_run_that_diverges_ends_with_the_model_of_its_last_finished_epoch(
     digests = []
     whole = train._train_epoch
 
-    def breaks_in_the_second(view: Any, run: Any, training: Any, epoch: int) -> Any:
-        result = whole(view, run, training, epoch)
+    def breaks_in_the_second(view: Any, run: Any, training: Any, epoch: int, watch: Any) -> Any:
+        result = whole(view, run, training, epoch, watch)
         return result if epoch < 2 else None
 
     def save(rows: Rows, variables: list[Any]) -> None:

@@ -211,7 +211,7 @@ def test_part_of_what_a_claim_needs_cannot_support_it() -> None:
     evidence = claim(1, results)[1]
     assert evidence.endswith(
         "Not run at this scale: vgg16 adam imagenet, vgg16 sgd imagenet, resnet50 adam imagenet, "
-        "resnet50 sgd imagenet; the accuracies that there are point to the claim."
+        "resnet50 sgd imagenet; the differences that count point to the claim."
     )
     assert claim(3, grid(rows=[*RANDOM, "resnet50-adam-imagenet"]))[0] == "undecided"
 
@@ -308,7 +308,7 @@ def test_another_scale_decides_nothing(scale: dict[str, int]) -> None:
     for number, points in ((1, "to the claim"), (2, "against it")):
         evidence = claim(number, results)[1]
         assert evidence.startswith(f"Test accuracy after {epochs} epochs on {images:,} images: ")
-        assert evidence.endswith(f"decide; the accuracies that there are point {points}.")
+        assert evidence.endswith(f"decide; the differences that count point {points}.")
 
 
 def test_pairs_that_differ_both_ways_point_neither_way() -> None:

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import files, project
+from deepnets import files, project, runtime
 from deepnets.augment import Warp
 from deepnets.errors import UserError
 from deepnets.params import Arch, Weights
@@ -73,7 +73,11 @@ def training_view(classifier: keras.Model) -> keras.Model:
     """
     images = keras.Input(classifier.input_shape[1:], dtype="uint8", name="images")
     transforms = keras.Input((8,), dtype="float32", name="transforms")
-    x = _through(classifier, Warp(name="warp")(images, transforms), "dropout", "logits")
+    x = Warp(name="warp")(images, transforms)
+    x = classifier.get_layer("scale")(x)
+    x = _fast(classifier.get_layer(backbone_name(classifier)))(x)
+    for name in ("dropout", "logits"):
+        x = classifier.get_layer(name)(x)
     return keras.Model([images, transforms], x, name="training_view")
 
 
@@ -82,29 +86,42 @@ def scoring_view(classifier: keras.Model) -> keras.Model:
 
     On TensorFlow that is the classifier itself.
     """
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() != "jax":
         return classifier
     images = keras.Input(classifier.input_shape[1:], dtype="uint8", name="images")
-    x = _through(classifier, images, "dropout", "logits", "probabilities")
+    x = classifier.get_layer("scale")(images)
+    x = _fast(classifier.get_layer(backbone_name(classifier)))(x)
+    for name in ("dropout", "logits", "probabilities"):
+        x = classifier.get_layer(name)(x)
     return keras.Model(images, x, name="scoring_view")
 
 
-def _through(classifier: keras.Model, images: Any, *top: str) -> Any:
-    """`images` scaled, through the fast backbone, then through the layers `top` by name."""
-    x = classifier.get_layer("scale")(images)
-    x = _fast(classifier.get_layer(backbone_name(classifier)))(x)
-    for name in top:
-        x = classifier.get_layer(name)(x)
-    return x
-
-
 def _fast(backbone: keras.Model) -> keras.Model:
-    """`backbone` with the same layers, those convolutions by the way that is faster."""
-    from deepnets import convolutions
+    """`backbone` with the same layers, some computed in a way that is faster in training."""
+    if keras.backend.backend() == "jax":
+        return _fast_on_jax(backbone)
+    if not runtime.on_tensorflow_cpu():
+        return backbone
+    from deepnets import convolutions, normalization
 
     def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:
         if convolutions.applies_to(layer):
-            return convolutions.SmallMap(layer)(*arguments)
+            return convolutions.AsProducts(layer)(*arguments)
+        if normalization.applies_to(layer):
+            return normalization.Fused(layer)(*arguments)
+        return layer(*arguments, **options)
+
+    return keras.models.clone_model(
+        backbone, clone_function=lambda layer: layer, call_function=call
+    )
+
+
+def _fast_on_jax(backbone: keras.Model) -> keras.Model:
+    from deepnets import small_maps
+
+    def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:
+        if small_maps.applies_to(layer):
+            return small_maps.SmallMap(layer)(*arguments)
         return layer(*arguments, **options)
 
     return keras.models.clone_model(

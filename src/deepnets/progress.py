@@ -25,9 +25,23 @@ def bar(total: int, description: str, unit: str, iterable: Iterable[Any] | None 
     )
 
 
+def say(line: str) -> None:
+    """Print `line` at once, above a bar that may be live."""
+    if sys.stderr.isatty():
+        tqdm.write(line)
+    else:
+        print(line)
+    sys.stdout.flush()
+
+
 def duration(seconds: float) -> str:
-    """A length of time for people: `40 s`, `12 min`, `3 h 20 min`."""
+    """A length of time for people: `40 s`, `12 min`, `3 h 20 min`, `5 days 7 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(minutes / 60)
+    return f"{hours // 24} days {hours % 24} h"

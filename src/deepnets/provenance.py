@@ -18,6 +18,7 @@ TRAINING_MODULES = (
     "optimizers",
     "runtime",
     "scores",
+    "small_maps",
     "stages/train",
     "steps",
 )

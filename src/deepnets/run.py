@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from deepnets import files, live, params, project, repro, runtime
+from deepnets import clock, files, live, params, project, repro, runtime
 from deepnets.errors import UserError
 from deepnets.params import RunEntry, RunParams, Train
 
@@ -42,7 +42,9 @@ def main(options: Mapping[str, str | None]) -> None:
     initialize.write(
         *(run.arch, run.weights, run.seed, study.preprocess.image_size, paths.start(run.seed))
     )
-    train.train_run([run], paths, experiment, f"run {name}", mlflow_run_id)
+    prefix = "-P " if mlflow_run_id else "--"
+    plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
+    train.train_run([run], paths, experiment, f"run {name}", plan, mlflow_run_id)
     evaluate.evaluate_run(
         *(entry, paths, [run.seed], experiment, study.evaluate.mistakes, mlflow_run_id)
     )

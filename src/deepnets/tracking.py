@@ -352,8 +352,9 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     }
     if provenance["git"]["commit"]:
         tags["mlflow.source.git.commit"] = tags["git.commit"] = provenance["git"]["commit"]
-    for group in ("hardware", "settings", "versions"):
-        tags |= {f"{group}.{key}": value for key, value in environment[group].items()}
+    for group in ("hardware", "settings", "runtime", "versions"):
+        # Runs of earlier versions have no `runtime`.
+        tags |= {f"{group}.{key}": value for key, value in environment.get(group, {}).items()}
     return {key: value for key, value in tags.items() if value not in (None, "", [])}
 
 

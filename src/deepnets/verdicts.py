@@ -203,15 +203,15 @@ def _decide(claim: _Claim, group: Group, comparisons: list[Comparison], needed: 
 
 
 def _undecided(claim: _Claim, group: Group, comparisons: list[Comparison], reason: str) -> Verdict:
-    ahead = {c.accuracy_a > c.accuracy_b for c in comparisons if c.accuracy_a != c.accuracy_b}
+    ahead = {sign for c in comparisons for sign in (1, -1) if c.counts(sign, LEVEL)}
     points = "neither way"
     if len(ahead) == 1:
-        points = "to the claim" if ahead.pop() else "against it"
+        points = "to the claim" if ahead.pop() > 0 else "against it"
     return Verdict(
         claim.text,
         "undecided",
         f"{_numbers(claim, group, comparisons)} {reason}; "
-        f"the accuracies that there are point {points}.",
+        f"the differences that count point {points}.",
     )
 
 

@@ -160,12 +160,13 @@ def _results_shown(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The columns that people read, rounded; those that hold nothing are left out."""
     shown = table[keys].copy()
     shown["epochs"] = table["epochs"]
+    shown["note"] = table["state"]
     for key, name in (
-        ("accuracy", "train acc"),
-        ("loss", "train loss"),
-        ("val_accuracy", "val acc"),
         ("test_accuracy", "test acc"),
+        ("accuracy", "train acc"),
+        ("val_accuracy", "val acc"),
         ("test_loss", "test loss"),
+        ("loss", "train loss"),
     ):
         shown[name] = [
             _number(mean, deviation)
@@ -188,7 +189,6 @@ def _results_shown(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         ("parameters", "parameters", "{:,.0f}"),
     ):
         shown[name] = table[key].map(lambda v, f=form: "" if pd.isna(v) else f.format(v))
-    shown["note"] = table["state"]
     return shown.drop(columns=[key for key in shown.columns if (shown[key] == "").all()])
 
 

@@ -7,8 +7,9 @@ interrupted.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from deepnets import (
     checkpoints,
+    clock,
     data,
     files,
     live,
@@ -48,10 +50,17 @@ class Trained:
 def main(name: str) -> None:
     """Train the grid's run `name`, once with each seed, in the folder of its study."""
     study = params.load()
-    runs = [study.run_params(name, seed) for seed in study.train.seeds]
-    train_run(
-        runs, project.grid_run(name, runs[0].start), study.publish.experiment, f"train@{name}"
+    grid = {row: [study.run_params(row, seed) for seed in study.train.seeds] for row in study.runs}
+    runs, entry = grid[name], study.entry(name)
+    plan = clock.Plan(
+        epochs=f"{'train' if entry.epochs is None else f'runs.{name}'}.epochs",
+        train_images=f"{'train' if entry.train_images is None else f'runs.{name}'}.train_images",
+        place=f"in {params.FILE}",
+        grid=grid,
+        has_tour=Path.cwd() == project.find_root(),
     )
+    paths = project.grid_run(name, runs[0].start)
+    train_run(runs, paths, study.publish.experiment, f"train@{name}", plan)
 
 
 def train_run(
@@ -59,6 +68,7 @@ def train_run(
     paths: project.RunFiles,
     experiment: str,
     stage: str,
+    plan: clock.Plan,
     mlflow_run_id: str | None = None,
 ) -> None:
     """Train a run with each of its seeds; write models, history, timing and provenance.
@@ -68,18 +78,23 @@ def train_run(
         paths: where its files go.
         experiment: of MLflow, which follows the files.
         stage: how the provenance names what was run.
+        plan: what the run is a part of, for the clock.
         mlflow_run_id: the MLflow run to use (that of `mlflow run`), for a single seed.
     """
+    meter = clock.Meter(time.perf_counter())
     splits = {name: data.load(name) for name in ("train", "validation", "test")}
     seen = splits | {"train": splits["train"].first(runs[0].train_images)}
     params.check_images(runs[0], len(seen["train"].images), paths.name)
     digests = {name: split.digest for name, split in seen.items()}
+    images = {name: len(split.images) for name, split in splits.items()}
 
     trained: dict[int, Trained] = {}
     for number, run in enumerate(runs, start=1):
         if len(runs) > 1:
             print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
         classifier, provenance = _prepare(run, paths, seen, digests, stage)
+        if number == 1:
+            print(runtime.in_one_line(provenance["environment"]), flush=True)
         folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
         files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
 
@@ -90,8 +105,11 @@ def train_run(
             results.write_rows(folder, {seed: rows})
 
         record = live.Record(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
+        watch = _clock(meter, plan, runs[number - 1 :], images, provenance)
         with live.following(record):
-            rows, diverged = fit(classifier, run, seen["train"], seen["validation"], folder, save)
+            rows, diverged = fit(
+                classifier, run, seen["train"], seen["validation"], folder, save, watch
+            )
             numbers = summary(rows.history, provenance["chance_accuracy"], diverged)
             if numbers["collapsed"]:
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
@@ -137,6 +155,48 @@ def _prepare(
     }
 
 
+def _clock(
+    meter: clock.Meter,
+    plan: clock.Plan,
+    runs: Sequence[RunParams],
+    images: Mapping[str, int],
+    provenance: dict[str, Any],
+) -> Callable[[int, int], None]:
+    """What `fit` calls after each step, to say once when this training and its grid will be done.
+
+    Args:
+        meter: that of all seeds.
+        plan: what the run is a part of.
+        runs: the seed that is being trained, and those that come after it.
+        images: how many the splits train, validation and test hold.
+        provenance: of this training.
+    """
+
+    def watch(epoch: int, step: int) -> None:
+        measured = meter.tick(step, time.perf_counter())
+        if measured is None:
+            return
+        trained = {name: _trained(name, seeds) for name, seeds in plan.grid.items()}
+        now = clock.Situation(runs, epoch, step, images, plan, trained, provenance)
+        for line in clock.lines(now, measured, datetime.now()):
+            progress.say(line)
+
+    return watch
+
+
+def _trained(name: str, runs: Sequence[RunParams]) -> list[results.Result]:
+    """The seeds of a row that have been trained and whose models are there.
+
+    None of them where a file is damaged: the stage that needs it will say so.
+    """
+    paths = project.grid_run(name, runs[0].start)
+    try:
+        found = results.load(paths, runs)
+    except Exception:  # a parser of damaged bytes may raise anything
+        return []
+    return [of for of in found if paths.model(of.seed).is_file()]
+
+
 def _write(paths: project.RunFiles, trained: dict[int, Trained]) -> None:
     """Write what the seeds trained so far have come to."""
     results.write_rows(paths.metrics_dir, {seed: of.rows for seed, of in trained.items()})
@@ -152,6 +212,7 @@ def fit(
     validation: data.Split,
     folder: Path,
     save: Callable[[Rows, list[Any]], None],
+    watch: Callable[[int, int], None] = lambda epoch, step: None,
 ) -> tuple[Rows, bool]:
     """Train `classifier` in place for the epochs that `folder` holds no checkpoint of.
 
@@ -165,6 +226,7 @@ def fit(
         validation: scored after every epoch, as it is.
         folder: checkpoints of this very training.
         save: called after every epoch with the rows so far and all variables.
+        watch: called after every step with its epoch and its number there, both from 1.
 
     Returns:
         The rows of all finished epochs, and whether the training diverged after them.
@@ -187,7 +249,7 @@ def fit(
     for epoch in range(len(rows.history) + 1, run.epochs + 1):
         models.dropout_seed(classifier).assign(data.dropout_state(run.seed, epoch))
         started = time.perf_counter()
-        result = _train_epoch(stepper, run, training, epoch)
+        result = _train_epoch(stepper, run, training, epoch, watch)
         if result is None:
             _go_back(classifier, start, checkpoints.latest(folder))
             return rows, True
@@ -252,7 +314,11 @@ def summary(history: list[Row], chance: float, diverged: bool) -> Numbers:
 
 
 def _train_epoch(
-    stepper: steps.Stepper, run: RunParams, training: data.Split, epoch: int
+    stepper: steps.Stepper,
+    run: RunParams,
+    training: data.Split,
+    epoch: int,
+    watch: Callable[[int, int], None],
 ) -> dict[str, float] | None:
     """One pass over the training images; returns the mean loss and accuracy of its batches.
 
@@ -280,6 +346,7 @@ def _train_epoch(
                 means[key] = totals[key] / step
             bar.set_postfix({key: f"{mean:.4f}" for key, mean in means.items()}, refresh=False)
             bar.update(run.batch_size)
+            watch(epoch, step)
     return means
 
 

@@ -1,0 +1,104 @@
+"""This project's training, whole: `stages.train.fit` with checkpoints, and MLflow following.
+
+    python benchmarks/ours.py ARCH OPTIMIZER
+
+Besides the seconds of the steps it answers where an epoch's time goes outside its compiled steps.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from common import answers, digits, recipe
+from deepnets import runtime
+
+runtime.start_framework()
+
+import keras  # noqa: E402
+
+from deepnets import checkpoints, data, files, live, models, project, results  # noqa: E402
+from deepnets.results import Rows  # noqa: E402
+from deepnets.stages import train as stage  # noqa: E402
+
+# Enough for the batches of validation to be whole ones.
+_VALIDATION = 2 * models.PREDICTION_BATCH
+
+
+class _Clock:
+    """Counts the seconds inside a compiled function of Keras.
+
+    Args:
+        name: train_function or predict_function.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._seconds = 0.0
+        self._name = name
+        make = getattr(keras.Model, f"make_{name}")
+
+        def make_timed(model: keras.Model, *arguments: Any, **options: Any) -> None:
+            if getattr(model, name) is None:
+                make(model, *arguments, **options)
+                setattr(model, name, self._timed(getattr(model, name)))
+
+        setattr(keras.Model, f"make_{name}", make_timed)
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*inputs: Any) -> Any:
+            started = time.perf_counter()
+            outputs = function(*inputs)
+            self._seconds += time.perf_counter() - started
+            return outputs
+
+        return call
+
+    def take(self) -> float:
+        """The seconds since the last call of this."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+
+def main(arch: str, optimizer: str) -> None:
+    """Train `arch` with `optimizer`, an epoch a line of standard input, all of one length."""
+    send = answers()
+    training_clock, prediction_clock = _Clock("train_function"), _Clock("predict_function")
+    os.chdir(tempfile.mkdtemp(prefix="deepnets-benchmark-"))
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    run = recipe(arch, optimizer).model_copy(update={"epochs": sys.maxsize})
+    images, labels = digits(5000)
+    keras.utils.set_random_seed(run.seed)
+    classifier = models.build(run.arch, images.shape[1], run.dropout, run.batch_norm_momentum)
+    paths = project.single_run(f"{arch}-{optimizer}")
+    folder = paths.checkpoints(run.seed) / "benchmark"
+    files.write_json(folder / paths.provenance.name, {"0": {"parameters": run.flat}})
+
+    def save(rows: Rows, variables: list[Any]) -> None:
+        started = time.perf_counter()
+        checkpoints.save(folder, variables, rows.history, rows.timing)
+        results.write_rows(folder, {run.seed: rows})
+        send(
+            {
+                "seconds": rows.timing[-1]["seconds"],
+                "in_steps": training_clock.take(),
+                "validation": rows.timing[-1]["validation_seconds"],
+                "in_predictions": prediction_clock.take(),
+                "saving": time.perf_counter() - started,
+            }
+        )
+        if not sys.stdin.readline():
+            raise EOFError
+
+    count = int(sys.stdin.readline()) * run.batch_size
+    training = data.Split(images[:count], labels[:count])
+    validation = data.Split(images[-_VALIDATION:], labels[-_VALIDATION:])
+    with suppress(EOFError), live.following(live.Record(paths, "benchmark", run.seed, 1, folder)):
+        stage.fit(classifier, run, training, validation, folder, save)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,53 @@
+"""Batch normalisation in one pass each way.
+
+Keras writes it as a dozen elementwise operations on TensorFlow, each of which reads and writes the
+whole map, and as many again for the gradient. TensorFlow has one kernel for it.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def applies_to(layer: keras.Layer) -> bool:
+    """Whether `layer` is a batch normalisation over the channels that `Fused` computes."""
+    return (
+        isinstance(layer, keras.layers.BatchNormalization)
+        and layer.axis in (-1, len(layer.output.shape) - 1)
+        and len(layer.output.shape) == 4
+        and layer.scale
+        and layer.center
+        and not layer.renorm
+    )
+
+
+class Fused(keras.layers.Layer):  # type: ignore[misc]
+    """A stand-in for a batch normalisation, with its weights; float32 (n, height, width, c)."""
+
+    def __init__(self, normalization: keras.layers.BatchNormalization) -> None:
+        super().__init__(name=f"{normalization.name}_fused")
+        self.normalization = normalization
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        """`images` normalised; in training with the batch's moments, which the averages follow."""
+        layer = self.normalization
+        if not (training and layer.trainable):
+            return layer(images, training=training)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=images,
+            scale=layer.gamma.value,
+            offset=layer.beta.value,
+            mean=[],
+            variance=[],
+            epsilon=layer.epsilon,
+            is_training=True,
+        )
+        # The kernel reports the unbiased variance; Keras averages the biased one.
+        count = tf.cast(tf.size(images) // images.shape[-1], tf.float32)
+        for average, moment in (
+            (layer.moving_mean, mean),
+            (layer.moving_variance, variance * (count - 1) / count),
+        ):
+            average.assign(average * layer.momentum + moment * (1 - layer.momentum))
+        return outputs

@@ -1,0 +1,220 @@
+"""What the machine is set up for: chosen, said in one line, recorded; a user's variables win."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import keras
+import pytest
+import tensorflow as tf
+
+from deepnets import runtime
+from project import environment
+
+CPU = {
+    "hardware": {
+        "cpu": "Intel(R) Xeon(R) Processor @ 2.80GHz",
+        "vector_instructions": "AVX-512",
+        "cores": 2,
+        "devices": [],
+    },
+    "settings": {"KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": "1"},
+    "runtime": {
+        "backend": "tensorflow",
+        "precision": "float32",
+        "onednn": True,
+        "deterministic": True,
+        "set_by_user": [],
+    },
+    "versions": {"python": "3.11.7", "tensorflow": "2.21.0", "jax": "0.8.1"},
+}
+
+
+def _with(**changes: dict[str, Any]) -> dict[str, Any]:
+    return CPU | {group: {**CPU[group], **values} for group, values in changes.items()}
+
+
+def test_a_cpu_in_one_line() -> None:
+    assert runtime.in_one_line(CPU) == (
+        "TensorFlow 2.21.0 on 2 cores (Intel Xeon 2.80GHz, AVX-512): oneDNN on, float32, "
+        "deterministic"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cpu", "instructions", "cores", "said"),
+    [
+        ("AMD EPYC 7763 64-Core Processor", "AVX2", 1, "1 core (AMD EPYC 7763 64-Core, AVX2)"),
+        ("Intel(R) Core(TM) i7 CPU @ 3.60GHz", "AVX", 4, "4 cores (Intel Core i7 3.60GHz, AVX)"),
+        ("aarch64", "", 8, "8 cores (aarch64)"),
+    ],
+)
+def test_other_cpus_in_one_line(cpu: str, instructions: str, cores: int, said: str) -> None:
+    hardware = {"cpu": cpu, "vector_instructions": instructions, "cores": cores}
+    assert f"TensorFlow 2.21.0 on {said}: " in runtime.in_one_line(_with(hardware=hardware))
+
+
+def test_a_gpu_in_one_line() -> None:
+    described = _with(
+        hardware={"devices": ["NVIDIA H100 80GB HBM3"]},
+        runtime={"gpu_memory": "as needed", "precision": "float32 (products in TF32)"},
+    )
+    assert runtime.in_one_line(described) == (
+        "TensorFlow 2.21.0 on NVIDIA H100 80GB HBM3: memory as needed, "
+        "float32 (products in TF32), deterministic"
+    )
+    described["hardware"]["devices"] *= 4
+    assert "on NVIDIA H100 80GB HBM3 (the first of 4 GPUs): " in runtime.in_one_line(described)
+
+
+def test_jax_in_one_line() -> None:
+    described = _with() | {
+        "runtime": {
+            "backend": "jax",
+            "precision": "float32",
+            "deterministic": False,
+            "set_by_user": ["KERAS_BACKEND"],
+        },
+        "settings": {"KERAS_BACKEND": "jax"},
+    }
+    assert runtime.in_one_line(described) == (
+        "JAX 0.8.1 on 2 cores (Intel Xeon 2.80GHz, AVX-512): float32, not deterministic; "
+        "set by you: KERAS_BACKEND=jax"
+    )
+
+
+def _process(**variables: str) -> tuple[dict[str, Any], str]:
+    """What a fresh process with these variables records and says of itself."""
+    code = (
+        "import json, os; from deepnets import runtime; runtime.start_framework(); "
+        "os.environ['OMP_NUM_THREADS'] = '1'; "  # as a library may
+        "d = runtime.describe(); print(json.dumps(d)); print(runtime.in_one_line(d))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment() | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    record, line = result.stdout.splitlines()
+    return json.loads(record), line
+
+
+def test_without_variables_everything_is_chosen_and_recorded() -> None:
+    record, line = _process()
+    ours = runtime._FRAMEWORK_ENVIRONMENT["tensorflow"]
+    assert record["settings"] == ours | {"OMP_NUM_THREADS": "1"}
+    assert record["runtime"] == {
+        "backend": "tensorflow",
+        "precision": "float32",
+        "onednn": True,
+        "deterministic": True,
+        "set_by_user": [],
+    }
+    assert {"cpu", "cores", "memory_gib", "devices", "platform"} <= set(record["hardware"])
+    assert "oneDNN on, float32, deterministic" in line
+    assert "set by you" not in line
+
+
+def test_a_users_variables_win_and_are_said() -> None:
+    record, line = _process(TF_ENABLE_ONEDNN_OPTS="0", TF_NUM_INTRAOP_THREADS="1")
+    assert record["settings"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert record["runtime"]["onednn"] is False
+    assert record["runtime"]["set_by_user"] == ["TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS"]
+    assert line.endswith(
+        ": oneDNN off, float32, deterministic; set by you: TF_ENABLE_ONEDNN_OPTS=0, "
+        "TF_NUM_INTRAOP_THREADS=1"
+    )
+
+
+def test_a_value_that_tensorflow_does_not_know_is_not_taken_for_what_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "off")  # 0, 1, true and false are what it knows
+    monkeypatch.setattr(runtime, "_USERS", {"TF_ENABLE_ONEDNN_OPTS"})
+    described = runtime.describe()
+    assert described["runtime"]["onednn"] is True
+    assert "TF_ENABLE_ONEDNN_OPTS=off" in runtime.in_one_line(described)
+
+
+class _Gpu:
+    name = "/physical_device:GPU:0"
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[_Gpu, bool]]:
+    """TensorFlow believes in one GPU; returns the calls that set its memory growth."""
+    found, calls = _Gpu(), []
+    details = {"device_name": "NVIDIA H100", "compute_capability": (9, 0)}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [found])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth", lambda gpu, on: calls.append((gpu, on))
+    )
+    return calls
+
+
+def test_a_gpus_memory_is_taken_as_needed(gpu: list[tuple[_Gpu, bool]]) -> None:
+    runtime.start_framework()
+    assert [on for _, on in gpu] == [True]
+    described = runtime.describe()
+    assert described["hardware"]["devices"] == ["NVIDIA H100"]
+    assert (
+        "on NVIDIA H100: memory as needed, float32 (products in TF32), deterministic"
+    ) in runtime.in_one_line(described)
+
+
+def test_a_user_may_have_the_gpus_memory_taken_whole_and_full_float32(
+    gpu: list[tuple[_Gpu, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    monkeypatch.setattr(runtime, "_USERS", {"TF_FORCE_GPU_ALLOW_GROWTH", "NVIDIA_TF32_OVERRIDE"})
+    line = runtime.in_one_line(runtime.describe())
+    assert "on NVIDIA H100: memory taken whole, float32, deterministic; set by you: " in line
+    assert line.endswith("TF_FORCE_GPU_ALLOW_GROWTH=false, NVIDIA_TF32_OVERRIDE=0")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "memory taken whole, float32, not deterministic"),
+        (
+            {
+                "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            },
+            "memory as needed, float32, deterministic",
+        ),
+    ],
+)
+def test_jax_on_a_gpu_is_what_its_variables_make_of_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    for key in ("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(runtime, "_devices", lambda: ["NVIDIA H100"])
+    assert f" on NVIDIA H100: {said}" in runtime.in_one_line(runtime.describe())
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("fpu sse2 avx avx2 avx512f avx512_vnni", "AVX-512"),
+        ("fpu sse2 avx avx2", "AVX2"),
+        ("fpu sse2 avx", "AVX"),
+        ("fpu sse2", ""),
+    ],
+)
+def test_the_widest_vector_instructions_are_named(
+    monkeypatch: pytest.MonkeyPatch, flags: str, named: str
+) -> None:
+    info = {"flags": flags, "model name": "A CPU"}
+    monkeypatch.setattr(runtime, "_cpuinfo", info.get)
+    hardware = runtime.describe()["hardware"]
+    assert (hardware["cpu"], hardware["vector_instructions"]) == ("A CPU", named)
