@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+JAX    := $(VENV)/.jax
 
 # Stages call `python`: theirs is the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour repro test ui lock clean
+.PHONY: help setup jax tour repro test ui lock clean
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -17,6 +18,8 @@ help:   ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes with pip)
+
+jax: $(JAX)       ## add Keras' JAX backend to .venv (chosen by KERAS_BACKEND=jax)
 
 tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with their results
 	@$(BIN)/deepnets repro studies/tour
@@ -31,9 +34,13 @@ test: $(READY)    ## all checks and tests, on both cores of a small machine unde
 ui: $(READY)      ## compare runs in MLflow, http://localhost:5000
 	@$(BIN)/mlflow ui
 
-lock: $(READY)    ## resolve requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --all-extras pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+    --no-annotate --no-emit-index-url --no-emit-find-links
+EXTRA   := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["jax"])
+
+lock: $(READY)    ## resolve both lock files anew from pyproject.toml (needs uv)
+	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/python -c '$(EXTRA)' | $(COMPILE) -c requirements.lock - -o requirements-jax.lock
 
 clean:            ## remove checkpoints and free-form runs; results, models and MLflow stay
 	rm -rf checkpoints single studies/*/checkpoints
@@ -55,3 +62,13 @@ $(READY): requirements.lock pyproject.toml
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $(READY)
+
+# JAX and what it needs, in the versions of requirements.lock where both have a package.
+$(JAX): $(READY) requirements-jax.lock
+	@echo "adding JAX to $(VENV) from requirements-jax.lock ..."
+	@if command -v uv >/dev/null; then \
+	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-jax.lock ; \
+	else \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-jax.lock ; \
+	fi
+	@touch $(JAX)

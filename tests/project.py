@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def environment() -> dict[str, str]:
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("MLFLOW_", "DEEPNETS_"))
-        and (key in runtime._USERS or key not in runtime._FRAMEWORK_ENVIRONMENT)
+        and (key in runtime._USERS or key not in runtime._FRAMEWORK_ENVIRONMENT["tensorflow"])
     }
     return kept | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -69,6 +70,30 @@ def environment() -> dict[str, str]:
         "GIT_COMMITTER_NAME": "Test",
         "GIT_COMMITTER_EMAIL": "test@example.org",
     }
+
+
+# `python -c SERIES COMMANDS`: several commands of deepnets in one process, given as JSON.
+SERIES = (
+    "import json, sys; from deepnets.__main__ import main; "
+    "sys.exit(any(main(command) for command in json.loads(sys.argv[1])))"
+)
+
+
+def without(folder: Path, *packages: str) -> tuple[list[str], dict[str, str]]:
+    """How to run Python as if all distributions whose names begin with `packages` were missing.
+
+    Returns:
+        The command, to be followed by -m or -c, and the variables that it needs. `folder` gets
+        links to everything else that is installed.
+    """
+    folder.mkdir()
+    for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in Path(site).iterdir():
+            if not entry.name.lower().startswith(packages):
+                (folder / entry.name).symlink_to(entry)
+    path = os.pathsep.join([str(ROOT / "src"), str(folder)])
+    # Without -S Python would add the real site-packages.
+    return [sys.executable, "-S"], {"PYTHONPATH": path}
 
 
 def clone(folder: Path) -> Clone:

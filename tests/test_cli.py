@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from project import ROOT, Clone, Edit, edit_yaml
+from project import ROOT, Clone, Edit, edit_yaml, without
 
 
 @pytest.fixture
@@ -163,3 +163,31 @@ def test_help_helps(study: Clone, command: str) -> None:
     assert "usage: deepnets" in result.stdout
     if command == "run":
         assert "--learning-rate" in result.stdout
+
+
+def _train_on(backend: str, python: list[str], variables: dict[str, str]) -> str:
+    """The one line on standard error when a training on `backend` is refused."""
+    result = Clone(ROOT).run(
+        *(*python, "-m", "deepnets", "train", "vgg16-sgd-random"),
+        env=variables | {"KERAS_BACKEND": backend},
+        check=False,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    line = _train_on("torch", ["python"], {"PYTHONPATH": str(ROOT / "src")})
+    assert "KERAS_BACKEND: expected tensorflow or jax; received 'torch'" in line
+
+
+@pytest.mark.parametrize(
+    ("backend", "remedy"), [("jax", "make jax"), ("tensorflow", "KERAS_BACKEND=jax")]
+)
+def test_a_backend_that_is_not_installed_is_named_with_its_remedy(
+    backend: str, remedy: str, tmp_path: Path
+) -> None:
+    line = _train_on(backend, *without(tmp_path / "site", backend))
+    assert f"KERAS_BACKEND={backend} needs {backend}, which is not installed here" in line
+    assert remedy in line

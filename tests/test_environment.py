@@ -3,11 +3,13 @@
 import re
 import tomllib
 
+import pytest
 from ruamel.yaml import YAML
 
 from project import ROOT
 
 LOCK = (ROOT / "requirements.lock").read_text()
+JAX_LOCK = (ROOT / "requirements-jax.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = YAML(typ="safe").load((ROOT / "conda.yaml").read_text())
 
@@ -16,9 +18,9 @@ def _name(requirement: str) -> str:
     return re.split(r"[<>=!~;\[ ]", requirement.strip(), maxsplit=1)[0].lower().replace("_", "-")
 
 
-def _locked() -> dict[str, list[str]]:
+def _locked(lock: str = LOCK) -> dict[str, list[str]]:
     versions: dict[str, list[str]] = {}
-    for name, version in re.findall(r"^([a-z0-9._-]+)==([^ \\;]+)", LOCK, re.MULTILINE):
+    for name, version in re.findall(r"^([a-z0-9._-]+)==([^ \\;]+)", lock, re.MULTILINE):
         versions.setdefault(name.replace(".", "-"), []).append(version)
     return versions
 
@@ -36,14 +38,28 @@ def test_every_declared_dependency_is_locked_within_its_range() -> None:
             assert requirement.specifier.contains(version), f"{text} against {version}"
 
 
-def test_every_locked_package_has_hashes() -> None:
-    blocks = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)
+def test_jax_is_locked_apart_and_fits_what_is_there() -> None:
+    from packaging.requirements import Requirement
+
+    (text,) = PROJECT["optional-dependencies"]["jax"]
+    locked, added = _locked(), _locked(JAX_LOCK)
+    assert "jax" not in locked
+    (version,) = added["jax"]
+    assert Requirement(text).specifier.contains(version), f"{text} against {version}: run make lock"
+    for name in set(added) & set(locked):
+        assert added[name] == locked[name], f"{name}: run make lock"
+
+
+@pytest.mark.parametrize("lock", [LOCK, JAX_LOCK], ids=["all", "jax"])
+def test_every_locked_package_has_hashes(lock: str) -> None:
+    blocks = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)
     for block in filter(str.strip, blocks):
         assert "--hash=sha256:" in block, block.splitlines()[0]
 
 
-def test_the_lock_names_no_index() -> None:
-    assert not re.search(r"https?://|--index-url|--extra-index-url|--find-links|@ file", LOCK)
+@pytest.mark.parametrize("lock", [LOCK, JAX_LOCK], ids=["all", "jax"])
+def test_the_lock_names_no_index(lock: str) -> None:
+    assert not re.search(r"https?://|--index-url|--extra-index-url|--find-links|@ file", lock)
 
 
 def test_conda_installs_the_lock_on_a_python_that_the_project_supports() -> None:

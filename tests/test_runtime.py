@@ -104,7 +104,8 @@ def _process(**variables: str) -> tuple[dict[str, Any], str]:
 
 def test_without_variables_everything_is_chosen_and_recorded() -> None:
     record, line = _process()
-    assert record["settings"] == runtime._FRAMEWORK_ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
+    ours = runtime._FRAMEWORK_ENVIRONMENT["tensorflow"]
+    assert record["settings"] == ours | {"OMP_NUM_THREADS": "1"}
     assert record["runtime"] == {
         "backend": "tensorflow",
         "precision": "float32",

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class Record:
         )
 
 
+def available() -> bool:
+    """Whether MLflow is installed here; without it a run has its files only."""
+    return find_spec("mlflow") is not None
+
+
 @contextmanager
 def following(record: Record) -> Iterator[None]:
     """Keep MLflow level with `record` during the block, and once more when it has succeeded.
@@ -60,7 +66,11 @@ def following(record: Record) -> Iterator[None]:
     The process learns of the end through its standard input: the word `finished` or `failed`, or
     nothing at all if this process was killed.
     """
-    if find_spec("mlflow") is None:
+    if not available():
+        _say_once(
+            "mlflow is not installed here: nothing is logged, all results are in files; "
+            "`deepnets publish` on a machine that has it sends the grid's runs later"
+        )
         yield
         return
     process = subprocess.Popen(
@@ -79,6 +89,11 @@ def following(record: Record) -> Iterator[None]:
         _tell(process, "finished")
     finally:
         _close(process)
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, flush=True)
 
 
 def _tell(process: "subprocess.Popen[str]", line: str) -> None:

@@ -19,15 +19,21 @@ TRAINING_MODULES = (
     "optimizers",
     "runtime",
     "scores",
+    "small_maps",
     "stages/train",
+    "steps",
     "updates",
 )
 
-# The libraries that do, by the names that runtime.library_versions gives them.
-_TRAINING_LIBRARIES = ("tensorflow", "jax", "keras", "numpy")
-
 # What makes a working tree dirty; results that a pipeline writes as it runs do not.
-_SOURCES = ("src", "dvc.yaml", "params.yaml", "requirements.lock", "pyproject.toml")
+_SOURCES = (
+    "src",
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+    "requirements-jax.lock",
+    "pyproject.toml",
+)
 
 
 def shape(run: RunParams, data: dict[str, str], start: str) -> dict[str, Any]:
@@ -39,13 +45,12 @@ def shape(run: RunParams, data: dict[str, str], start: str) -> dict[str, Any]:
         start: sha256 of the starting weights.
     """
     package = Path(__file__).parent
-    versions = runtime.library_versions()
     return {
         "parameters": run.flat,
         "data": data,
         "start": start,
         "code": {name: files.file_digest(package / f"{name}.py")[:16] for name in TRAINING_MODULES},
-        "libraries": {name: versions[name] for name in _TRAINING_LIBRARIES if name in versions},
+        "libraries": runtime.training_versions(),
     }
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from deepnets import clock, files, params, project, repro, runtime
+from deepnets import clock, files, live, params, project, repro, runtime
 from deepnets.errors import UserError
 from deepnets.params import RunEntry, RunParams, Train
 
@@ -48,7 +48,10 @@ def main(options: Mapping[str, str | None]) -> None:
     evaluate.evaluate_run(
         *(entry, paths, [run.seed], experiment, study.evaluate.mistakes, mlflow_run_id)
     )
-    print(f"files: {paths.model_dir}   MLflow: {project.public_uri()}")
+    print(
+        f"files: {paths.model_dir}"
+        + (f"   MLflow: {project.public_uri()}" if live.available() else "")
+    )
 
 
 def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:

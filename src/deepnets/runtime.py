@@ -1,6 +1,6 @@
 """What must happen before or around the framework: environment, threads, determinism, logs.
 
-`prepare` sets environment variables and therefore runs before TensorFlow is imported; a variable
+`prepare` sets environment variables and therefore runs before the backend is imported; a variable
 that the user has set wins. `describe` says what came of it. Nothing here imports a framework at
 module level.
 """
@@ -10,23 +10,39 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-# By itself TensorFlow 2.21 (core/util/port.cc) uses oneDNN only under Linux on CPUs with AVX-512
-# VNNI or BF16, AVX-VNNI or AMX, and on Arm's Neoverse V1. Those that have AVX2 or the first AVX-512
-# alone gain as well: with oneDNN held to AVX2 (ONEDNN_MAX_CPU_ISA) a training step takes 41 instead
-# of 50 ms an image in VGG-16 and 17 instead of 29 in ResNet50, on two cores of a Xeon. The variable
-# changes results in the last bits, so it is recorded with every run.
+from deepnets.errors import UserError
+
+_BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
+
+# What each needs before it is imported.
 _FRAMEWORK_ENVIRONMENT = {
-    "KERAS_BACKEND": "tensorflow",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "tensorflow": {
+        "KERAS_BACKEND": "tensorflow",
+        # By itself TensorFlow 2.21 (core/util/port.cc) uses oneDNN only under Linux on CPUs with
+        # AVX-512 VNNI or BF16, AVX-VNNI or AMX, and on Arm's Neoverse V1. Those that have AVX2 or
+        # the first AVX-512 alone gain as well: with oneDNN held to AVX2 (ONEDNN_MAX_CPU_ISA) a
+        # training step takes 41 instead of 50 ms an image in VGG-16 and 17 instead of 29 in
+        # ResNet50, on two cores of a Xeon. The variable changes results in the last bits, so it is
+        # recorded with every run.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    },
+    "jax": {
+        "KERAS_BACKEND": "jax",
+        # What `start_framework` tells TensorFlow by calls, JAX takes from its environment alone.
+        "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    },
 }
 
 # What else a user may have set that changes how fast a run computes, or its last bits.
@@ -47,14 +63,36 @@ _USERS_ENVIRONMENT = (
 # The variables that are the user's: `prepare` sets others, and so does Keras when it is imported.
 _USERS = frozenset(os.environ)
 
-_BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
+# The packages whose versions shape a training with a backend.
+_BACKEND_LIBRARIES = {"tensorflow": ("tensorflow",), "jax": ("jax", "jaxlib")}
 
-_LIBRARIES = ("tensorflow", "jax", "keras", "numpy", "mlflow", "dvc", "deepnets")
+_LIBRARIES = ("tensorflow", "jax", "jaxlib", "keras", "numpy", "mlflow", "dvc", "deepnets")
+
+
+def chosen_backend() -> str:
+    """The Keras backend that this process trains with: KERAS_BACKEND, else TensorFlow."""
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def prepare() -> None:
-    """Set the framework's environment variables where the user has not."""
-    for key, value in (_FRAMEWORK_ENVIRONMENT | _threads()).items():
+    """Set the backend's environment variables where the user has not.
+
+    Raises:
+        UserError: KERAS_BACKEND names none that training runs on, or one that is not installed.
+    """
+    chosen = chosen_backend()
+    if chosen not in _FRAMEWORK_ENVIRONMENT:
+        raise UserError(
+            f"KERAS_BACKEND: expected {' or '.join(_FRAMEWORK_ENVIRONMENT)}; "
+            f"received {chosen!r}: correct or unset it"
+        )
+    if find_spec(chosen) is None:
+        raise UserError(
+            f"KERAS_BACKEND={chosen} needs {chosen}, which is not installed here: "
+            + ("run `make jax`" if chosen == "jax" else "run `make setup`, or KERAS_BACKEND=jax")
+        )
+    threads = _threads() if chosen == "tensorflow" else {}
+    for key, value in (_FRAMEWORK_ENVIRONMENT[chosen] | threads).items():
         os.environ.setdefault(key, value)
 
 
@@ -117,7 +155,7 @@ def describe() -> dict[str, Any]:
 
     `settings` holds environment variables, `runtime` what the backend has made of them.
     """
-    known = (*_FRAMEWORK_ENVIRONMENT, *_USERS_ENVIRONMENT)
+    known = (*_FRAMEWORK_ENVIRONMENT[chosen_backend()], *_USERS_ENVIRONMENT)
     settings = {key: os.environ[key] for key in known if key in os.environ}
     devices = _devices()
     return {
@@ -170,9 +208,18 @@ def in_one_line(described: dict[str, Any]) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that results depend on."""
+    """Installed versions of the libraries that a run's record names."""
+    return _installed(_LIBRARIES)
+
+
+def training_versions() -> dict[str, str]:
+    """Those of the libraries that decide what a training computes; they name its backend."""
+    return _installed((*_BACKEND_LIBRARIES[chosen_backend()], "keras", "numpy"))
+
+
+def _installed(names: Sequence[str]) -> dict[str, str]:
     found = {}
-    for name in _LIBRARIES:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

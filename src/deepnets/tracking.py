@@ -376,7 +376,7 @@ def _log_model(run: Run, model: Path, provenance: dict[str, Any], epochs: int) -
         run_id=run.info.run_id,
         step=epochs,
         source=model,
-        versions=provenance["environment"]["versions"],
+        environment=provenance["environment"],
         signature=ModelSignature(
             Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")]),
             Schema([TensorSpec(np.dtype(np.float32), (-1, 10), "probabilities")]),
@@ -395,10 +395,12 @@ class _SavedKerasModel:
         path: str,
         mlflow_model: Model,
         source: Path,
-        versions: dict[str, str],
+        environment: dict[str, Any],
         signature: ModelSignature,
     ) -> None:
-        backend = "tensorflow" if "tensorflow" in versions else "jax"
+        backend = environment["settings"]["KERAS_BACKEND"]
+        # Training may have run without MLflow; serving needs it.
+        versions = {"mlflow": mlflow.__version__} | environment["versions"]
         folder = Path(path)
         (folder / "data").mkdir(parents=True)
         shutil.copyfile(source, folder / "data" / "model.keras")

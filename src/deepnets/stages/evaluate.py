@@ -37,7 +37,8 @@ def evaluate_run(
     for seed in seeds:
         record = live.Record(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
         with live.following(record):
-            by_seed[seed] = models.predict(models.load(paths.model(seed)), test.images)
+            classifier = models.load(paths.model(seed))
+            by_seed[seed] = models.predict(models.scoring_view(classifier), test.images)
             numbers = _write(paths, test.labels, by_seed)
             _draw(entry, paths, seed, test, by_seed[seed], mistakes)
         print(

@@ -31,6 +31,7 @@ from deepnets import (
     results,
     runtime,
     scores,
+    steps,
 )
 from deepnets import provenance as origin
 from deepnets.params import RunParams
@@ -232,15 +233,8 @@ def fit(
     """
     view = models.training_view(classifier)
     optimizer = optimizers.build(run)
-    view.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    optimizer.build(view.trainable_variables)
-    # Variables created inside the first step would have it traced twice.
-    view.compute_metrics(None, np.zeros(1), np.zeros((1, project.CLASSES), np.float32), None)
+    stepper = steps.build(view, optimizer)
+    scorer = models.scoring_view(classifier)
     variables = [*classifier.weights, *optimizer.variables]
 
     rows = Rows([], [])
@@ -255,12 +249,12 @@ def fit(
     for epoch in range(len(rows.history) + 1, run.epochs + 1):
         models.dropout_seed(classifier).assign(data.dropout_state(run.seed, epoch))
         started = time.perf_counter()
-        result = _train_epoch(view, run, training, epoch, watch)
+        result = _train_epoch(stepper, run, training, epoch, watch)
         if result is None:
             _go_back(classifier, start, checkpoints.latest(folder))
             return rows, True
         trained = time.perf_counter()
-        validated = scores.score(models.predict(classifier, validation.images), validation.labels)
+        validated = scores.score(models.predict(scorer, validation.images), validation.labels)
         row = {
             "epoch": epoch,
             **result,
@@ -320,7 +314,7 @@ def summary(history: list[Row], chance: float, diverged: bool) -> Numbers:
 
 
 def _train_epoch(
-    view: keras.Model,
+    stepper: steps.Stepper,
     run: RunParams,
     training: data.Split,
     epoch: int,
@@ -330,15 +324,15 @@ def _train_epoch(
 
     None, with a line that says so, as soon as the loss is no finite number.
     """
-    steps = data.steps_per_epoch(run, len(training.images))
+    images = data.steps_per_epoch(run, len(training.images)) * run.batch_size
     totals = {"loss": 0.0, "accuracy": 0.0}
     means = dict(totals)
-    with progress.bar(steps * run.batch_size, f"epoch {epoch}/{run.epochs}", " images") as bar:
+    with (
+        stepper.epoch() as take_step,
+        progress.bar(images, f"epoch {epoch}/{run.epochs}", " images") as bar,
+    ):
         for step, batch in enumerate(data.batches(training, run, epoch), start=1):
-            # Keras resets its metrics before every batch: these are the batch's own values.
-            result = view.train_on_batch(
-                [batch.images, batch.transforms], batch.labels, return_dict=True
-            )
+            result = take_step(batch)
             if not math.isfinite(result["loss"]):
                 print(
                     f"the loss became {result['loss']} in step {step:,} of epoch {epoch}: the run "
@@ -348,7 +342,7 @@ def _train_epoch(
                 )
                 return None
             for key in totals:
-                totals[key] += float(result[key])
+                totals[key] += result[key]
                 means[key] = totals[key] / step
             bar.set_postfix({key: f"{mean:.4f}" for key, mean in means.items()}, refresh=False)
             bar.update(run.batch_size)
