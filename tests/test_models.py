@@ -475,3 +475,22 @@ def test_probabilities_come_in_the_order_of_the_images(
     backwards = models.predict(classifier, digits[:20][::-1])
     np.testing.assert_allclose(backwards[::-1], forwards, atol=1e-5)
     assert np.abs(backwards - forwards).max() > 1e-3
+
+
+def test_mixed_precision_computes_in_bfloat16_and_leaves_a_float32_model() -> None:
+    model = models.build("vgg16", SIZE, dropout=0.0)
+    images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    transforms = np.tile(np.float32([1, 0, 0, 0, 1, 0, 0, 0]), (2, 1))
+    plain = np.asarray(models.training_view(model)([images, transforms]))
+    with models.computing_in(model, "mixed_bfloat16"):
+        view = models.training_view(model)
+        rounded = view([images, transforms])
+        assert model.get_layer("vgg16").get_layer("block1_conv1").compute_dtype == "bfloat16"
+        assert {str(weight.dtype) for weight in view.trainable_weights} == {"float32"}
+        assert keras.backend.standardize_dtype(rounded.dtype) == "float32"
+    difference = np.abs(np.asarray(rounded) - plain).max()
+    assert 0 < difference < 0.05
+    assert model.get_layer("vgg16").get_layer("block1_conv1").compute_dtype == "float32"
+    np.testing.assert_allclose(
+        np.asarray(models.training_view(model)([images, transforms])), plain, rtol=1e-5, atol=1e-6
+    )

@@ -31,6 +31,7 @@ SHARED = {
     "batch_size": 32,
     "dropout": 0.5,
     "batch_norm_momentum": 0.99,
+    "precision": "float32",
     "augment_rotation": 10,
     "augment_shift": 0.1,
     "augment_zoom": 0.1,

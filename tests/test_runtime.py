@@ -1,6 +1,7 @@
 """What the machine is set up for: chosen, said in one line, recorded; a user's variables win."""
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -104,29 +105,48 @@ def _process(**variables: str) -> tuple[dict[str, Any], str]:
 
 def test_without_variables_everything_is_chosen_and_recorded() -> None:
     record, line = _process()
-    ours = runtime._FRAMEWORK_ENVIRONMENT["tensorflow"]
+    ours = runtime.environment()
+    assert {"KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS"} <= set(ours)
     assert record["settings"] == ours | {"OMP_NUM_THREADS": "1"}
     assert record["runtime"] == {
         "backend": "tensorflow",
         "precision": "float32",
         "onednn": True,
+        "one_core_an_operation": "TF_NUM_INTRAOP_THREADS" in ours,
         "deterministic": True,
         "set_by_user": [],
     }
     assert {"cpu", "cores", "memory_gib", "devices", "platform"} <= set(record["hardware"])
-    assert "oneDNN on, float32, deterministic" in line
+    assert "oneDNN on, " in line
+    assert line.endswith("float32, deterministic")
     assert "set by you" not in line
 
 
 def test_a_users_variables_win_and_are_said() -> None:
-    record, line = _process(TF_ENABLE_ONEDNN_OPTS="0", TF_NUM_INTRAOP_THREADS="1")
+    record, line = _process(TF_ENABLE_ONEDNN_OPTS="0", TF_NUM_INTRAOP_THREADS="3")
     assert record["settings"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
     assert record["runtime"]["onednn"] is False
     assert record["runtime"]["set_by_user"] == ["TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS"]
     assert line.endswith(
         ": oneDNN off, float32, deterministic; set by you: TF_ENABLE_ONEDNN_OPTS=0, "
-        "TF_NUM_INTRAOP_THREADS=1"
+        "TF_NUM_INTRAOP_THREADS=3"
     )
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, False), (2, True), (8, False)])
+def test_two_cores_run_two_operations_side_by_side(
+    cores: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_cores", lambda: cores)
+    variables = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    for name in variables:
+        monkeypatch.delenv(name, raising=False)
+    runtime.prepare()
+    assert [os.environ.get(name) for name in variables] == (["1", "2"] if expected else [None] * 2)
+    assert runtime.one_core_an_operation() == expected
+    assert runtime.prediction_threads() == (2 if expected else 1)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    assert not runtime.one_core_an_operation()
 
 
 def test_a_value_that_tensorflow_does_not_know_is_not_taken_for_what_it_does(

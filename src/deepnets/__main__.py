@@ -44,6 +44,7 @@ RUN_OPTIONS = {
     "epsilon": "adam",
     "dropout": "rate before the last layer",
     "batch_norm_momentum": "of the moving statistics",
+    "precision": "float32, or mixed_bfloat16 for hardware that is faster with it",
     "augment_rotation": "degrees, to either side",
     "augment_shift": "fraction of the side, each way",
     "augment_zoom": "fraction, in and out",

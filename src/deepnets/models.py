@@ -10,8 +10,9 @@ import json
 import random
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from deepnets import files, project, runtime
 from deepnets.augment import Warp
 from deepnets.errors import UserError
-from deepnets.params import Arch, Weights
+from deepnets.params import Arch, Precision, Weights
 
 # Images a forward pass outside training takes; the fastest of 32 to 1024 on two cores.
 PREDICTION_BATCH = 256
@@ -85,7 +86,25 @@ def training_view(classifier: keras.Model) -> keras.Model:
     x = keras.layers.Concatenate(axis=0, name="whole")(parts) if halved else parts[0]
     for name in ("dropout", "logits"):
         x = classifier.get_layer(name)(x)
+    x = keras.layers.Activation("linear", dtype="float32", name="float32_logits")(x)
     return keras.Model([images, transforms], x, name="training_view")
+
+
+@contextmanager
+def computing_in(classifier: keras.Model, precision: Precision) -> Iterator[None]:
+    """Have views that are made in the block compute in `precision`; weights stay float32.
+
+    Scaling and probabilities stay float32, and so does what is saved after the block.
+    """
+    layers = [*classifier.get_layer(backbone_name(classifier)).layers]
+    layers += [classifier.get_layer(name) for name in ("dropout", "logits")]
+    for layer in layers:
+        layer.dtype_policy = precision
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.dtype_policy = "float32"
 
 
 class Halve(keras.layers.Layer):  # type: ignore[misc]
@@ -113,7 +132,7 @@ def scoring_view(classifier: keras.Model) -> keras.Model:
 def _fast(backbone: keras.Model) -> keras.Model:
     """`backbone` with the same layers, some computed in a way that is faster on a CPU."""
     stand_ins = _stand_ins()
-    if not stand_ins:
+    if not stand_ins or any(layer.compute_dtype != "float32" for layer in backbone.layers):
         return backbone
 
     def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:

@@ -72,6 +72,10 @@ Seeds = Annotated[
 ]
 
 
+# What products are computed in; weights, their updates and the loss are float32 in either.
+Precision = Literal["float32", "mixed_bfloat16"]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -95,7 +99,8 @@ class _Training(_Section):
     `train_images` trains on the first so many images only (null: on all). The augmentation is
     drawn uniformly: rotation within +-`augment_rotation` degrees, shift within +-`augment_shift`
     of the side, zoom within 1 +- `augment_zoom`, each axis by itself.
-    `batch_norm_momentum` is that of the moving statistics, in networks that have them.
+    `batch_norm_momentum` is that of the moving statistics, in networks that have them. `precision`
+    is that of the study unless something faster is asked for.
     """
 
     recipe: Name
@@ -104,6 +109,7 @@ class _Training(_Section):
     train_images: Count | None
     dropout: Fraction
     batch_norm_momentum: Fraction
+    precision: Precision = "float32"
     augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
     augment_shift: Fraction
     augment_zoom: Fraction
@@ -181,6 +187,7 @@ class RunEntry(_Section):
     train_images: Count | None = None
     dropout: Fraction | None = None
     batch_norm_momentum: Fraction | None = None
+    precision: Precision | None = None
     augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)] | None = None
     augment_shift: Fraction | None = None
     augment_zoom: Fraction | None = None

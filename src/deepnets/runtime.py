@@ -91,8 +91,7 @@ def prepare() -> None:
             f"KERAS_BACKEND={chosen} needs {chosen}, which is not installed here: "
             + ("run `make jax`" if chosen == "jax" else "run `make setup`, or KERAS_BACKEND=jax")
         )
-    threads = _threads() if chosen == "tensorflow" else {}
-    for key, value in (_FRAMEWORK_ENVIRONMENT[chosen] | threads).items():
+    for key, value in environment().items():
         os.environ.setdefault(key, value)
 
 
@@ -114,6 +113,12 @@ def start_framework() -> None:
     # Its graph optimizer takes 7 of the 16 seconds of ResNet50's first step on two cores, and makes
     # no step faster that could be measured.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def environment() -> dict[str, str]:
+    """The variables that the backend is given on this machine where the user has set none."""
+    chosen = chosen_backend()
+    return _FRAMEWORK_ENVIRONMENT[chosen] | (_threads() if chosen == "tensorflow" else {})
 
 
 def _threads() -> dict[str, str]:
@@ -150,12 +155,12 @@ def on_tensorflow_cpu() -> bool:
     return not tf.config.list_physical_devices("GPU")
 
 
-def describe() -> dict[str, Any]:
+def describe(precision: str = "float32") -> dict[str, Any]:
     """Hardware, settings and versions of this process, for the record of a run.
 
     `settings` holds environment variables, `runtime` what the backend has made of them.
     """
-    known = (*_FRAMEWORK_ENVIRONMENT[chosen_backend()], *_USERS_ENVIRONMENT)
+    known = dict.fromkeys((*environment(), *_USERS_ENVIRONMENT))
     settings = {key: os.environ[key] for key in known if key in os.environ}
     devices = _devices()
     return {
@@ -169,7 +174,7 @@ def describe() -> dict[str, Any]:
         },
         "settings": settings,
         "runtime": {
-            **_in_force(bool(devices)),
+            **_in_force(precision, bool(devices)),
             "set_by_user": [key for key in settings if key in _USERS],
         },
         "versions": {"python": platform.python_version()} | library_versions(),
@@ -250,14 +255,14 @@ def _devices() -> list[str]:
     return []
 
 
-def _in_force(on_gpu: bool) -> dict[str, Any]:
+def _in_force(precision: str, on_gpu: bool) -> dict[str, Any]:
     """What the backend really does, asked of it where it can be; nothing where none is loaded."""
     if "keras" not in sys.modules:
         return {}
     import keras
 
     backend = keras.backend.backend()
-    found: dict[str, Any] = {"backend": backend, "precision": keras.config.dtype_policy().name}
+    found: dict[str, Any] = {"backend": backend, "precision": precision}
     if backend == "tensorflow":
         import tensorflow as tf
         from tensorflow.python.framework.config import is_op_determinism_enabled

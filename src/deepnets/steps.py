@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from deepnets import project
+from deepnets import project, runtime
 from deepnets.data import Batch
 
 # Takes a batch; returns its `loss` and `accuracy`.
@@ -44,7 +44,9 @@ class _KerasStepper:
     """Keras' own `train_on_batch`."""
 
     def __init__(self, view: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Any) -> None:
-        view.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
+        # XLA's convolutions are the slower ones on a CPU; elsewhere Keras decides.
+        compiler = False if runtime.on_tensorflow_cpu() else "auto"
+        view.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=compiler)
         # Variables created inside the first step would have it traced twice.
         view.compute_metrics(None, np.zeros(1), np.zeros((1, project.CLASSES), np.float32), None)
         self._view = view

@@ -107,9 +107,10 @@ def train_run(
         record = live.Record(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
         watch = _clock(meter, plan, runs[number - 1 :], images, provenance)
         with live.following(record):
-            rows, diverged = fit(
-                classifier, run, seen["train"], seen["validation"], folder, save, watch
-            )
+            with models.computing_in(classifier, run.precision):
+                rows, diverged = fit(
+                    classifier, run, seen["train"], seen["validation"], folder, save, watch
+                )
             numbers = summary(rows.history, provenance["chance_accuracy"], diverged)
             if numbers["collapsed"]:
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
@@ -151,7 +152,7 @@ def _prepare(
             "non_trainable": _count(classifier.non_trainable_weights),
         },
         "git": origin.git_state(),
-        "environment": runtime.describe(),
+        "environment": runtime.describe(run.precision),
     }
 
 
