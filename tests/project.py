@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("MLFLOW_", "DEEPNETS_"))
-        and (key in runtime._USERS or key not in runtime.environment())
+        and key not in runtime.environment()
     }
     return kept | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
