@@ -32,10 +32,9 @@ class Pace:
 
 
 # Paces as multiples of VGG-16's training step, for what this machine has not done yet. Medians at
-# 32x32 pixels and batches of 32 (scoring: 256) on two cores of a Xeon with AVX-512: VGG-16 22 and
-# 6.2 ms an image, ResNet50 17 (SGD) to 19 (Adam) and 3.2. Forward is one of the three passes of a
-# step, which cost about the same: hence a third or, in larger batches, less.
-_RELATIVE: dict[Arch, Pace] = {"vgg16": Pace(1.0, 0.28), "resnet50": Pace(0.8, 0.15)}
+# 32x32 pixels and batches of 32 (scoring: 256) on two cores of a Xeon with AVX-512: VGG-16 10.4 and
+# 4.1 ms an image, ResNet50 5.3 (SGD) to 6.4 (Adam) and 1.9.
+_RELATIVE: dict[Arch, Pace] = {"vgg16": Pace(1.0, 0.4), "resnet50": Pace(0.56, 0.18)}
 
 
 @dataclass(frozen=True)
