@@ -60,8 +60,7 @@ def environment() -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("MLFLOW_", "DEEPNETS_"))
-        and key not in runtime.environment()
+        if not key.startswith(("MLFLOW_", "DEEPNETS_")) and key not in runtime.environment()
     }
     return kept | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
