@@ -13,7 +13,14 @@ from deepnets import runtime  # noqa: E402
 runtime.start_framework()
 
 # Two workers share the files; the long ones go first, so that both end at the same time.
-_LONGEST = ("test_pipeline", "test_mlflow_run", "test_outcomes", "test_models", "test_mirrors")
+_LONGEST = (
+    "test_pipeline",
+    "test_mlflow_run",
+    "test_outcomes",
+    "test_jax",
+    "test_models",
+    "test_mirrors",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
