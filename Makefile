@@ -31,7 +31,7 @@ test: $(READY)    ## all checks and tests, on both cores of a small machine unde
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/pytest
 
-bench: $(READY)   ## how fast training is, beside Keras and PyTorch as they come; under 15 minutes
+bench: $(READY)   ## how fast training is, beside Keras and PyTorch; 15 to 20 minutes
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r benchmarks/requirements.txt || \
 	    echo "without PyTorch's column: see benchmarks/requirements.txt"
