@@ -142,9 +142,6 @@ def test_mlflow_has_one_finished_run_a_row_with_everything(grid: Clone) -> None:
         assert metrics["test_loss"] == tested["loss"]
         assert metrics["best_epoch"] == 1
         assert metrics["images_per_second"] > 0
-        # Use is sampled every few seconds: VGG-16's two steps may end before the first sample.
-        sampled = any(key.startswith("system/cpu") for key in metrics)
-        assert sampled or name.startswith("vgg16")
         tags = run.data.tags
         assert tags["git.commit"] == commit
         assert tags["git.dirty"] == "False"
@@ -260,6 +257,8 @@ def test_an_interrupted_run_continues_and_ends_as_if_it_never_was(
     assert run.info.status == "FINISHED"
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "val_loss")]
     assert steps == [1, 2, 3]
+    # Sampled every few seconds: one training of the miniature may end before its first sample.
+    assert any(key.startswith("system/cpu") for key in run.data.metrics)
 
 
 def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(grid: Clone) -> None:

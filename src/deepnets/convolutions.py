@@ -63,6 +63,10 @@ class AsProducts(keras.layers.Layer):  # type: ignore[misc]
             outputs = tf.nn.bias_add(outputs, layer.bias)
         return layer.activation(outputs)
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """As the convolution's; told rather than found out, which would trace `call` once more."""
+        return self.convolution.compute_output_shape(input_shape)
+
 
 def _three_by_three(images: Any, kernel: Any) -> Any:
     """3x3 convolution with `same` padding: each tap times the pixels that it meets, then the sum.

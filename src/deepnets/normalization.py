@@ -51,3 +51,7 @@ class Fused(keras.layers.Layer):  # type: ignore[misc]
         ):
             average.assign(average * layer.momentum + moment * (1 - layer.momentum))
         return outputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of the input; told rather than found out, which would trace `call` once more."""
+        return input_shape

@@ -5,6 +5,7 @@ that the user has set wins. `describe` says what came of it. Nothing here import
 module level.
 """
 
+import gc
 import os
 import platform
 import re
@@ -98,7 +99,7 @@ def prepare() -> None:
 def start_framework() -> None:
     """Import the backend with our settings: deterministic kernels, GPU memory taken as needed."""
     prepare()
-    with _quiet():
+    with _quiet(), _briskly():
         import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -320,6 +321,29 @@ def _vector_instructions(flags: str) -> str:
 def _short_name(cpu: str) -> str:
     """`Intel Xeon 2.80GHz` for `Intel(R) Xeon(R) Processor @ 2.80GHz`."""
     return " ".join(re.sub(r"\((R|TM)\)|\b(Processor|CPU)\b|@", " ", cpu).split())
+
+
+@contextmanager
+def _briskly() -> Iterator[None]:
+    """Import a framework without what only costs time: two of six seconds on two cores.
+
+    Millions of new objects that stay set off one futile garbage collection after the other, now and
+    in all that follows. Keras imports scikit-learn and Matplotlib, where they are, for wrappers and
+    pictures that nothing here uses.
+    """
+    unused = [name for name in ("sklearn", "matplotlib") if name not in sys.modules]
+    # Python takes None for a module that is not installed.
+    sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        for name in unused:
+            del sys.modules[name]
+        if collecting:
+            gc.enable()
 
 
 @contextmanager
