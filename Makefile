@@ -10,7 +10,7 @@ JAX    := $(VENV)/.jax
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jax tour repro test ui lock clean
+.PHONY: help setup jax tour repro test stress bench ui lock clean
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -30,6 +30,9 @@ repro: $(READY)   ## the study at full scale: 9 runs, days on a CPU; resumes whe
 test: $(READY)    ## all checks and tests, on both cores of a small machine under 10 minutes
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/pytest
+
+stress: $(READY)  ## kill trainings at 30 random moments and compare; about 10 minutes
+	@PYTHONPATH=tests $(BIN)/python tests/stress.py
 
 bench: $(READY)   ## how fast training is, beside Keras and PyTorch; 15 to 20 minutes
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \

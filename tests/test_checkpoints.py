@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -131,7 +132,9 @@ def test_both_damaged_starts_again(folder: Path, capsys: pytest.CaptureFixture[s
     for path in folder.iterdir():
         path.write_bytes(b"PK")
     assert checkpoints.latest(folder) is None
-    assert capsys.readouterr().out.count("is damaged") == 2
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("going back to the checkpoint before it")
+    assert second.endswith("starting afresh")
 
 
 def test_checkpoint_without_rows_is_passed_over(folder: Path) -> None:
@@ -192,13 +195,29 @@ def test_variables_of_another_training_are_not_overwritten(folder: Path, kind: s
         np.testing.assert_array_equal(np.asarray(variable), value)
 
 
-def test_others_are_dropped(folder: Path) -> None:
-    other = folder.with_name("fedcba9876543210")
-    save(other, 1)
+@pytest.mark.parametrize("place", ["0123456789abcdef/epoch-00003.npz", "fedcba98/epoch-00002.npz"])
+def test_one_in_anothers_place_is_passed_over(
+    folder: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    target = folder.parent / place
+    target.parent.mkdir(exist_ok=True)
+    (folder / "epoch-00002.npz").replace(target)
+    found = checkpoints.latest(target.parent)
+    assert (found.epoch if found else None) == (1 if target.parent == folder else None)
+    assert "it is 0123456789abcdef/epoch-00002.npz, put in another's place" in (
+        capsys.readouterr().out
+    )
+
+
+def test_the_latest_two_other_trainings_are_kept(folder: Path) -> None:
+    for age, name in enumerate(["b", "c", "d"]):
+        save(folder.with_name(name), 1)
+        os.utime(folder.with_name(name), (age, age))
     beside = folder.parent.with_name("another-run") / "0123"
     save(beside, 1)
-    checkpoints.drop_others(folder)
-    assert list(folder.parent.iterdir()) == [folder]
+    checkpoints.drop_oldest(folder)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, "c", "d"]
+    assert [path.name for path in checkpoints.others(folder)] == ["d", "c"]
     assert_epoch(checkpoints.latest(folder), 2)
     assert_epoch(checkpoints.latest(beside), 1)
 

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from deepnets.errors import UserError
@@ -80,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
+    from deepnets import lifeline
+
     command = arguments.command
+    lifeline.end_with_parents()
     if command == "repro":
         from deepnets import repro
 
@@ -91,22 +95,27 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         run.main({key: getattr(arguments, key) for key in RUN_OPTIONS})
     else:
         _, argument, needs_keras = STAGES[command]
-        if needs_keras:
-            _check_early(command, getattr(arguments, "name", None))
-            from deepnets import runtime
+        with ExitStack() as stack:
+            if needs_keras:
+                # Seconds go into the framework: first what may be wrong without it.
+                _check_early(command, arguments.name, stack)
+                from deepnets import runtime
 
-            runtime.start_framework()
-        stage = importlib.import_module(f"deepnets.stages.{command}")
-        stage.main(*([arguments.name] if argument else []))
+                runtime.start_framework()
+            stage = importlib.import_module(f"deepnets.stages.{command}")
+            stage.main(*([arguments.name] if argument else []))
 
 
-def _check_early(command: str, name: str | None) -> None:
-    """Find a mistake in params.yaml or in the run's name before seconds go into the framework."""
+def _check_early(command: str, name: str, stack: ExitStack) -> None:
+    """Find a mistake in params.yaml or in the run's name; have the run to itself for `stack`."""
     from deepnets import params
 
     study = params.load()
-    if command in ("train", "evaluate") and name is not None:
+    if command in ("train", "evaluate"):
+        from deepnets import locks
+
         study.entry(name)
+        stack.enter_context(locks.held(name))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,14 +1,16 @@
 """Resume state: one file an epoch, with all variables and the history so far.
 
-A folder of checkpoints belongs to one fingerprint. The files are plain .npz archives (never
-pickles); their members carry checksums, so a truncated or damaged file is noticed and the one
-before it is used.
+A folder of checkpoints belongs to one fingerprint and is named after it; beside it stand those of
+other trainings of the same run and seed. The files are plain .npz archives (never pickles); their
+members carry checksums and say where they belong, so a truncated, damaged or displaced file is
+noticed and the one before it is used.
 """
 
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from deepnets import files
 
 # The newest may be damaged by a crash of the machine; the one before it then still counts.
 _KEPT = 2
+
+# Of other trainings of a run, for whoever goes back to their parameters or code.
+_KEPT_TRAININGS = 2
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,13 @@ def save(
 ) -> None:
     """Write the state after the last row of `history`, then drop all but the newest two."""
     arrays = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
-    rows = {"history": history, "timing": timing, "variables": len(arrays)}
-    path = folder / f"epoch-{len(history):05d}.npz"
+    path = _path(folder, len(history))
+    rows = {
+        "training": folder.name,
+        "history": history,
+        "timing": timing,
+        "variables": len(arrays),
+    }
     with files.replacing(path) as partial, partial.open("wb") as file:
         packed = np.frombuffer(json.dumps(rows).encode(), np.uint8)
         np.savez(file, allow_pickle=False, rows=packed, **arrays)
@@ -50,12 +60,19 @@ def save(
 
 def latest(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint in `folder`; damaged ones are reported and passed over."""
-    for path in _newest_first(folder):
+    paths = _newest_first(folder)
+    for path, before in zip_longest(paths, paths[1:]):
         try:
             return _read(path)
         except Exception as error:  # a parser of damaged bytes may raise anything
-            print(f"{path} is damaged ({error}): going back to the checkpoint before it")
+            then = "going back to the checkpoint before it" if before else "starting afresh"
+            print(f"{path} is damaged ({error}): {then}", flush=True)
     return None
+
+
+def exist(folder: Path) -> bool:
+    """Whether `folder` holds any checkpoint, be it damaged."""
+    return bool(_newest_first(folder))
 
 
 def restore(checkpoint: Checkpoint, variables: Sequence[Any]) -> None:
@@ -66,10 +83,19 @@ def restore(checkpoint: Checkpoint, variables: Sequence[Any]) -> None:
         variable.assign(value)
 
 
-def drop_others(folder: Path) -> None:
-    """Remove the checkpoints of other fingerprints beside `folder`, once it is finished."""
+def others(folder: Path) -> list[Path]:
+    """The folders beside `folder` that hold checkpoints of other trainings, the newest first."""
+    if not folder.parent.is_dir():
+        return []
+    found = [other for other in folder.parent.iterdir() if other != folder and exist(other)]
+    return sorted(found, key=lambda other: other.stat().st_mtime, reverse=True)
+
+
+def drop_oldest(folder: Path) -> None:
+    """Remove what other trainings beside `folder` have left, but for the latest of them."""
+    kept = others(folder)[:_KEPT_TRAININGS]
     for other in folder.parent.iterdir():
-        if other.is_dir() and other != folder:
+        if other.is_dir() and other != folder and other not in kept:
             shutil.rmtree(other)
 
 
@@ -78,9 +104,16 @@ def _read(path: Path) -> Checkpoint:
         rows = json.loads(archive["rows"].tobytes())
         names = sorted(name for name in archive.files if name != "rows")
         values = [archive[name] for name in names]
+    belongs = _path(path.parent.with_name(rows["training"]), len(rows["history"]))
+    if path != belongs:
+        raise ValueError(f"it is {belongs.parent.name}/{belongs.name}, put in another's place")
     if len(values) != rows["variables"]:
         raise ValueError(f"{len(values)} of {rows['variables']} variables are there")
     return Checkpoint(len(rows["history"]), values, rows["history"], rows["timing"])
+
+
+def _path(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:05d}.npz"
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -59,6 +59,32 @@ def fingerprint(shaped: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
 
 
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What shapes a training otherwise than another one, in words; both hold what `shape` gives."""
+    found = _changes(before["parameters"], now["parameters"])
+    found += [
+        f"other {name} images"
+        for name in now["data"]
+        if before["data"].get(name) != now["data"][name]
+    ]
+    if before["start"] != now["start"]:
+        found.append("other starting weights")
+    code = {*before["code"], *now["code"]}
+    changed = sorted(name for name in code if before["code"].get(name) != now["code"].get(name))
+    if changed:
+        found.append(f"changed code ({', '.join(changed)})")
+    return found + _changes(before["libraries"], now["libraries"])
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`momentum 0.8, now 0.9` for every key that the two have not alike."""
+    return [
+        f"{key} {before.get(key, 'not there')}, now {now.get(key, 'not there')}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
+
+
 def git_state() -> dict[str, Any]:
     """Commit of the checkout, and whether code or parameters differ from it; None where unknown."""
     root = project.root()

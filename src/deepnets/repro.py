@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepnets import project
+from deepnets import lifeline, project
 from deepnets.errors import UserError
 
 
@@ -34,7 +34,7 @@ def main(study: Path) -> None:
 def dvc(*arguments: str, folder: Path) -> int:
     """Run DVC in `folder` so that its stages use this very Python; returns its exit status."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"} | lifeline.environment()
     command = [sys.executable, "-m", "dvc", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 

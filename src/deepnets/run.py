@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from deepnets import clock, files, live, params, project, repro, runtime
+from deepnets import clock, files, live, locks, params, project, repro, runtime
 from deepnets.errors import UserError
 from deepnets.params import RunEntry, RunParams, Train
 
@@ -34,20 +34,20 @@ def main(options: Mapping[str, str | None]) -> None:
     experiment = f"{study.publish.experiment}-single"
     files.require_room(paths.model_dir, 2**20, "results")
     print(f"{name}: " + ", ".join(f"{key}={value}" for key, value in run.flat.items()), flush=True)
-    prepare_data()
+    with locks.held(name):
+        prepare_data()
+        runtime.start_framework()
+        from deepnets.stages import evaluate, initialize, train
 
-    runtime.start_framework()
-    from deepnets.stages import evaluate, initialize, train
-
-    initialize.write(
-        *(run.arch, run.weights, run.seed, study.preprocess.image_size, paths.start(run.seed))
-    )
-    prefix = "-P " if mlflow_run_id else "--"
-    plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
-    train.train_run([run], paths, experiment, f"run {name}", plan, mlflow_run_id)
-    evaluate.evaluate_run(
-        *(entry, paths, [run.seed], experiment, study.evaluate.mistakes, mlflow_run_id)
-    )
+        initialize.write(
+            *(run.arch, run.weights, run.seed, study.preprocess.image_size, paths.start(run.seed))
+        )
+        prefix = "-P " if mlflow_run_id else "--"
+        plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
+        train.train_run([run], paths, experiment, f"run {name}", plan, mlflow_run_id)
+        evaluate.evaluate_run(
+            *(entry, paths, [run.seed], experiment, study.evaluate.mistakes, mlflow_run_id)
+        )
     print(
         f"files: {paths.model_dir}"
         + (f"   MLflow: {project.public_uri()}" if live.available() else "")

@@ -34,6 +34,7 @@ from deepnets import (
     steps,
 )
 from deepnets import provenance as origin
+from deepnets.errors import UserError
 from deepnets.params import RunParams
 from deepnets.results import Numbers, Row, Rows
 
@@ -96,7 +97,9 @@ def train_run(
         if number == 1:
             print(runtime.in_one_line(provenance["environment"]), flush=True)
         folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
+        _explain(folder, paths.provenance.name, run.seed, provenance)
         files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
+        checkpoints.drop_oldest(folder)
 
         def save(
             rows: Rows, variables: list[Any], folder: Path = folder, seed: int = run.seed
@@ -118,7 +121,6 @@ def train_run(
             models.save(classifier, paths.model(run.seed))
             _write(paths, trained)
         files.write_json(paths.architecture, models.layers(classifier))
-        checkpoints.drop_others(folder)
 
 
 def _prepare(
@@ -154,6 +156,28 @@ def _prepare(
         "git": origin.git_state(),
         "environment": runtime.describe(run.precision),
     }
+
+
+def _explain(folder: Path, name: str, seed: int, provenance: dict[str, Any]) -> None:
+    """Say why a training that would start in `folder` does not continue what is beside it.
+
+    Args:
+        folder: of its checkpoints.
+        name: of the file in such a folder that says what its training was.
+        seed: whose training it is.
+        provenance: of this training.
+    """
+    others = checkpoints.others(folder)
+    if not others or checkpoints.exist(folder):
+        return
+    try:
+        before = files.read_json(others[0] / name)[str(seed)]
+        why = "; ".join(origin.differences(before, provenance)[:4])
+    except (UserError, KeyError, TypeError, AttributeError):
+        why = "it does not say of which training"
+    print(
+        f"starting afresh: the checkpoint in {others[0]} is of another training ({why})", flush=True
+    )
 
 
 def _clock(
