@@ -6,19 +6,55 @@ dead tracking server can touch the training: it only ever reads files. See track
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
+
+from deepnets import project
 from deepnets.project import RunFiles
 
-# The tracking process gets this long to finish its last transfer before it is left behind.
+# The last transfer, of a model to a server that does answer, may take a hundredth of the time of
+# what was followed, and this long after something short. (A silent server is given up much
+# earlier, by the tracking process itself.)
 PATIENCE_SECONDS = 60
+_SHARE = 0.01
+
+# Exit status of a tracking process that has printed its warning.
+WARNED = 3
+
+# What this process has said, and says once only.
+_said: set[str] = set()
+_UNREACHABLE = "MLflow cannot be reached"
+
+
+def this_process() -> str:
+    """This process as `HOST PID START`, which no other one is called, an earlier one neither."""
+    me = psutil.Process()
+    return f"{socket.gethostname()} {me.pid} {me.create_time():.0f}"
+
+
+def has_ended(process: str) -> bool:
+    """Whether `process`, from `this_process`, ran on this machine and runs no more."""
+    host, pid, started = process.rsplit(" ", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        found = psutil.Process(int(pid))
+        # A clock that was set moves all starting times a little.
+        same = abs(found.create_time() - float(started)) < 10
+        return not same or found.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
 
 
 @dataclass(frozen=True)
@@ -27,7 +63,9 @@ class Record:
 
     `seed` is the one that this is about, of `seeds` that the run has. `live` holds the files of
     the epochs finished so far; the final ones are in the folders of `files`. `mlflow_run_id` names
-    a run to use that exists already (that of `mlflow run`).
+    a run to use that exists already (that of `mlflow run`). `process` is whose run it is, so that
+    it can be seen whether anybody still trains it. `warned` says that the user knows already that
+    MLflow cannot be reached.
     """
 
     files: RunFiles
@@ -36,6 +74,8 @@ class Record:
     seeds: int
     live: Path | None = None
     mlflow_run_id: str | None = None
+    process: str = field(default_factory=this_process)
+    warned: bool = False
 
     def to_json(self) -> str:
         """The record as one line."""
@@ -59,6 +99,14 @@ def available() -> bool:
     return find_spec("mlflow") is not None
 
 
+def warning(why: str) -> str:
+    """The one line that says that MLflow lacks something, and what to do about it."""
+    return (
+        f"MLflow at {project.public_uri()} {why}: nothing is lost, "
+        "`deepnets publish` sends what it lacks later"
+    )
+
+
 @contextmanager
 def following(record: Record) -> Iterator[None]:
     """Keep MLflow level with `record` during the block, and once more when it has succeeded.
@@ -67,19 +115,23 @@ def following(record: Record) -> Iterator[None]:
     nothing at all if this process was killed.
     """
     if not available():
-        _say_once(
+        missing = (
             "mlflow is not installed here: nothing is logged, all results are in files; "
-            "`deepnets publish` on a machine that has it sends the grid's runs later"
+            "`deepnets publish` on a machine that has it sends the runs later"
         )
+        if missing not in _said:
+            print(missing, flush=True)
+        _said.add(missing)
         yield
         return
+    started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "deepnets.tracking"],
         stdin=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    _tell(process, record.to_json())
+    _tell(process, replace(record, warned=_UNREACHABLE in _said).to_json())
     try:
         yield
     except BaseException:
@@ -88,12 +140,7 @@ def following(record: Record) -> Iterator[None]:
     else:
         _tell(process, "finished")
     finally:
-        _close(process)
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, flush=True)
+        _close(process, max(PATIENCE_SECONDS, _SHARE * (time.monotonic() - started)))
 
 
 def _tell(process: "subprocess.Popen[str]", line: str) -> None:
@@ -102,16 +149,22 @@ def _tell(process: "subprocess.Popen[str]", line: str) -> None:
         process.stdin.write(line + "\n")
         process.stdin.flush()
     except OSError:
-        # It has ended early and has said why; `publish` brings MLflow level later.
+        # It has ended early; `_close` sees how.
         return
 
 
-def _close(process: "subprocess.Popen[str]") -> None:
+def _close(process: "subprocess.Popen[str]", patience: float) -> None:
+    """Wait for the process, at most `patience` seconds; say so if MLflow is not level now."""
     assert process.stdin is not None
     with suppress(OSError):
         process.stdin.close()
     try:
-        process.wait(PATIENCE_SECONDS)
+        status = process.wait(patience)
+        why = f"was not brought level (its process ended with {status})"
     except subprocess.TimeoutExpired:
         process.kill()
-        print("MLflow did not answer in time; `deepnets publish` sends what it lacks later")
+        status, why = None, f"did not take everything within {patience:.0f} s"
+    if status not in (0, WARNED) and _UNREACHABLE not in _said:
+        print(warning(why), file=sys.stderr, flush=True)
+    if status != 0:
+        _said.add(_UNREACHABLE)

@@ -69,9 +69,9 @@ def tracking_uri() -> str:
 def without_credentials(url: str) -> str:
     """`url` for messages: whatever stands before its last @ may be a name or a password.
 
-    Works as well on a sentence with URLs in it.
+    Works as well on a sentence with URLs in it, and on what was meant as one (`http:/NAME@HOST`).
     """
-    return re.sub(r"(?<=://)\S*@", "***@", url)
+    return re.sub(r"(\S*?://)?\S*@", r"\1***@", url)
 
 
 def public_uri() -> str:

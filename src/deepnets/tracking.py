@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import json
 import logging
+import math
 import os
 import queue
 import shutil
@@ -18,20 +19,25 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock
 
-from deepnets import files, project, results
+from deepnets import files, live, project, results
 from deepnets.live import Record
 
 # Quiet and private: no usage telemetry, no hints about other products.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-# MLflow's own defaults retry a dead server for minutes in every call.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+# It would print the address of every run that it ends, credentials included.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# MLflow would repeat a request whose answer was lost, and create a second run. `level` is repeated
+# instead: it looks at what is there before it sends anything.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 import mlflow
 import numpy as np
@@ -40,12 +46,16 @@ from mlflow.entities import (
     Dataset,
     DatasetInput,
     InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
     Metric,
     Param,
     Run,
     RunTag,
     ViewType,
 )
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
@@ -59,9 +69,15 @@ _INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 _FINGERPRINT = "fingerprint"
 _PUBLISHED = "published"
 _MODEL = "model_digest"
+# Whose run it is, from `live.this_process`.
+_PROCESS = "process"
 
-# Seconds between two looks at the files of a running training.
+# Seconds between two looks at the files of a running training; twice as many after every failure.
 _INTERVAL = 2.0
+_LONGEST_INTERVAL = 60.0
+# Seconds that a server may leave a request of this process unanswered: the longest that it can
+# hold a training at its end. `publish`, for which nothing waits, gives it a minute.
+_PATIENCE = 10
 # Seconds between two samples of CPU, memory and GPU use.
 _SYSTEM_INTERVAL = 5.0
 
@@ -84,8 +100,10 @@ def connect() -> MlflowClient:
     Several processes that migrate one fresh SQLite file at once destroy each other's work, so
     that happens under a lock.
     """
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    for name in ("mlflow", "alembic", "urllib3"):
+        # What goes wrong is said once, by `unreachable`, and without credentials.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")
     for variable in _INHERITED:
         os.environ.pop(variable, None)
@@ -134,7 +152,8 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     run = _find_or_create(client, record, provenance)
     run_id = str(run.info.run_id)
     state = _state(record, metrics_dir, finished)
-    if run.data.tags.get(_PUBLISHED) == state and run.info.status == status:
+    marks = {_PUBLISHED: state} | ({_PROCESS: record.process} if status == "RUNNING" else {})
+    if run.info.status == status and marks.items() <= run.data.tags.items():
         return run_id
 
     history = _rows(metrics_dir / paths.history.name, record.seed)
@@ -142,17 +161,16 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     _log_params(client, run, provenance)
     _log_inputs(client, run, provenance)
     _log_epochs(client, run_id, history, timing)
-    tags = _tags(record, provenance)
+    tags = _tags(record, provenance) | marks
     if finished:
         trained = results.of_seed(files.read_json(paths.train), record.seed) or {}
         tags["outcome"] = results.outcome(trained)
-        _log_results(client, run_id, record, trained, timing)
+        _log_results(client, run_id, record, trained, len(timing))
         model = paths.model(record.seed)
-        if run.data.tags.get(_MODEL) != _digest(model):
-            _log_model(run, model, provenance, len(history))
-            tags[_MODEL] = _digest(model)
+        tags[_MODEL] = _digest(model)
+        if run.data.tags.get(_MODEL) != tags[_MODEL]:
+            _log_model(client, run, model, provenance, len(history))
         _log_artifacts(client, run_id, paths, record.seed)
-    tags[_PUBLISHED] = state
     client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
     if status == "RUNNING":
         client.update_run(run_id, status=status)
@@ -168,7 +186,7 @@ def _find_or_create(client: MlflowClient, record: Record, provenance: dict[str, 
     if record.mlflow_run_id:
         return client.get_run(record.mlflow_run_id)
     experiment = experiment_id(client, record.experiment)
-    tags = {_FINGERPRINT: str(provenance["fingerprint"])}
+    tags = {_FINGERPRINT: str(provenance["fingerprint"]), _PROCESS: record.process}
     if record.seeds > 1:
         tags[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment, record, provenance)
     return _run_with(client, experiment, _run_name(record), tags)
@@ -180,17 +198,28 @@ def _run_name(record: Record) -> str:
 
 
 def _run_with(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> Run:
-    """The run of that name with that fingerprint; created with all `tags` if there is none."""
+    """The run of that name with that fingerprint; created with all `tags` if there is none.
+
+    A request to create one may have been carried out after we had stopped waiting for its answer:
+    empty runs beside the one that is used are deleted.
+    """
     found = client.search_runs(
         [experiment],
         f"tags.{_FINGERPRINT} = '{tags[_FINGERPRINT]}' and attributes.run_name = '{name}'",
         run_view_type=ViewType.ACTIVE_ONLY,
-        max_results=1,
+        order_by=["attributes.start_time ASC"],
     )
-    if found:
-        return found[0]
-    run = client.create_run(experiment, run_name=name, tags=tags)
-    return client.get_run(run.info.run_id)
+    if not found:
+        run = client.create_run(experiment, run_name=name, tags=tags)
+        return client.get_run(run.info.run_id)
+    used, *others = sorted(found, key=_is_empty)
+    for other in filter(_is_empty, others):
+        client.delete_run(other.info.run_id)
+    return used
+
+
+def _is_empty(run: Run) -> bool:
+    return not (run.data.params or run.data.metrics)
 
 
 def _parent(
@@ -205,13 +234,31 @@ def _parent(
         **{key: provenance[key] for key in ("data", "code", "libraries")},
     }
     fingerprint = hashlib.sha256(json.dumps(of_all, sort_keys=True).encode()).hexdigest()
-    run = _run_with(client, experiment, record.files.name, {_FINGERPRINT: fingerprint})
-    if not run.data.params:
+    tags = {_FINGERPRINT: fingerprint, _PROCESS: record.process}
+    run = _run_with(client, experiment, record.files.name, tags)
+    if run.info.status == "RUNNING":
         params = [Param(key, str(value)) for key, value in of_all["parameters"].items()]
-        tags = [RunTag("mlflow.source.name", provenance["stage"]), RunTag("mlflow.user", _user())]
-        client.log_batch(run.info.run_id, params=params, tags=tags)
+        logged = [RunTag("mlflow.source.name", provenance["stage"]), RunTag("mlflow.user", _user())]
+        client.log_batch(run.info.run_id, params=params, tags=logged)
         client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
+
+
+def end_abandoned(client: MlflowClient, experiment: str) -> None:
+    """Set to KILLED what is still RUNNING in `experiment` though its process has ended.
+
+    That is what stays when a training and its tracking process are killed together. Processes of
+    other machines are theirs to look after.
+    """
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return
+    for run in client.search_runs([found.experiment_id], "attributes.status = 'RUNNING'"):
+        process = run.data.tags.get(_PROCESS)
+        if process and live.has_ended(process):
+            epochs = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
+            ended = max((epoch.timestamp for epoch in epochs), default=run.info.start_time)
+            client.set_terminated(run.info.run_id, "KILLED", ended)
 
 
 def _level_parent(client: MlflowClient, record: Record, parent: str) -> None:
@@ -226,11 +273,27 @@ def _level_parent(client: MlflowClient, record: Record, parent: str) -> None:
             of_seeds = [of[key] for of in seeds if key in of]
             if len(of_seeds) > 1 and key.endswith(("accuracy", "loss")):
                 values[f"{prefix}{key}_std"] = float(np.std(of_seeds, ddof=1))
-    known = client.get_run(parent).data.metrics
-    now = time.time_ns() // 1_000_000
-    lacking = [Metric(key, v, now, 0) for key, v in values.items() if known.get(key) != v]
+    _log_values(client, parent, values, _written(record.files), 0)
+
+
+def _log_values(
+    client: MlflowClient, run_id: str, values: dict[str, float], timestamp: int, step: int
+) -> None:
+    """Log those of `values` that the run does not have; the same request twice is one."""
+    known = client.get_run(run_id).data.metrics
+    lacking = [
+        Metric(key, value, timestamp, step)
+        for key, value in values.items()
+        if known.get(key) != value
+    ]
     if lacking:
-        client.log_batch(parent, metrics=lacking)
+        client.log_batch(run_id, metrics=lacking)
+
+
+def _written(paths: project.RunFiles) -> int:
+    """When the results of a run were last written, in milliseconds since 1970."""
+    times = [path.stat().st_mtime_ns for path in (paths.train, paths.test) if path.is_file()]
+    return max(times) // 1_000_000
 
 
 def _state(record: Record, metrics_dir: Path, finished: bool) -> str:
@@ -314,21 +377,14 @@ def _log_results(
     run_id: str,
     record: Record,
     trained: dict[str, Any],
-    timing: list[dict[str, float]],
+    epochs: int,
 ) -> None:
     values = {key: value for key, value in trained.items() if key.startswith("best_")}
     if record.files.test.is_file():
         tested = results.of_seed(files.read_json(record.files.test), record.seed) or {}
         values |= {f"test_{key}": value for key, value in tested.items()}
-    known = client.get_run(run_id).data.metrics
-    finished = int(timing[-1]["finished_ms"]) if timing else time.time_ns() // 1_000_000
-    lacking = [
-        Metric(key, float(value), finished, len(timing))
-        for key, value in values.items()
-        if known.get(key) != float(value)
-    ]
-    if lacking:
-        client.log_batch(run_id, metrics=lacking)
+    values = {key: float(value) for key, value in values.items()}
+    _log_values(client, run_id, values, _written(record.files), epochs)
 
 
 def _log_artifacts(client: MlflowClient, run_id: str, paths: project.RunFiles, seed: int) -> None:
@@ -365,130 +421,220 @@ def _user() -> str:
         return ""
 
 
-def _log_model(run: Run, model: Path, provenance: dict[str, Any], epochs: int) -> None:
-    size = provenance["image_size"]
-    # MLflow files a model in the current experiment, whatever that of its run is.
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)
-    Model.log(
-        artifact_path=None,
-        name="model",
-        flavor=_SavedKerasModel,
-        run_id=run.info.run_id,
-        step=epochs,
-        source=model,
-        environment=provenance["environment"],
-        signature=ModelSignature(
-            Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")]),
-            Schema([TensorSpec(np.dtype(np.float32), (-1, 10), "probabilities")]),
-        ),
+def _log_model(
+    client: MlflowClient, run: Run, source: Path, provenance: dict[str, Any], epochs: int
+) -> None:
+    """What `mlflow.keras.log_model` does, in steps that may each be interrupted and repeated."""
+    run_id = run.info.run_id
+    model = _find_or_create_model(client, run, str(_digest(source)))
+    if model.model_id not in _model_ids(run):
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, epochs)])
+    last = [
+        Metric(key, metric.value, metric.timestamp, metric.step, model_id=model.model_id)
+        for key in client.get_run(run_id).data.metrics
+        if not key.startswith("system/")
+        for metric in client.get_metric_history(run_id, key)
+        if metric.step == epochs
+    ]
+    client.log_batch(run_id, metrics=last)
+    with TemporaryDirectory() as folder:
+        described = Model(
+            artifact_path=model.artifact_location,
+            run_id=run_id,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+        )
+        _save_model(Path(folder), described, source, provenance)
+        client.log_model_artifacts(model.model_id, folder)
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _find_or_create_model(client: MlflowClient, run: Run, digest: str) -> LoggedModel:
+    """The run's logged model with that digest, which may be one that an earlier try began."""
+    found = client.search_logged_models(
+        [run.info.experiment_id],
+        f"source_run_id = '{run.info.run_id}' AND tags.{_MODEL} = '{digest}'",
     )
+    if not found:
+        return client.create_logged_model(
+            *(run.info.experiment_id, "model", run.info.run_id, {_MODEL: digest}, run.data.params)
+        )
+    known = _model_ids(run)
+    used, *others = sorted(found, key=lambda model: model.model_id not in known)
+    for other in others:
+        # The server carried out two requests, see `_run_with`.
+        if other.model_id not in known:
+            client.delete_logged_model(other.model_id)
+    return used
 
 
-class _SavedKerasModel:
+def _model_ids(run: Run) -> set[str]:
+    return {model.model_id for model in run.outputs.model_outputs} if run.outputs else set()
+
+
+def _save_model(folder: Path, described: Model, source: Path, provenance: dict[str, Any]) -> None:
     """What `mlflow.keras.save_model` writes, made from a .keras file without loading it.
 
     MLflow's own function wants the model in memory, hence TensorFlow, which publish does without.
     """
-
-    @staticmethod
-    def save_model(
-        path: str,
-        mlflow_model: Model,
-        source: Path,
-        environment: dict[str, Any],
-        signature: ModelSignature,
-    ) -> None:
-        backend = environment["settings"]["KERAS_BACKEND"]
-        # Training may have run without MLflow; serving needs it.
-        versions = {"mlflow": mlflow.__version__} | environment["versions"]
-        folder = Path(path)
-        (folder / "data").mkdir(parents=True)
-        shutil.copyfile(source, folder / "data" / "model.keras")
-        files.write_text(folder / "data" / "keras_module.txt", "keras")
-        mlflow_model.signature = signature
-        mlflow_model.add_flavor(
-            "keras",
-            data="data",
-            keras_version=versions["keras"],
-            keras_backend=backend,
-            save_exported_model=False,
-        )
-        mlflow.pyfunc.add_to_model(
-            mlflow_model,
-            loader_module="mlflow.keras",
-            conda_env="conda.yaml",
-            python_env="python_env.yaml",
-        )
-        mlflow_model.save(str(folder / "MLmodel"))
-        needed = [f"{name}=={versions[name]}" for name in ("mlflow", "keras", backend, "numpy")]
-        python = f"python={versions['python']}"
-        files.write_text(folder / "requirements.txt", "\n".join(needed) + "\n")
-        files.write_text(
-            folder / "python_env.yaml",
-            f"python: {versions['python']}\ndependencies:\n- -r requirements.txt\n",
-        )
-        conda = ["name: deepnets", "channels: [conda-forge]", "dependencies:", f"- {python}"]
-        conda += ["- pip", "- pip:", *(f"  - {name}" for name in needed)]
-        files.write_text(folder / "conda.yaml", "\n".join(conda) + "\n")
+    environment, size = provenance["environment"], provenance["image_size"]
+    backend = environment["settings"]["KERAS_BACKEND"]
+    # Training may have run without MLflow; serving needs it.
+    versions = {"mlflow": mlflow.__version__} | environment["versions"]
+    (folder / "data").mkdir()
+    shutil.copyfile(source, folder / "data" / "model.keras")
+    files.write_text(folder / "data" / "keras_module.txt", "keras")
+    described.signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, 10), "probabilities")]),
+    )
+    described.add_flavor(
+        "keras",
+        data="data",
+        keras_version=versions["keras"],
+        keras_backend=backend,
+        save_exported_model=False,
+    )
+    mlflow.pyfunc.add_to_model(
+        described,
+        loader_module="mlflow.keras",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+    )
+    described.save(str(folder / "MLmodel"))
+    needed = [f"{name}=={versions[name]}" for name in ("mlflow", "keras", backend, "numpy")]
+    python = f"python={versions['python']}"
+    files.write_text(folder / "requirements.txt", "\n".join(needed) + "\n")
+    files.write_text(
+        folder / "python_env.yaml",
+        f"python: {versions['python']}\ndependencies:\n- -r requirements.txt\n",
+    )
+    conda = ["name: deepnets", "channels: [conda-forge]", "dependencies:", f"- {python}"]
+    conda += ["- pip", "- pip:", *(f"  - {name}" for name in needed)]
+    files.write_text(folder / "conda.yaml", "\n".join(conda) + "\n")
 
 
 def _digest(path: Path) -> str | None:
     return files.file_digest(path) if path.is_file() else None
 
 
-def main() -> None:
-    """Follow the run that the first line of standard input describes, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def unreachable(error: BaseException) -> str:
+    """The one line that says that MLflow could not be brought level, and what to do."""
+    text = str(error).replace(project.tracking_uri(), project.public_uri())
+    text = project.without_credentials(" ".join(text.split()))
+    text = text if len(text) <= 160 else text[:157] + "..."
+    return live.warning(f"cannot be reached or refuses ({text})")
+
+
+def main() -> int:
+    """Follow the run that the first line of standard input describes, until it ends.
+
+    Returns:
+        The exit status: 0, or `live.WARNED`.
+    """
+    # Whatever stops the training, this process ends by itself once it has said so in MLflow.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # The training that it follows needs the processor more.
     if hasattr(os, "nice"):
         os.nice(10)
-    words: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=[words], daemon=True).start()
-    try:
-        _follow(Record.from_json(words.get()), words)
-    except Exception as error:
-        print(unreachable(error), file=sys.stderr, flush=True)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_PATIENCE))
+    first = sys.stdin.readline()
+    return _Follower(Record.from_json(first)).follow() if first else 0
 
 
-def unreachable(error: BaseException) -> str:
-    """The one line that says that MLflow could not be brought level, and what to do."""
-    text = project.without_credentials(" ".join(str(error).split()))
-    return (
-        f"MLflow at {project.public_uri()} cannot be reached or refuses "
-        f"({text if len(text) <= 160 else text[:157] + '...'}): nothing is lost, "
-        "`deepnets publish` sends what it lacks later"
-    )
+class _Follower:
+    """Keeps the store level with one record. The store may go and come back at any time."""
 
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._words: queue.Queue[str] = queue.Queue()
+        self._client: MlflowClient | None = None
+        self._system: SystemMetricsMonitor | None = None
+        self._patience = math.inf
+        self._sending = False
+        self._failures: list[Exception] = []  # since it was level last
+        self._sign = time.monotonic()  # of life, the last one
+        self._warned = record.warned
+        self._printing = threading.Lock()
 
-def _listen(words: "queue.Queue[str]") -> None:
-    """Put each line of standard input on `words`, and `killed` when it ends without a last one."""
-    for line in sys.stdin:
-        words.put(line.strip())
-    words.put("killed")
-
-
-def _follow(record: Record, words: "queue.Queue[str]") -> None:
-    client = connect()
-    word = None
-    if record.live is None:
-        word = words.get()
-    else:
-        run_id = level(client, record, "RUNNING")
-        system = SystemMetricsMonitor(
-            run_id, sampling_interval=_SYSTEM_INTERVAL, resume_logging=True
-        )
-        system.start()
+    def follow(self) -> int:
+        """Send what there is until what is followed has ended; returns the exit status."""
+        if project.tracking_uri().startswith("http"):
+            self._patience = float(MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+            sys.addaudithook(self._notice)
+        threading.Thread(target=self._listen, daemon=True).start()
+        word = None if self._record.live else self._words.get()
         while word is None:
-            try:
-                word = words.get(timeout=_INTERVAL)
-            except queue.Empty:
-                level(client, record, "RUNNING")
-        system.finish()
-    if word == "finished":
-        level(client, record)
-    elif record.live is not None:
-        level(client, record, "FAILED" if word == "failed" else "KILLED")
+            if not self._send("RUNNING") and len(self._failures) > 1:
+                self._warn()
+            wait = min(_INTERVAL * 2 ** len(self._failures), _LONGEST_INTERVAL)
+            with suppress(queue.Empty):
+                word = self._words.get(timeout=wait)
+        if word == "finished" or self._record.live:
+            self._send_last({"finished": "FINISHED", "failed": "FAILED"}.get(word, "KILLED"))
+        return live.WARNED if self._warned else 0
+
+    def _send(self, status: str) -> bool:
+        self._sending = True
+        try:
+            if self._client is None:
+                client = connect()
+                end_abandoned(client, self._record.experiment)
+                self._client = client
+            run_id = level(self._client, self._record, status)
+            if status == "RUNNING":
+                self._sample_system(run_id)
+        except Exception as error:
+            self._failures.append(error)
+        else:
+            self._failures.clear()
+            self._sign = time.monotonic()
+        self._sending = False
+        return not self._failures
+
+    def _send_last(self, status: str) -> None:
+        # Twice, since an answer may be lost on its way.
+        if not self._is_silent() and not self._send(status) and not self._is_silent():
+            self._send(status)
+        if self._failures:
+            self._warn()
+        elif self._system:
+            self._system.finish()
+
+    def _sample_system(self, run_id: str) -> None:
+        """Have the use of CPU, memory and GPU sampled. MLflow's thread ends when it cannot log."""
+        if all(thread.name != "SystemMetricsMonitor" for thread in threading.enumerate()):
+            self._system = SystemMetricsMonitor(
+                run_id, sampling_interval=_SYSTEM_INTERVAL, resume_logging=True
+            )
+            self._system.start()
+
+    def _listen(self) -> None:
+        """Pass on the last word. Nobody waits for a store that is known to be silent by then."""
+        self._words.put(sys.stdin.readline().strip() or "killed")
+        if self._is_silent():
+            self._warn()
+            os._exit(live.WARNED)
+
+    def _notice(self, event: str, _: object) -> None:
+        """What is sent follows an answer, or continues what is being taken."""
+        if event == "http.client.send" and not self._failures:
+            self._sign = time.monotonic()
+
+    def _is_silent(self) -> bool:
+        waiting = self._sending or self._failures
+        return bool(waiting) and time.monotonic() - self._sign > self._patience
+
+    def _warn(self) -> None:
+        with self._printing:
+            if not self._warned:
+                silence = TimeoutError(f"no answer for {self._patience:.0f} s")
+                last = self._failures[-1] if self._failures else silence
+                print(unreachable(last), file=sys.stderr, flush=True)
+            self._warned = True
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

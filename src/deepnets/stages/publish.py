@@ -1,21 +1,34 @@
-"""Bring MLflow level with the files of every run of the grid; a second time changes nothing."""
+"""Bring MLflow level with the files of every run; a second time changes nothing."""
+
+import sys
+from pathlib import Path
 
 from deepnets import files, params, progress, project
+from deepnets.errors import UserError
 from deepnets.live import Record
 
 
 def main() -> None:
-    """Publish the study's finished runs. A store that cannot be reached is a warning."""
+    """Publish the finished runs, of the study's grid and free-form ones.
+
+    Runs that nobody trains any more are not left RUNNING. A store that cannot be reached is a
+    warning.
+    """
     study = params.load()
-    seeds = study.train.seeds
-    finished, missing = [], []
+    seeds, experiment = study.train.seeds, study.publish.experiment
+    grid, missing = [], []
     for name, entry in study.runs.items():
         paths = project.grid_run(name, entry.start)
-        trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
-        there = [seed for seed in seeds if str(seed) in trained and paths.model(seed).is_file()]
-        finished += [Record(paths, study.publish.experiment, seed, len(seeds)) for seed in there]
+        there = [seed for seed in _trained(paths) if seed in seeds]
+        grid += [Record(paths, experiment, seed, len(seeds)) for seed in there]
         if len(there) < len(seeds):
             missing.append(name)
+    single = [
+        Record(paths, f"{experiment}-single", seed, 1)
+        for folder in sorted(Path("single").glob("*/"))
+        for paths in [project.single_run(folder.name)]
+        for seed in _trained(paths)
+    ]
     try:
         from deepnets import tracking
     except ImportError:
@@ -23,15 +36,25 @@ def main() -> None:
         return
     try:
         client = tracking.connect()
-        with progress.bar(len(finished), "publish", " runs") as bar:
-            for record in finished:
+        with progress.bar(len(grid + single), "publish", " runs") as bar:
+            for record in grid + single:
                 tracking.level(client, record)
                 bar.update()
+        for name in (experiment, f"{experiment}-single"):
+            tracking.end_abandoned(client, name)
+    except UserError:
+        raise
     except Exception as error:
-        print(tracking.unreachable(error))
+        print(tracking.unreachable(error), file=sys.stderr)
         return
     print(
-        f"MLflow has {len(finished)} of {len(seeds) * len(study.runs)} runs in "
-        f"{study.publish.experiment!r}"
+        f"MLflow has {len(grid)} of {len(seeds) * len(study.runs)} runs in {experiment!r}"
+        + (f" and {len(single)} in '{experiment}-single'" if single else "")
         + (f"; not trained yet: {', '.join(missing)}" if missing else "")
     )
+
+
+def _trained(paths: project.RunFiles) -> list[int]:
+    """The seeds whose training is finished and whose models are there."""
+    trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
+    return [seed for seed in map(int, trained) if paths.model(seed).is_file()]
