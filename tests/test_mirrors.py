@@ -104,9 +104,9 @@ def _here_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(mirrors.VARIABLE, raising=False)
     fetch = mirrors._download
 
-    def guarded(url: str, name: str) -> bytes:
-        assert "127.0.0.1" in url, f"a test asked the internet for {url}"
-        return fetch(url, name)
+    def guarded(source: str, name: str) -> bytes:
+        assert "127.0.0.1" in source, f"a test asked the internet for {source}"
+        return fetch(source, name)
 
     monkeypatch.setattr(mirrors, "_download", guarded)
 
@@ -621,7 +621,7 @@ def test_download_writes_plain_arrays(
     assert_same(raw(), arrays)
     assert "60 training and 10 test digits in data/raw" in capsys.readouterr().out
     assert sorted(path.name for path in Path("data/raw").iterdir()) == sorted(
-        f"{name}.npy" for name in IDX_NAMES
+        ["SHA256SUMS", *(f"{name}.npy" for name in IDX_NAMES)]
     )
 
 
