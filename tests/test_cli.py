@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepnets import files
 from project import ROOT, Clone, Edit, edit_yaml, without
 
 
@@ -82,9 +83,10 @@ def test_truncated_data(study: Clone) -> None:
     folder.mkdir(parents=True)
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         np.save(folder / f"{name}.npy", np.zeros((5000, 28, 28), np.uint8))
+    files.seal(*folder.iterdir())
     content = (folder / "test_images.npy").read_bytes()
     (folder / "test_images.npy").write_bytes(content[:1000])
-    assert "test_images.npy is not a whole .npy array" in _refused(study, "preprocess")
+    assert "test_images.npy is not the file that was written" in _refused(study, "preprocess")
 
 
 def test_no_mirror_reachable(study: Clone, tmp_path: Path) -> None:

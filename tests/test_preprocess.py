@@ -53,7 +53,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: dict[str, np.
     write_params()
     for name, array in digits.items():
         files.write_array(RAW / f"{name}.npy", array)
+    reseal()
     return tmp_path
+
+
+def reseal() -> None:
+    """Seal the raw digits as they are now, whoever wrote them."""
+    files.seal(*RAW.glob("*.npy"))
 
 
 def written() -> list[str]:
@@ -63,7 +69,8 @@ def written() -> list[str]:
 
 
 def refusal() -> str:
-    """The one line that preprocess fails with, after which there must be no new file."""
+    """The one line that preprocess fails with on what is there, which leaves no new file."""
+    reseal()
     before = written()
     with pytest.raises(UserError) as raised:
         preprocess.main()
@@ -77,6 +84,7 @@ def test_only_what_is_promised_is_written(finished: Path) -> None:
     with contextlib.chdir(finished):
         assert written() == sorted(
             [f"data/processed/{s}_{k}.npy" for s in SIZES for k in ("images", "labels")]
+            + ["data/processed/SHA256SUMS"]
             + [f"metrics/preprocess/contact_sheet.{kind}" for kind in ("png", "svg")]
             + ["metrics/preprocess/counts.json"]
         )
@@ -156,7 +164,7 @@ def test_twice_gives_the_same_files() -> None:
 @pytest.mark.usefixtures("study")
 def test_missing_raw_file_is_named() -> None:
     (RAW / "test_labels.npy").unlink()
-    assert refusal().startswith("data/raw/test_labels.npy is missing: run `dvc repro")
+    assert refusal().startswith("data/raw/test_labels.npy is missing: run the stage that writes")
 
 
 @pytest.mark.usefixtures("study")

@@ -172,7 +172,8 @@ def _use_this_checkout() -> None:
 def _describe(error: OSError) -> str:
     where = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}: free some space; the same command then continues"
+        what = f",{where} could not be written" if where else ""
+        return f"the disk is full{what}: free some space; the same command then continues"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"cannot write{where} ({error.strerror}): make it writable and run again"
     return f"{' '.join(str(error).split())[:300]}: mend it and run the same command again"

@@ -51,9 +51,10 @@ def load(split: str) -> Split:
     """Map one split of the study's processed data into memory.
 
     Raises:
-        UserError: a file is missing, damaged, or not what preprocess writes.
+        UserError: a file is missing, damaged, or not the one that preprocess wrote.
     """
     image_file, label_file = project.split_files(split)
+    files.verify(image_file, label_file)
     images, labels = files.read_array(image_file), files.read_array(label_file)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise UserError(

@@ -1,12 +1,18 @@
-"""Writing files whole or not at all, checking that they can be written, and digesting them."""
+"""Writing files whole or not at all, and finding those that have changed since.
+
+A stage seals the files that others read: their digests stand in SHA256SUMS beside them, and
+`verify` compares before they are used.
+"""
 
 import csv
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepnets import project
 from deepnets.errors import UserError
+
+# Digests of the files beside it, in the format of `sha256sum`.
+SUMS = "SHA256SUMS"
+
+_PARTIAL = re.compile(r"\.partial-(\d+)-")
 
 
 @contextmanager
@@ -22,14 +34,25 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` if the block succeeds.
 
     The temporary name ends like `path` (Keras and Matplotlib choose a format by it) and starts
-    with a dot. A block that fails leaves `path` as it was.
+    with a dot. A block that fails leaves `path` as it was; what processes that were killed have
+    left in the folder is removed.
+
+    Raises:
+        OSError: among others ENOSPC with the name `path`, whatever the block made of a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
         _sync(partial)
         partial.replace(path)
+        _sync(path.parent)
+    except Exception as error:
+        full = _full_disk(error)
+        if full is None:
+            raise
+        raise OSError(full.errno, os.strerror(full.errno or 0), str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -55,7 +78,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run the stage that writes it (`dvc repro`)") from None
+        raise UserError(_missing(path)) from None
     except ValueError as error:
         raise UserError(
             f"{path} is damaged ({error}): delete it and run `dvc repro` again"
@@ -81,8 +104,23 @@ def read_csv(path: Path) -> list[dict[str, float]]:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write `array` as .npy, whole or not at all, without pickling."""
+    write_parts(path, array.shape, array.dtype, [array])
+
+
+def write_parts(
+    path: Path, shape: tuple[int, ...], dtype: "np.dtype[Any]", parts: Iterable[NDArray[Any]]
+) -> None:
+    """Write the array of `shape` that `parts` come to in C order as .npy, whole or not at all.
+
+    It is written, not mapped: a full disk then is an error, where it would kill the process.
+    """
+    if dtype.hasobject:
+        raise ValueError(f"{path}: Object arrays cannot be saved, reading them could run code")
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype).data)
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -94,12 +132,58 @@ def read_array(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro preprocess` to make it") from None
+        raise UserError(_missing(path)) from None
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
             f"{path} is not a whole .npy array ({error}): delete it and run `dvc repro` again"
         ) from None
     return array
+
+
+def seal(*paths: Path) -> None:
+    """Note the digests of `paths`, files of one folder, in SHA256SUMS there.
+
+    `sha256sum -c SHA256SUMS` checks them too; the comment before them says which folder they
+    belong to. What was noted before of other files stays while these are there.
+    """
+    folder = paths[0].parent
+    sums = {name: digest for name, digest in _sums(folder).items() if (folder / name).is_file()}
+    sums |= {path.name: file_digest(path) for path in paths}
+    lines = [_heading(folder), *(f"{digest}  {name}" for name, digest in sorted(sums.items()))]
+    write_text(folder / SUMS, "\n".join(lines) + "\n")
+
+
+def verify(*paths: Path) -> None:
+    """Check, before `paths` are used, that they are the files that were sealed at these places.
+
+    Raises:
+        UserError: one is missing, damaged, or another file; the message names it and the remedy.
+    """
+    for path in paths:
+        sums, folder = path.parent / SUMS, path.parent
+        if not path.is_file():
+            raise UserError(_missing(path))
+        known = _sums(folder)
+        if path.name not in known:
+            state = "does not name it" if sums.is_file() else "is missing"
+            raise UserError(
+                f"{path} was not written whole or by another version ({sums} {state}): run the "
+                "stage that writes it again (`dvc repro`)"
+            )
+        received, expected = file_digest(path), known[path.name]
+        if received != expected:
+            same = [name for name, digest in known.items() if digest == received]
+            raise UserError(
+                f"{path} is not the file that was written there: expected sha256 "
+                f"{expected[:12]}... ({SUMS} beside it), received {received[:12]}..."
+                f"{f', that of {same[0]}' if same else ''}: {_remedy(path)}"
+            )
+        first = sums.read_text().splitlines()[0]
+        if first != _heading(folder):
+            raise UserError(
+                f"{path} is not the file that was written there: {sums} is that of another "
+                f"folder (expected {_heading(folder)!r}, received {first[:80]!r}): {_remedy(path)}"
+            )
 
 
 def array_digest(array: NDArray[Any]) -> str:
@@ -141,6 +225,87 @@ def require_room(folder: Path, size: int, purpose: str) -> None:
         )
 
 
+def _heading(folder: Path) -> str:
+    """What SHA256SUMS begins with: the last two names of its folder tell all those of a study."""
+    return f"# {'/'.join(folder.absolute().parts[-2:])}"
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """The digests by file name that SHA256SUMS in `folder` holds; none where it is damaged."""
+    try:
+        text = (folder / SUMS).read_text()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return {}
+    return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.M)}
+
+
+def _missing(path: Path) -> str:
+    return f"{path} is missing: run the stage that writes it (`dvc repro`)"
+
+
+def _remedy(path: Path) -> str:
+    """How to get the right content of the damaged file `path` back."""
+    copy = _damaged_copy(path)
+    if copy is None:
+        folder = path.parent
+        return (
+            f"delete {folder}, then `dvc checkout {folder}` takes it from DVC's cache, or "
+            "`dvc repro` makes it anew"
+        )
+    return f"delete {path.parent} and DVC's copy {copy}, damaged as well, then run `dvc repro`"
+
+
+def _damaged_copy(path: Path) -> Path | None:
+    """The file in DVC's cache that `path` was taken from, or is a link to, if it is damaged.
+
+    DVC trusts what is in its cache: as long as it is there, every checkout and every run of the
+    stage ends with it. Its name there is the md5 of its content.
+    """
+    size = path.stat().st_size
+    cache = project.store_root() / ".dvc" / "cache" / "files" / "md5"
+    for copy in cache.glob("??/*"):
+        named = f"{copy.parent.name}{copy.name}"
+        if copy.stat().st_size == size and file_digest(copy, "md5") != named.removesuffix(".dir"):
+            return copy
+    return None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what `replacing` has left in `folder` in processes that were killed."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, _PARTIAL.match(entry.name)) for entry in entries]
+    for name, match in found:
+        if match and not _is_written(folder / name, int(match[1])):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _is_written(partial: Path, process: int) -> bool:
+    """Whether `process` can still be the one that writes `partial`, not one with its old number."""
+    import psutil
+
+    try:
+        return psutil.Process(process).create_time() <= partial.stat().st_mtime + 1
+    except (psutil.Error, FileNotFoundError):
+        return False
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """What says, in the chain of `error`, that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Have the file, or the names in the folder, `path` survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot do this with folders.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)

@@ -2,7 +2,8 @@
 
 A file counts only if its content has the pinned digest. MNIST is pinned by its pixels and labels
 alone, so that the container it comes in (Keras' mnist.npz, or the four IDX files, packed or
-not) does not matter.
+not) does not matter. Containers are unpacked in memory, no further than what is pinned is long,
+and never unpickled.
 """
 
 import gzip
@@ -11,19 +12,23 @@ import io
 import math
 import os
 import re
+import stat
+import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import requests
 from numpy.typing import NDArray
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from urllib3.util.retry import Retry
 
-from deepnets import files, progress, project
+from deepnets import files, progress
 from deepnets.errors import UserError
 
 # A directory or a base URL that is tried before the public mirrors.
@@ -99,8 +104,11 @@ _RETRIES = Retry(
 )
 # What is counted is what is sent, without a compression that the length does not describe.
 _HEADERS = {"Accept-Encoding": "identity"}
-# Ten times the largest file: a mirror that sends more is not sending what we asked for.
-_LARGEST = 1 << 30
+# Nearly three times the largest file, ResNet50's weights: who sends more is not sending what we
+# asked for.
+_LARGEST = 1 << 28
+# More than the header of an array takes, in IDX or in .npy.
+_HEADER = 1 << 10
 
 Arrays = dict[str, NDArray[np.uint8]]
 T = TypeVar("T")
@@ -140,6 +148,7 @@ def imagenet(arch: str, target: Path, mirrors: Sequence[str] | None = None) -> N
     pinned = IMAGENET[arch]
     if target.is_file() and files.file_digest(target, "md5") == pinned.md5:
         return
+    files.require_room(target.parent, 100 * 2**20, "ImageNet weights")
 
     def fetch(source: str) -> bytes:
         content = _read(source, pinned.name)
@@ -177,7 +186,7 @@ def _first(sources: Sequence[str], fetch: Callable[[str], T], what: str) -> T:
         try:
             return fetch(source)
         except _UnusableError as error:
-            failures.append(f"{project.without_credentials(source)}: {error}")
+            failures.append(f"{_shown(source)}: {error}")
             print(f"{what}: not from {failures[-1]}", flush=True)
     raise UserError(
         f"{what} could not be fetched ({'; '.join(failures)}): on a machine without internet, set "
@@ -205,17 +214,21 @@ def _mnist_from(source: str) -> Arrays:
 
 def _mnist_from_npz(source: str) -> Arrays:
     content = _read(source, "mnist.npz")
+    arrays = {}
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[member] for name, member in _NPZ_MEMBERS.items()}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name, member in _NPZ_MEMBERS.items():
+                with archive.open(f"{member}.npy") as packed:
+                    arrays[name] = _load_npy(_unpack(packed))
     except Exception as error:  # a parser of damaged bytes may raise anything
-        raise _DamagedError(f"mnist.npz is damaged ({error})") from None
+        raise _DamagedError(f"mnist.npz is damaged ({_one_line(error)})") from None
+    return arrays
 
 
 def _mnist_from_idx(source: str) -> Arrays:
     return {
         name: _parse_idx(content, name)
-        for name, content in _together(_IDX_NAMES, lambda file: _read_idx(source, file)).items()
+        for name, content in _together(_IDX_NAMES, lambda name: _read_idx(source, name)).items()
     }
 
 
@@ -223,16 +236,16 @@ def _mnist_from_npy(source: str) -> Arrays:
     names = {name: f"{name}.npy" for name in MNIST_DIGESTS}
     return {
         name: _parse_npy(content, names[name])
-        for name, content in _together(names, lambda file: _read(source, file)).items()
+        for name, content in _together(names, lambda name: _read(source, names[name])).items()
     }
 
 
-def _together(names: dict[str, str], read: Callable[[str], bytes]) -> dict[str, bytes]:
+def _together(names: Iterable[str], read: Callable[[str], bytes]) -> dict[str, bytes]:
     """Read files that belong together: once the first is there, the others must be too."""
     contents: dict[str, bytes] = {}
-    for name, file in names.items():
+    for name in names:
         try:
-            contents[name] = read(file)
+            contents[name] = read(name)
         except _AbsentError as error:
             if not contents:
                 raise
@@ -240,15 +253,26 @@ def _together(names: dict[str, str], read: Callable[[str], bytes]) -> dict[str, 
     return contents
 
 
-def _read_idx(source: str, file: str) -> bytes:
+def _read_idx(source: str, name: str) -> bytes:
+    file = _IDX_NAMES[name]
     try:
         packed = _read(source, f"{file}.gz")
     except _AbsentError:
         return _read(source, file)
     try:
-        return gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _DamagedError(f"{file}.gz is damaged ({error})") from None
+        with gzip.open(io.BytesIO(packed)) as stream:
+            return _unpack(stream)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _DamagedError(f"{file}.gz is damaged ({_one_line(error)})") from None
+
+
+def _unpack(stream: gzip.GzipFile | IO[bytes]) -> bytes:
+    """What `stream` holds, which may be no longer than the largest array."""
+    limit = max(math.prod(shape) for shape in _SHAPES.values()) + _HEADER
+    content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"unpacked it has more than {limit:,} bytes")
+    return content
 
 
 def _parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
@@ -264,18 +288,38 @@ def _parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
 
 def _parse_npy(content: bytes, file: str) -> NDArray[Any]:
     try:
-        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+        return _load_npy(content)
     except Exception as error:  # a parser of damaged bytes may raise anything
-        raise _DamagedError(f"{file} is damaged ({error})") from None
+        raise _DamagedError(f"{file} is damaged ({_one_line(error)})") from None
+
+
+def _load_npy(content: bytes) -> NDArray[Any]:
+    """The array in a .npy file. Unlike `np.load` it makes no room for what is not there."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"expected version 1.0 of .npy, received {version}")
+    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds objects, expected numbers")
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"its header says {dtype} {shape}, which is not what follows")
+    array = np.frombuffer(content, dtype, offset=stream.tell())
+    return array.reshape(shape, order="F" if in_columns else "C")
 
 
 def _read(source: str, name: str) -> bytes:
     """The bytes of `name` at `source`, a directory or a base URL."""
-    if re.match(r"https?://", source):
-        return _download(f"{source.rstrip('/')}/{name}", name)
+    if _is_url(source):
+        return _download(source, name)
     # Unlike Path.expanduser, this leaves the home of an unknown user as it stands.
     path = Path(os.path.expanduser(source.removeprefix("file://"))) / name  # noqa: PTH111
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _UnusableError(f"{name} cannot be read (not a file)")
+        if found.st_size > _LARGEST:
+            raise _UnusableError(f"{name} is larger than {_LARGEST:,} bytes")
         return path.read_bytes()
     except FileNotFoundError:
         raise _AbsentError(f"no {name} there") from None
@@ -283,13 +327,16 @@ def _read(source: str, name: str) -> bytes:
         raise _UnusableError(f"{name} cannot be read ({error.strerror})") from None
 
 
-def _download(url: str, name: str) -> bytes:
+def _download(source: str, name: str) -> bytes:
+    url, auth = _address(source, name)
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
     content = bytearray()
     try:
-        with session.get(url, stream=True, timeout=_TIMEOUT, headers=_HEADERS) as response:
+        with session.get(
+            url, stream=True, timeout=_TIMEOUT, headers=_HEADERS, auth=auth
+        ) as response:
             if response.status_code in (403, 404):
                 raise _AbsentError(f"no {name} there (HTTP {response.status_code})")
             response.raise_for_status()
@@ -302,10 +349,51 @@ def _download(url: str, name: str) -> bytes:
                         raise _UnusableError(f"{name} is larger than {_LARGEST:,} bytes")
             if size and len(content) != size:
                 raise _UnusableError(f"{name} broke off after {len(content):,} of {size:,} bytes")
-    except requests.RequestException as error:
-        reason = re.sub(r"\(?Caused by |0x[0-9a-f]+|https?://\S+", "", str(error))
+    # Not every odd address ends as an exception of requests' own.
+    except (requests.RequestException, ValueError) as error:
+        noise = r"\(?Caused by |0x[0-9a-f]+|https?://\S+|with url: \S+"
+        reason = re.sub(noise, "", _one_line(error))
         raise _UnusableError(f"{name}: {type(error).__name__} {reason[:100]}".strip()) from None
     return bytes(content)
+
+
+def _is_url(source: str) -> bool:
+    return re.match("https?://", source, re.IGNORECASE) is not None
+
+
+def _address(source: str, name: str) -> tuple[str, HTTPBasicAuth | None]:
+    """The URL of `name` below the base URL `source`, and the user's name and password for it.
+
+    The URL is without them, so that no library can show them in a message. A query (some stores
+    take a signature so) stays at the end.
+    """
+    scheme, _, rest = source.partition("://")
+    host, _, path = rest.partition("/")
+    user, at, host = host.rpartition("@")
+    if "@" in path:
+        raise _UnusableError(
+            "the URL has an @ after the host: write / and @ in a name, a password or a path as "
+            "%2F and %40"
+        )
+    path, _, query = path.partition("?")
+    folder = f"{host}/{path}".rstrip("/")
+    url = f"{scheme}://{folder}/{name}{f'?{query}' if query else ''}"
+    key, _, password = user.partition(":")
+    auth = HTTPBasicAuth(unquote_to_bytes(key), unquote_to_bytes(password))
+    return url, auth if at else None
+
+
+def _shown(source: str) -> str:
+    """`source` for messages: without a user's name, a password, or what may be a signature."""
+    scheme, mark, rest = source.partition("://") if "://" in source else ("", "", source)
+    hidden, at, open_part = rest.rpartition("@")
+    if at and (mark or ":" in hidden):
+        rest = f"***@{open_part}"
+    return _one_line(f"{scheme}{mark}{rest.partition('?')[0] if mark else rest}", 1000)
+
+
+def _one_line(text: object, length: int = 120) -> str:
+    return " ".join(str(text).split())[:length]
 
 
 def _announced(response: requests.Response) -> int:

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import files, project, runtime
+from deepnets import files, foreign, project, runtime
 from deepnets.augment import Warp
 from deepnets.errors import UserError
 from deepnets.params import Arch, Precision, Weights
@@ -206,6 +206,7 @@ def initialize(
 def load_start(classifier: keras.Model, path: Path) -> None:
     """Load starting weights that `initialize` wrote into `classifier`."""
     try:
+        foreign.check_weights(path)
         classifier.load_weights(path)
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
@@ -215,8 +216,9 @@ def load_start(classifier: keras.Model, path: Path) -> None:
 
 
 def load(path: Path) -> keras.Model:
-    """Load a saved classifier in Keras' safe mode (no code from the file is run)."""
+    """Load a saved classifier in Keras' safe mode; no code from the file or named in it is run."""
     try:
+        foreign.check_model(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(

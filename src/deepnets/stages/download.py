@@ -33,9 +33,10 @@ def main() -> None:
     else:
         nearby = [target, project.root() / project.RAW]
         arrays = mirrors.mnist(nearby)
-    for name in ARRAYS:
-        path = target / f"{name}.npy"
+    paths = {name: target / f"{name}.npy" for name in ARRAYS}
+    for name, path in paths.items():
         files.write_array(path, arrays[name])
+    files.seal(*paths.values())
     train, test = len(arrays["train_labels"]), len(arrays["test_labels"])
     print(f"{train:,} training and {test:,} test digits in {target}")
 

@@ -37,6 +37,7 @@ def evaluate_run(
     for seed in seeds:
         record = live.Record(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
         with live.following(record):
+            files.verify(paths.model(seed))
             classifier = models.load(paths.model(seed))
             by_seed[seed] = models.predict(models.scoring_view(classifier), test.images)
             numbers = _write(paths, test.labels, by_seed)

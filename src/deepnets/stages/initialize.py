@@ -40,4 +40,5 @@ def write(arch: Arch, weights: Weights, seed: int, image_size: int, target: Path
     files.require_room(target.parent, 6 * classifier.count_params(), "starting weights")
     with files.replacing(target) as partial:
         classifier.save_weights(partial)
+    files.seal(target)
     print(f"{target}: sha256 {models.weights_digest(classifier)[:16]}")

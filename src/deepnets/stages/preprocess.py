@@ -1,7 +1,6 @@
 """Resize the digits, tile them to RGB, split off the validation images, and show the result."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ _SHEET = 30
 def main() -> None:
     """Write data/processed, the counts per class and split, and the contact sheet."""
     section = params.load().preprocess
-    raw = {
-        f"{split}_{kind}": files.read_array(project.RAW / f"{split}_{kind}.npy")
+    sources = {
+        f"{split}_{kind}": project.RAW / f"{split}_{kind}.npy"
         for split in ("train", "test")
         for kind in ("images", "labels")
     }
+    files.verify(*sources.values())
+    raw = {name: files.read_array(path) for name, path in sources.items()}
     for split in ("train", "test"):
         _check(split, raw[f"{split}_images"], raw[f"{split}_labels"])
     splits = split_off(raw, section.validation_images)
@@ -39,8 +40,14 @@ def main() -> None:
     with progress.bar(count, "preprocess", " images") as bar:
         for name, (pixels, labels) in splits.items():
             image_file, label_file = project.split_files(name)
-            sheet[name] = _process(pixels, image_file, section.image_size, bar), labels[:_SHEET]
+            shape = (len(pixels), section.image_size, section.image_size, 3)
+            files.write_parts(
+                image_file, shape, np.dtype(np.uint8), _process(pixels, section.image_size, bar)
+            )
             files.write_array(label_file, np.asarray(labels))
+            shown = images.tile(images.resize(pixels[:_SHEET], section.image_size))
+            sheet[name] = shown, labels[:_SHEET]
+    files.seal(*(path for name in splits for path in project.split_files(name)))
     files.write_json(
         OUTPUT / "counts.json",
         {name: class_counts(labels) for name, (_, labels) in splits.items()},
@@ -88,19 +95,9 @@ def _check(split: str, pixels: NDArray[Any], labels: NDArray[Any]) -> None:
         )
 
 
-def _process(pixels: NDArray[np.uint8], path: Path, size: int, bar: Any) -> NDArray[np.uint8]:
-    """Write the processed images to `path`, chunk by chunk; returns the first few."""
-    with _new_array(path, (len(pixels), size, size, 3)) as target:
-        for start in range(0, len(pixels), _CHUNK):
-            chunk = pixels[start : start + _CHUNK]
-            target[start : start + len(chunk)] = images.tile(images.resize(chunk, size))
-            bar.update(len(chunk))
-        return np.array(target[:_SHEET])
-
-
-@contextmanager
-def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
-    with files.replacing(path) as partial:
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        yield array
-        array.flush()
+def _process(pixels: NDArray[np.uint8], size: int, bar: Any) -> Iterator[NDArray[np.uint8]]:
+    """The processed images, uint8 (n, size, size, 3) at a time."""
+    for start in range(0, len(pixels), _CHUNK):
+        chunk = pixels[start : start + _CHUNK]
+        yield images.tile(images.resize(chunk, size))
+        bar.update(len(chunk))

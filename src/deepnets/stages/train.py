@@ -119,6 +119,7 @@ def train_run(
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
             trained[run.seed] = Trained(rows, numbers, provenance)
             models.save(classifier, paths.model(run.seed))
+            files.seal(paths.model(run.seed))
             _write(paths, trained)
         files.write_json(paths.architecture, models.layers(classifier))
 
@@ -136,6 +137,7 @@ def _prepare(
     files.require_room(paths.checkpoints(run.seed), 12 * classifier.count_params(), "checkpoints")
     files.require_room(paths.model_dir, 6 * classifier.count_params(), "models")
     files.require_room(paths.metrics_dir, 2**20, "metrics")
+    files.verify(paths.start(run.seed))
     models.load_start(classifier, paths.start(run.seed))
     fitted = {name: digests[name] for name in ("train", "validation")}
     shaped = origin.shape(run, fitted, models.weights_digest(classifier))
