@@ -91,8 +91,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         run.main({key: getattr(arguments, key) for key in RUN_OPTIONS})
     else:
         _, argument, needs_keras = STAGES[command]
+        _check_early(argument, getattr(arguments, "name", ""))
         if needs_keras:
-            _check_early(command, getattr(arguments, "name", None))
             from deepnets import runtime
 
             runtime.start_framework()
@@ -100,13 +100,15 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         stage.main(*([arguments.name] if argument else []))
 
 
-def _check_early(command: str, name: str | None) -> None:
-    """Find a mistake in params.yaml or in the run's name before seconds go into the framework."""
+def _check_early(argument: str | None, name: str) -> None:
+    """Find a mistake in params.yaml or in the argument before seconds go into imports."""
     from deepnets import params
 
     study = params.load()
-    if command in ("train", "evaluate") and name is not None:
+    if argument == "RUN":
         study.entry(name)
+    elif argument == "START":
+        study.check_start(name)
 
 
 def _parser() -> argparse.ArgumentParser:
