@@ -57,6 +57,8 @@ def _params_used(path: Path) -> set[str]:
         if is_study or is_load:
             if node.attr == "entry":
                 used.add("runs")
+            elif node.attr == "check_start":
+                used.add("initialize")
             elif node.attr == "run_params":
                 used |= {"runs", "train", "recipes"}
             elif node.attr in sections:

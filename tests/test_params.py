@@ -441,7 +441,7 @@ def test_what_is_no_mapping_is_refused(content: Any, received: str) -> None:
         ("a: 1\n---\nb: 2\n", "not valid YAML (but found another document)"),
         ("a: !!python/object/apply:os.system [ls]\n", "not valid YAML (could not determine"),
         ("a: 2020-13-45\n", "not valid YAML (month must be in 1..12)"),
-        ("[" * 1000, "not valid YAML"),
+        ("[" * 1000, "line 1: not valid YAML (brackets nested too deeply)"),
         ("a: \0", "not valid YAML"),
     ],
     ids=[

@@ -96,9 +96,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     else:
         _, argument, needs_keras = STAGES[command]
         with ExitStack() as stack:
+            _check_early(argument, getattr(arguments, "name", ""), stack)
             if needs_keras:
-                # Seconds go into the framework: first what may be wrong without it.
-                _check_early(command, arguments.name, stack)
                 from deepnets import runtime
 
                 runtime.start_framework()
@@ -106,16 +105,18 @@ def _dispatch(arguments: argparse.Namespace) -> None:
             stage.main(*([arguments.name] if argument else []))
 
 
-def _check_early(command: str, name: str, stack: ExitStack) -> None:
-    """Find a mistake in params.yaml or in the run's name; have the run to itself for `stack`."""
+def _check_early(argument: str | None, name: str, stack: ExitStack) -> None:
+    """Find a mistake before seconds go into imports; have the run `name` to itself for `stack`."""
     from deepnets import params
 
     study = params.load()
-    if command in ("train", "evaluate"):
+    if argument == "RUN":
         from deepnets import locks
 
         study.entry(name)
         stack.enter_context(locks.held(name))
+    elif argument == "START":
+        study.check_start(name)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,6 +42,11 @@ def render(title: str, markdown: str, folder: Path) -> str:
     )
 
 
+def literal(text: str) -> str:
+    """Markdown that shows `text` as it stands."""
+    return re.sub(r"([\\`*_{}\[\]<>#!|&~])", r"\\\1", text)
+
+
 def _inline(path: Path) -> str:
     content = base64.b64encode(path.read_bytes()).decode()
     return f"data:{_TYPES[path.suffix]};base64,{content}"

@@ -5,11 +5,13 @@ to both). Everything that can be known to be wrong without data or a framework i
 """
 
 import difflib
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -19,7 +21,11 @@ from pydantic import (
     ValidationError,
 )
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import CollectionNode, Node
+from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scanner import Scanner, ScannerError
 
 from deepnets.errors import UserError
 
@@ -38,12 +44,55 @@ _TAKEN_NAMES = frozenset({"preprocess"})
 # Keras' VGG16 and ResNet50 halve the image five times and refuse anything smaller.
 SMALLEST_IMAGE = 32
 
+# Pixels in a batch: 16,384 images of 32x32. What VGG-16 keeps of each for its way back is
+# 1.08 KiB (its activations, float32), which makes 17 GiB before anything else.
+LARGEST_BATCH = 2**24
+
+# The study's file has 3 KiB and 230 values. Bounded, because YAML's aliases can stand for more
+# values than there is memory (without them no file of this size holds as many), and the time that
+# its reader takes grows with the square of the depth of brackets.
+_LARGEST_FILE = 2**15
+_MOST_VALUES = 2**15
+_DEEPEST_BRACKETS = 50
+
+
+def _as_float32(value: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def _positive_in_float32(value: float) -> float:
+    # The smallest normal number; processors may take what is below it for 0.
+    if _as_float32(value) < 2**-126:
+        raise ValueError("a number that networks, which compute in float32, do not take for 0")
+    return value
+
+
+def _below_one_in_float32(value: float) -> float:
+    if _as_float32(value) == 1:
+        raise ValueError("a number that networks, which compute in float32, do not take for 1")
+    return value
+
+
+def _heading(value: str) -> str:
+    if not value.isprintable() or value.isspace():
+        raise ValueError("one line of printable text")
+    return value
+
+
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+# Checkpoints are sorted by their epoch, which has five digits.
+Epochs = Annotated[int, Field(ge=1, le=99_999)]
+Rate = Annotated[
+    float, Field(gt=0, le=1000, allow_inf_nan=False), AfterValidator(_positive_in_float32)
+]
 NonNegative = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Fraction = Annotated[
+    float, Field(ge=0, lt=1, allow_inf_nan=False), AfterValidator(_below_one_in_float32)
+]
+Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+# A folder, an argument on a command line and, in DVC, a part of a path whose parts dots divide.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")]
 
 
 # A value that may be given in another shape too. The tag of the shape is part of the place that
@@ -104,13 +153,13 @@ class _Training(_Section):
     """
 
     recipe: Name
-    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    epochs: Epochs
     batch_size: Count
     train_images: Count | None
     dropout: Fraction
     batch_norm_momentum: Fraction
     precision: Precision = "float32"
-    augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
+    augment_rotation: Degrees
     augment_shift: Fraction
     augment_zoom: Fraction
 
@@ -167,7 +216,7 @@ class Evaluate(_Section):
 class Report(_Section):
     """Heading of the report."""
 
-    title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    title: Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_heading)]
 
 
 class Publish(_Section):
@@ -182,13 +231,13 @@ class RunEntry(_Section):
     arch: Arch
     optimizer: OptimizerName
     weights: Weights
-    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    epochs: Epochs | None = None
     batch_size: Count | None = None
     train_images: Count | None = None
     dropout: Fraction | None = None
     batch_norm_momentum: Fraction | None = None
     precision: Precision | None = None
-    augment_rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)] | None = None
+    augment_rotation: Degrees | None = None
     augment_shift: Fraction | None = None
     augment_zoom: Fraction | None = None
     learning_rate: Rate | None = None
@@ -250,13 +299,38 @@ class Params(_Section):
         """The row `name` as it stands in the file; an unknown name is a `UserError`."""
         if name not in self.runs:
             raise UserError(
-                f"no run is called {name!r} in {FILE}: expected one of {', '.join(self.runs)}"
+                f"no run is called {shown(name)} in {FILE}: expected one of {', '.join(self.runs)}"
             )
         return self.runs[name]
+
+    def check_start(self, name: str) -> None:
+        """Refuse a `name` (ARCH-WEIGHTS) that `initialize` does not list."""
+        if name not in self.initialize:
+            raise UserError(
+                f"{shown(name)} is not a starting point of {FILE}: "
+                f"expected one of {', '.join(self.initialize)}"
+            )
 
     def run_params(self, name: str, seed: int) -> RunParams:
         """The row `name`, resolved for one of its seeds; an unknown name is a `UserError`."""
         return resolve(self.train, self.recipes, self.entry(name), seed)
+
+    def check(self, run: RunParams, place: str) -> None:
+        """Refuse a run that the study's data cannot feed or that no memory can hold.
+
+        Args:
+            run: resolved parameters.
+            place: where they come from, for the message.
+        """
+        images = SOURCE_TRAIN_IMAGES[self.download.source] - self.preprocess.validation_images
+        check_images(run, images, place)
+        size = self.preprocess.image_size
+        most = LARGEST_BATCH // size**2
+        if run.batch_size > most:
+            raise UserError(
+                f"{place}: batch_size: expected at most {most} images of {size}x{size}, so that "
+                f"a batch fits into memory; received {run.batch_size}: lower it"
+            )
 
 
 def resolve(train: Train, recipes: Mapping[str, Recipe], entry: RunEntry, seed: int) -> RunParams:
@@ -297,9 +371,15 @@ def load(path: Path = FILE) -> Params:
 
 
 def read_yaml(path: Path) -> Any:
-    """The file's content as plain Python values (safe loader, YAML 1.2)."""
+    """The file's content as plain Python values; what `plain` refuses is a `UserError`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise UserError(
+                f"{path}: expected at most {_LARGEST_FILE // 1024} KiB; received more: shorten it"
+            )
+        text = content.decode()
     except FileNotFoundError:
         raise UserError(
             f"{path.resolve()} does not exist: run this in the project's root or in a study's "
@@ -308,13 +388,85 @@ def read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    # ruamel.yaml asserts that a document is of a YAML version that it knows.
-    except (YAMLError, ValueError, RecursionError, AssertionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
+        return plain(text)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}: correct it") from None
+
+
+def plain(text: str) -> Any:
+    """What the YAML `text` says, in plain Python values (safe loader, YAML 1.2).
+
+    Raises:
+        ValueError: it is malformed, or stands for more than a file of parameters can mean; the
+            message says where and why in one line.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
+    try:
+        return yaml.load(text)
+    except RecursionError:
+        raise ValueError("not valid YAML (nested too deeply)") from None
+    except Exception as error:  # a parser of damaged text may raise anything
+        line = _line(error, text)
+        where = "" if line is None else f"line {line}: "
         what = getattr(error, "problem", None) or str(error) or type(error).__name__
-        raise UserError(f"{path}{where}: not valid YAML ({_one_line(what)}): correct it") from None
+        raise ValueError(f"{where}not valid YAML ({_one_line(what)})") from None
+
+
+def _line(error: Exception, text: str) -> int | None:
+    """Where in `text` ruamel.yaml found what it complains about; None where it does not say."""
+    if isinstance(error, ReaderError):
+        return text.count("\n", 0, error.position) + 1
+    mark = getattr(error, "problem_mark", None)
+    return mark.line + 1 if mark else None
+
+
+class _Scanner(Scanner):
+    """Ends where brackets are nested so deeply that reading on would take minutes."""
+
+    def fetch_flow_collection_start(self, *arguments: Any, **options: Any) -> None:
+        if self.flow_level >= _DEEPEST_BRACKETS:
+            raise ScannerError(None, None, "brackets nested too deeply", self.reader.get_mark())
+        super().fetch_flow_collection_start(*arguments, **options)
+
+
+class _Constructor(SafeConstructor):
+    """Ends where aliases stand for too much, and says in which line a value is not of its type."""
+
+    def construct_document(self, node: Node) -> Any:
+        _written_out(node, {})
+        return super().construct_document(node)
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (MarkedYAMLError, RecursionError):
+            raise
+        except ValueError as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from None
+        # The constructors of scalars look things up in what they take to be well-formed.
+        except Exception:
+            kind = str(node.tag).rpartition(":")[2]
+            raise ConstructorError(
+                None, None, f"{node.value!r} is no {kind}", node.start_mark
+            ) from None
+
+
+def _written_out(node: Node, known: dict[int, int]) -> int:
+    """How many values `node` holds where every alias is replaced by what it stands for.
+
+    Raises:
+        ConstructorError: more than a file without aliases could hold.
+    """
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES  # what it counts inside of itself
+        parts = node.value if isinstance(node, CollectionNode) else []
+        inner = [n for part in parts for n in (part if isinstance(part, tuple) else [part])]
+        known[id(node)] = 1 + sum(_written_out(n, known) for n in inner)
+        if known[id(node)] > _MOST_VALUES:
+            problem = "aliases that stand for too many values, or for themselves"
+            raise ConstructorError(None, None, problem, node.start_mark)
+    return known[id(node)]
 
 
 def parse(content: Any, source: str = str(FILE)) -> Params:
@@ -352,7 +504,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
         line = f"{place}: missing; expected a value"
     else:
         expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        received = _one_line(repr(problem["input"]))
+        received = shown(problem["input"])
         line = f"{place}: expected {expected}; received {received}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{line}{more}: correct it and run again"
@@ -366,14 +518,13 @@ def _check_together(params: Params, source: str) -> None:
         raise UserError(f"{source}: runs: {name!r} is the name of a stage: rename the run")
     if len(set(params.train.seeds)) != len(params.train.seeds):
         raise UserError(f"{source}: train.seed: a seed stands there twice: remove one")
-    available = SOURCE_TRAIN_IMAGES[params.download.source] - params.preprocess.validation_images
     rows = {f"runs.{name}": entry for name, entry in params.runs.items()} | {"run": params.run}
     for place, entry in rows.items():
         try:
             run = resolve(params.train, params.recipes, entry, params.train.seeds[0])
         except ValueError as error:
             raise UserError(f"{source}: {place}: {error}") from None
-        check_images(run, available, f"{source}: {place}")
+        params.check(run, f"{source}: {place}")
     needed = {entry.start for entry in params.runs.values()}
     for start in sorted(needed - set(params.initialize)):
         raise UserError(f"{source}: initialize: a run starts from {start!r}: add it to the list")
@@ -403,6 +554,14 @@ def check_images(run: RunParams, available: int, place: str) -> None:
         )
 
 
+def shown(value: Any) -> str:
+    """`value` as messages quote it: its repr in one short, printable line."""
+    try:
+        return _one_line(repr(value))
+    except ValueError:  # Python prints no number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
 def choices(alias: Any) -> list[str]:
     """The values that a Literal type such as `Arch` allows."""
     return list(get_args(alias))
@@ -423,4 +582,5 @@ def _known_keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[st
 
 def _one_line(text: str) -> str:
     joined = " ".join(text.split())
-    return joined if len(joined) <= 80 else joined[:77] + "..."
+    cut = joined if len(joined) <= 80 else joined[:77] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepnets import lifeline, project
+from deepnets import lifeline, params, project
 from deepnets.errors import UserError
 
 
@@ -13,6 +13,8 @@ def main(study: Path) -> None:
     """Rebuild what is out of date in the folder `study`, then show its result table."""
     if not (study / "dvc.yaml").is_file():
         raise UserError(f"{study} is no study: expected a folder with dvc.yaml and params.yaml")
+    # DVC would remove what a stage wrote before the stage can refuse them.
+    params.load(study / params.FILE)
     status = dvc("repro", "--keep-going", folder=study)
     if status:
         raise UserError(

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from deepnets import clock, files, live, locks, params, project, repro, runtime
 from deepnets.errors import UserError
@@ -56,7 +54,7 @@ def main(options: Mapping[str, str | None]) -> None:
 
 def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:
     """The run that `options` make of the `run` section; a wrong option is a `UserError`."""
-    given = {key: _value(key, text) for key, text in options.items() if text not in (None, "")}
+    given = {key: _value(key, text) for key, text in options.items() if text}
     shared = {key: given.pop(key) for key in ("seed", "recipe") if key in given}
     train = _validated(Train, study.train.model_dump() | shared)
     if len(train.seeds) > 1:
@@ -68,10 +66,7 @@ def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[Ru
         run = params.resolve(train, study.recipes, entry, train.seeds[0])
     except ValueError as error:
         raise UserError(str(error)) from None
-    available = (
-        params.SOURCE_TRAIN_IMAGES[study.download.source] - study.preprocess.validation_images
-    )
-    params.check_images(run, available, "this run")
+    study.check(run, "this run")
     return entry, run
 
 
@@ -90,12 +85,14 @@ def prepare_data() -> None:
         raise UserError("the data could not be prepared, see above; mend that and run again")
 
 
-def _value(key: str, text: str | None) -> Any:
+def _value(key: str, text: str) -> Any:
     """The value that the text would have in params.yaml."""
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError):
-        raise UserError(f"{key}: expected a plain value; received {text!r}: correct it") from None
+        return params.plain(text)
+    except ValueError:
+        raise UserError(
+            f"{key}: expected a plain value; received {params.shown(text)}: correct it"
+        ) from None
 
 
 def _validated(model: type[Section], values: dict[str, Any]) -> Section:

@@ -4,18 +4,13 @@ from pathlib import Path
 from typing import cast
 
 from deepnets import files, mirrors, models, params, project
-from deepnets.errors import UserError
 from deepnets.params import Arch, Weights
 
 
 def main(start: str) -> None:
     """Write data/weights/`start`, `start` being ARCH-WEIGHTS: a file a seed."""
     study = params.load()
-    if start not in study.initialize:
-        raise UserError(
-            f"{start!r} is not a starting point of {params.FILE}: "
-            f"expected one of {', '.join(study.initialize)}"
-        )
+    study.check_start(start)
     arch, weights = start.split("-", 1)
     for seed in study.train.seeds:
         write(

@@ -99,7 +99,7 @@ def _heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.Data
     done = table[table["test_accuracy"].notna()]
     missing = table[table["test_accuracy"].isna()]["run"].tolist()
     parts = [
-        f"# {title}",
+        f"# {page.literal(title)}",
         f"{len(done)} of {len(table)} runs are finished."
         + (f" Not run yet: {', '.join(missing)}." if missing else ""),
     ]
