@@ -57,6 +57,14 @@ def has_ended(process: str) -> bool:
         return False
 
 
+def is_worked_for(mlflow_run_id: str) -> bool:
+    """Whether any process on this machine was started for that run by `mlflow run`."""
+    return any(
+        (process.info["environ"] or {}).get("MLFLOW_RUN_ID") == mlflow_run_id
+        for process in psutil.process_iter(["environ"])
+    )
+
+
 @dataclass(frozen=True)
 class Record:
     """What the tracking process is told: a run's files, and where in MLflow they belong.

@@ -53,20 +53,6 @@ def held(name: str) -> Iterator[None]:
         lock.release()
 
 
-def is_held(name: str) -> bool:
-    """Whether a process on this machine works on the run `name` of the study at hand."""
-    path = _folder(name) / ".lock"
-    if not path.is_file():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
 def _folder(name: str) -> Path:
     return Path("checkpoints") / name
 

@@ -97,8 +97,9 @@ _EXPERIMENT_TAGS = {
 def connect() -> MlflowClient:
     """A client for the project's store, which is created first if it is a new SQLite file.
 
-    Several processes that migrate one fresh SQLite file at once destroy each other's work, so
-    that happens under a lock.
+    MLflow makes such a file in a hundred steps. Several processes at once destroy each other's work
+    on it, and one that is killed leaves a file that nobody can open: so it is made under a lock and
+    in another place.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     for name in ("mlflow", "alembic", "urllib3"):
@@ -113,9 +114,10 @@ def connect() -> MlflowClient:
         return MlflowClient()
     database = Path(uri.removeprefix("sqlite:///"))
     with FileLock(database.with_name(f".{database.name}.lock")):
-        client = MlflowClient()
-        client.search_experiments(max_results=1)
-    return client
+        if not database.exists():
+            with files.replacing(database) as partial:
+                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+        return MlflowClient()
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -248,14 +250,21 @@ def end_abandoned(client: MlflowClient, experiment: str) -> None:
     """Set to KILLED what is still RUNNING in `experiment` though its process has ended.
 
     That is what stays when a training and its tracking process are killed together. Processes of
-    other machines are theirs to look after.
+    other machines are theirs to look after. Runs that `mlflow run` has made are known by the
+    processes that work for them; those of a server may do so elsewhere.
     """
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return
     for run in client.search_runs([found.experiment_id], "attributes.status = 'RUNNING'"):
         process = run.data.tags.get(_PROCESS)
-        if process and live.has_ended(process):
+        if process:
+            abandoned = live.has_ended(process)
+        else:
+            abandoned = project.tracking_uri().startswith("sqlite:") and not live.is_worked_for(
+                run.info.run_id
+            )
+        if abandoned:
             epochs = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
             ended = max((epoch.timestamp for epoch in epochs), default=run.info.start_time)
             client.set_terminated(run.info.run_id, "KILLED", ended)
