@@ -156,7 +156,7 @@ def _is_said(line: str) -> bool:
     [
         (0, [0, 4096, 2 * 2**20, 3_200_000, 3_900_000]),
         (1, [0, 4096, 5 * 2**20, 12_200_000, 15_400_000, 15_500_000]),
-        (2, [0, 4096, 8192, 16384, 36_000]),
+        (2, [0, 4096, 16384, 40_000]),
     ],
     ids=["download", "preprocess", "initialize"],
 )
@@ -210,11 +210,12 @@ def test_training_goes_on_wherever_the_disk_was_full(
     monkeypatch.chdir(_new_study(disk.folder / "study"))
     for command in STUDY[:3]:
         assert main(command) == 0
+    leaving = _takes_the_room(monkeypatch, disk)
     for command in (STUDY[3], *LATER):
         capfd.readouterr()
         places: list[str] = []
-        for pages in range(0, 400, 2):
-            disk.fill(pages * 4096)
+        for leaving[0] in range(0, 2**21, 12 * 1024):
+            disk.fill(leaving[0])
             if (status := main(command)) == 0:
                 break
             assert status == 1

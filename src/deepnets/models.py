@@ -6,6 +6,7 @@ through `training_view`, which warps the images first.
 """
 
 import hashlib
+import io
 import json
 import random
 import re
@@ -203,8 +204,29 @@ def initialize(
     return classifier
 
 
+class _Memory(io.BytesIO):
+    """A file in memory that Keras saves to as it would to a path that ends like `name`.
+
+    HDF5 crashes the process some time after it has met a full disk, so it never writes to one.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def __str__(self) -> str:
+        return self._name
+
+
+def save_start(classifier: keras.Model, path: Path) -> None:
+    """Save the weights of `classifier` for `load_start`; `path` ends with .weights.h5."""
+    saved = _Memory(path.name)
+    classifier.save_weights(saved)
+    files.write_bytes(path, saved.getvalue())
+
+
 def load_start(classifier: keras.Model, path: Path) -> None:
-    """Load starting weights that `initialize` wrote into `classifier`."""
+    """Load starting weights that `save_start` wrote into `classifier`."""
     try:
         foreign.check_weights(path)
         classifier.load_weights(path)
@@ -233,17 +255,18 @@ def save(classifier: keras.Model, path: Path) -> None:
     Keras stamps its archive with the time of saving and numbers shared objects by their addresses
     in memory; the stamps are taken out again and the numbers counted from 1.
     """
-    with files.replacing(path) as partial:
-        classifier.save(partial)
-        with zipfile.ZipFile(partial) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        metadata = json.loads(members["metadata.json"])
-        metadata.pop("date_saved", None)
-        members["metadata.json"] = json.dumps(metadata).encode()
-        members["config.json"] = _count_shared_objects(members["config.json"])
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name, content in members.items():
-                archive.writestr(zipfile.ZipInfo(name), content)
+    saved, stable = _Memory(path.name), io.BytesIO()
+    classifier.save(saved)
+    with zipfile.ZipFile(saved) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(members["metadata.json"])
+    metadata.pop("date_saved", None)
+    members["metadata.json"] = json.dumps(metadata).encode()
+    members["config.json"] = _count_shared_objects(members["config.json"])
+    with zipfile.ZipFile(stable, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    files.write_bytes(path, stable.getvalue())
 
 
 def _count_shared_objects(config: bytes) -> bytes:

@@ -33,7 +33,6 @@ def write(arch: Arch, weights: Weights, seed: int, image_size: int, target: Path
         mirrors.imagenet(arch, imagenet_file)
     classifier = models.initialize(arch, weights, seed, image_size, imagenet_file)
     files.require_room(target.parent, 6 * classifier.count_params(), "starting weights")
-    with files.replacing(target) as partial:
-        classifier.save_weights(partial)
+    models.save_start(classifier, target)
     files.seal(target)
     print(f"{target}: sha256 {models.weights_digest(classifier)[:16]}")
