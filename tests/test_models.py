@@ -193,7 +193,7 @@ def test_dropout_is_drawn_from_the_seed_variable(
     features = np.ones((4, 64), np.float32)
 
     def drawn(state: list[int]) -> np.ndarray:
-        models.dropout_seed(classifier).assign(np.array(state, np.uint32))
+        models.seed_dropout(classifier, np.array(state, np.uint32))
         return np.asarray(dropout(features, training=True))
 
     first = drawn([1, 2])

@@ -278,7 +278,11 @@ def test_unknown_run_lists_the_known_ones() -> None:
         ("report/title", 3, "report.title: expected a valid string; received 3"),
         # ranges
         ("train/epochs", 0, "train.epochs: expected greater than or equal to 1; received 0"),
-        ("train/batch_size", 0, "train.batch_size: expected greater than or equal to 1"),
+        (
+            "train/batch_size",
+            1,
+            "train.batch_size: expected greater than or equal to 2; received 1",
+        ),
         ("train/seed", -1, "train.seed: expected greater than or equal to 0; received -1"),
         ("train/seed", 2**32, "train.seed: expected less than 4294967296; received 4294967296"),
         ("train/dropout", 1.0, "train.dropout: expected less than 1; received 1.0"),

@@ -26,8 +26,9 @@ from dvc.repo import Repo
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from deepnets import augment, data, optimizers, page, params, project, repro, run, runtime
+from deepnets import augment, data, models, optimizers, page, params, project, repro, run, runtime
 from deepnets.__main__ import RUN_OPTIONS, STAGES, main
+from deepnets.stages import train
 from project import ROOT, Clone, clone, environment
 
 FILES = {
@@ -381,6 +382,7 @@ def check_trainable(resolved: params.RunParams, images: int, size: int) -> None:
     """Build what a training of `resolved` computes with, from `images` training images."""
     images = min(images, resolved.train_images or images)
     assert data.steps_per_epoch(resolved, images) >= 1
+    assert resolved.batch_size >= 2
     assert resolved.batch_size * size**2 <= 2**24
     transforms = augment.draw_transforms(
         np.random.default_rng([resolved.seed, 1, 1]),
@@ -447,6 +449,31 @@ def test_damaged_text_is_a_study_or_refused_in_one_line(folder: Path) -> None:
 
     check()
     assert min(seen["refused"], seen["valid"]) > 0.05 * seen.total(), seen
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"arch": "vgg16", "optimizer": "sgd", "weights": "he", "dropout": 0.0}
+        | {"augment_rotation": 180, "augment_shift": 1 - 1e-7, "augment_zoom": 1 - 1e-7}
+        | {"learning_rate": 1000, "decay": 1000, "momentum": 1 - 1e-7, "nesterov": True},
+        {"arch": "resnet50", "optimizer": "adam", "weights": "he", "dropout": 1 - 1e-7}
+        | {"learning_rate": 2**-126, "decay": 0, "epsilon": 2**-126, "batch_norm_momentum": 0}
+        | {"beta_1": 1 - 1e-7, "beta_2": 1 - 1e-7},
+    ],
+    ids=["vgg16", "resnet50"],
+)
+def test_the_extremes_that_are_accepted_train(row: dict[str, Any], tmp_path: Path) -> None:
+    own = {"epochs": 1, "batch_size": 2, "train_images": 2}
+    content = params.plain(FILES["root"]) | {"runs": {"extreme": row | own}}
+    content["initialize"] = [f"{row['arch']}-{row['weights']}"]
+    content["train"]["seed"] = 2**32 - 1
+    resolved = params.parse(content).run_params("extreme", 2**32 - 1)
+    digits = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    split = data.Split(digits, np.array([3, 7], np.uint8))
+    classifier = models.build(resolved.arch, 32, resolved.dropout, resolved.batch_norm_momentum)
+    rows, diverged = train.fit(classifier, resolved, split, split, tmp_path, lambda *_: None)
+    assert len(rows.history) == 1 or diverged
 
 
 @pytest.mark.parametrize("name", WHOLE)

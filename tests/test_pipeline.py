@@ -286,6 +286,29 @@ def test_a_damaged_model_is_refused_by_name(grid: Clone) -> None:
         grid.run("dvc", "checkout", "--force", f"models/{name}")
 
 
+def test_refused_parameters_cost_no_finished_work(grid: Clone) -> None:
+    """DVC removes what a stage wrote before it starts the stage, which then refuses."""
+    name = RUNS[0]
+    written = {path: (grid.folder / path).read_bytes() for path in _results(name)}
+    original = (grid.folder / "params.yaml").read_text()
+    try:
+        grid.edit_params(lambda p: p["train"].update(epochs="abc"))
+        for command in (["deepnets", "repro"], ["dvc", "repro", f"train@{name}"]):
+            result = grid.run(*command, check=False)
+            assert result.returncode != 0
+            assert "train.epochs: expected a valid integer; received 'abc'" in result.stderr
+            assert "epoch 1/" not in result.stdout
+            if command[0] == "deepnets":
+                assert {p: (grid.folder / p).read_bytes() for p in written} == written
+                assert result.stdout == ""
+    finally:
+        (grid.folder / "params.yaml").write_text(original)
+        result = grid.run("dvc", "repro")
+    assert "continuing after epoch 1 of 1" in result.stdout
+    assert "epoch 1/" not in result.stdout
+    assert {p: (grid.folder / p).read_bytes() for p in written} == written
+
+
 def _locked_model(grid: Clone, name: str) -> str:
     """The digest of the run's model that dvc.lock holds."""
     lock = YAML(typ="safe").load((grid.folder / "dvc.lock").read_text())

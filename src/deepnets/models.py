@@ -349,9 +349,11 @@ def _predict_batch(
     return np.asarray(classifier.predict_on_batch(batch)[:count])
 
 
-def dropout_seed(classifier: keras.Model) -> Any:
-    """The variable, uint32 (2,), that dropout's next mask is drawn from."""
-    return classifier.get_layer("dropout").seed_generator.state
+def seed_dropout(classifier: keras.Model, state: NDArray[np.uint32]) -> None:
+    """Have dropout draw its next mask from `state`, uint32 (2,); of a rate of 0 it draws none."""
+    dropout = classifier.get_layer("dropout")
+    if dropout.rate > 0:
+        dropout.seed_generator.state.assign(state)
 
 
 def _draw_he(backbone: keras.Model, seed: int) -> None:

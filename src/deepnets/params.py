@@ -80,6 +80,9 @@ def _heading(value: str) -> str:
 
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+# Of one image, batch normalisation learns nothing on the 1x1 maps of ResNet50's last stage, and
+# where VGG-16's batches are halved (models.Halve) one half would be empty.
+BatchSize = Annotated[int, Field(ge=2, le=1_000_000)]
 # Checkpoints are sorted by their epoch, which has five digits.
 Epochs = Annotated[int, Field(ge=1, le=99_999)]
 Rate = Annotated[
@@ -154,7 +157,7 @@ class _Training(_Section):
 
     recipe: Name
     epochs: Epochs
-    batch_size: Count
+    batch_size: BatchSize
     train_images: Count | None
     dropout: Fraction
     batch_norm_momentum: Fraction
@@ -232,7 +235,7 @@ class RunEntry(_Section):
     optimizer: OptimizerName
     weights: Weights
     epochs: Epochs | None = None
-    batch_size: Count | None = None
+    batch_size: BatchSize | None = None
     train_images: Count | None = None
     dropout: Fraction | None = None
     batch_norm_momentum: Fraction | None = None

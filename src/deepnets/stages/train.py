@@ -274,7 +274,7 @@ def fit(
         print(f"continuing after epoch {checkpoint.epoch} of {run.epochs}", flush=True)
 
     for epoch in range(len(rows.history) + 1, run.epochs + 1):
-        models.dropout_seed(classifier).assign(data.dropout_state(run.seed, epoch))
+        models.seed_dropout(classifier, data.dropout_state(run.seed, epoch))
         started = time.perf_counter()
         result = _train_epoch(stepper, run, training, epoch, watch)
         if result is None:
