@@ -1,7 +1,7 @@
 """A training without a network: the files of a run, written by the code that writes real ones.
 
 As a program it plays one through, a step for every line of standard input: `start`, `epoch`,
-`finish` (or `fail`). It prints what it has done, and at the end how long MLflow held it.
+`again` (as with another seed), `finish`, `fail`. It prints what it has done, and at the end how long MLflow held it.
 """
 
 import random
@@ -96,20 +96,23 @@ def main(name: str, experiment: str) -> None:
     epochs = results.rows_of_seed(_rows(folder), 0)
     done = len(epochs)
     files.write_json(folder / "provenance.json", {"0": origin})
-    ended = 0.0
-    with live.following(live.Record(paths(name), experiment, 0, 1, folder)):
-        for word in map(str.strip, sys.stdin):
-            if word == "epoch":
-                done += 1
-                results.write_rows(folder, {0: history(done)})
-            elif word == "finish":
-                finish(name, done, origin)
-            ended = time.monotonic()
-            print(f"{word} {done}", flush=True)
-            if word == "finish":
-                break
-            if word == "fail":
-                raise SystemExit(1)
+    ended, more = 0.0, True
+    while more:
+        more = False
+        with live.following(live.Record(paths(name), experiment, 0, 1, folder)):
+            for word in map(str.strip, sys.stdin):
+                if word == "epoch":
+                    done += 1
+                    results.write_rows(folder, {0: history(done)})
+                elif word == "finish":
+                    finish(name, done, origin)
+                ended = time.monotonic()
+                print(f"{word} {done}", flush=True)
+                more = word == "again"
+                if word in ("again", "finish"):
+                    break
+                if word == "fail":
+                    raise SystemExit(1)
     print(f"held {time.monotonic() - ended:.2f}", flush=True)
 
 

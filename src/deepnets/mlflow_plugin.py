@@ -16,6 +16,7 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
 
 from deepnets import project
@@ -36,7 +37,14 @@ class ProjectExperiment(DefaultExperimentProvider):  # type: ignore[misc]
 
         folder = project.root()
         study = params.load(folder / params.FILE)
-        return tracking.experiment_id(tracking.connect(), f"{study.publish.experiment}-single")
+        try:
+            return tracking.experiment_id(tracking.connect(), f"{study.publish.experiment}-single")
+        except MlflowException as error:
+            # MLflow would print a traceback, with the credentials in the tracking URI.
+            sys.exit(
+                f"mlflow run: MLflow at {project.public_uri()} cannot be reached or refuses "
+                f"({tracking.in_brief(error)}): `deepnets run` trains without it"
+            )
 
 
 def use_this_environment(argv: list[str], environment: MutableMapping[str, str]) -> None:

@@ -529,10 +529,14 @@ def _digest(path: Path) -> str | None:
 
 def unreachable(error: BaseException) -> str:
     """The one line that says that MLflow could not be brought level, and what to do."""
+    return live.warning(f"cannot be reached or refuses ({in_brief(error)})")
+
+
+def in_brief(error: BaseException) -> str:
+    """The beginning of what `error` says, in one line and without credentials."""
     text = str(error).replace(project.tracking_uri(), project.public_uri())
     text = project.without_credentials(" ".join(text.split()))
-    text = text if len(text) <= 160 else text[:157] + "..."
-    return live.warning(f"cannot be reached or refuses ({text})")
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def main() -> int:
@@ -563,7 +567,8 @@ class _Follower:
         self._system: SystemMetricsMonitor | None = None
         self._patience = math.inf
         self._sending = False
-        self._failures: list[Exception] = []  # since it was level last
+        self._failures = 0  # since it was level last
+        self._failure: Exception | None = None  # the last one
         self._sign = time.monotonic()  # of life, the last one
         self._warned = record.warned
         self._printing = threading.Lock()
@@ -576,9 +581,10 @@ class _Follower:
         threading.Thread(target=self._listen, daemon=True).start()
         word = None if self._record.live else self._words.get()
         while word is None:
-            if not self._send("RUNNING") and len(self._failures) > 1:
+            # One failure may be a connection that broke at the wrong moment.
+            if not self._send("RUNNING") and self._failures > 1:
                 self._warn()
-            wait = min(_INTERVAL * 2 ** len(self._failures), _LONGEST_INTERVAL)
+            wait = min(_INTERVAL * 2 ** min(self._failures, 10), _LONGEST_INTERVAL)
             with suppress(queue.Empty):
                 word = self._words.get(timeout=wait)
         if word == "finished" or self._record.live:
@@ -596,9 +602,10 @@ class _Follower:
             if status == "RUNNING":
                 self._sample_system(run_id)
         except Exception as error:
-            self._failures.append(error)
+            self._failures += 1
+            self._failure = error
         else:
-            self._failures.clear()
+            self._failures, self._failure = 0, None
             self._sign = time.monotonic()
         self._sending = False
         return not self._failures
@@ -633,15 +640,14 @@ class _Follower:
             self._sign = time.monotonic()
 
     def _is_silent(self) -> bool:
-        waiting = self._sending or self._failures
-        return bool(waiting) and time.monotonic() - self._sign > self._patience
+        waiting = self._sending or self._failures > 0
+        return waiting and time.monotonic() - self._sign > self._patience
 
     def _warn(self) -> None:
         with self._printing:
             if not self._warned:
                 silence = TimeoutError(f"no answer for {self._patience:.0f} s")
-                last = self._failures[-1] if self._failures else silence
-                print(unreachable(last), file=sys.stderr, flush=True)
+                print(unreachable(self._failure or silence), file=sys.stderr, flush=True)
             self._warned = True
 
 
