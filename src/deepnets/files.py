@@ -130,7 +130,7 @@ def read_array(path: Path) -> NDArray[Any]:
         UserError: the file is missing, damaged or truncated.
     """
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise UserError(_missing(path)) from None
     except Exception as error:  # a parser of damaged bytes may raise anything
