@@ -1,6 +1,6 @@
 """The speed of training, as ratios: this project against what people would otherwise run.
 
-    make bench                                    everything, 15 to 20 minutes on two cores
+    make bench                                    everything, about 15 minutes on two cores
     python benchmarks/bench.py --arch resnet50    only some of it, see --help
 
 Every ratio is of times measured in turns, in this run, on this machine. The table goes to the
@@ -256,15 +256,19 @@ def _seconds(command: list[str], folder: Path) -> float:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """What `command` prints; it must succeed."""
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    """What `command` prints; it must succeed. The stages of dvc use this very Python."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {k: v for k, v in os.environ.items() if k in _USERS} | {"PATH": path}
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if ended.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{ended.stdout}{ended.stderr}")
     return ended.stdout
 
 
-def describe(results: list[Result], waited: dict[str, float | None]) -> str:
-    """The tables, in Markdown: ratios first, then where an epoch's time goes, then waits."""
+def describe(results: list[Result]) -> str:
+    """The tables of training, in Markdown: ratios first, then where an epoch's time goes."""
     ratios, parts = [], []
     for result in results:
         ours = statistics.median(result.milliseconds["ours"])
@@ -278,10 +282,6 @@ def describe(results: list[Result], waited: dict[str, float | None]) -> str:
         ratios.append(row)
         shares = elsewhere(result)
         parts.append([result.arch, result.optimizer, *(f"{x:.2%}" for x in shares.values())])
-    waits_table = [
-        [what, "not measured: run `make tour` first" if s is None else f"{s:.2f}", f"{limit}"]
-        for (what, s), limit in zip(waited.items(), _limits(waited), strict=True)
-    ]
     return "\n\n".join(
         [
             "Times of the others over ours, a training step of 32 images; 'arithmetic' is the time "
@@ -293,16 +293,26 @@ def describe(results: list[Result], waited: dict[str, float | None]) -> str:
             "Share of a full epoch (1,562 steps, 10,000 validation images) that is neither a "
             "compiled step nor a forward pass of the validation; target: under 2 % in all.",
             _table(parts, ["network", "optimizer", "steps", "validation", "checkpoint", "all"]),
-            "Seconds until something happens.",
-            _table(waits_table, ["what", "seconds", "target: under"]),
         ]
     )
+
+
+def describe_waits(waited: dict[str, float | None]) -> str:
+    """The table of what people wait for, in Markdown."""
+    rows = [
+        [what, "not measured: run `make tour` first" if s is None else f"{s:.2f}", f"{limit}"]
+        for (what, s), limit in zip(waited.items(), _limits(waited), strict=True)
+    ]
+    return f"Seconds until something happens.\n\n{_table(rows, _WAITS_HEADERS)}"
 
 
 _HEADERS = (
     *("network", "optimizer", "ours, ms a step", "images/s", "Keras as installed", "target"),
     *("the same, oneDNN off", "PyTorch", "target", "arithmetic", "target"),
 )
+
+
+_WAITS_HEADERS = ["what", "seconds", "target: under"]
 
 
 def _limits(waited: dict[str, float | None]) -> list[float]:
@@ -348,26 +358,34 @@ def main() -> None:
     total += 0 if arguments.no_waits else 2 * arguments.rounds
     with tqdm(total=total, leave=False, dynamic_ncols=True) as bar:
         results = [measure(*pair, sides, arguments.rounds, arguments.steps, bar) for pair in pairs]
+        print(describe(results), flush=True)
         waited = {} if arguments.no_waits else waits(arguments.rounds, bar)
+    print(f"\n{describe_waits(waited)}")
+    if (arguments.arch, arguments.optimizer, arguments.sides, arguments.no_waits) == (
+        *(None, None, None, False),
+    ):
+        _write(results, waited, time.time() - started)
+
+
+def _write(results: list[Result], waited: dict[str, float | None], seconds: float) -> None:
+    """Write the tables and all that was measured, named after the machine."""
     machine = runtime.describe()
     if find_spec("torch"):
         machine["versions"]["torch"] = version("torch")
-    text = describe(results, waited)
-    print(text)
-    if (arguments.arch, arguments.optimizer, arguments.sides) == (None, None, None):
-        name = re.sub(r"[^a-z0-9]+", "-", machine["hardware"]["cpu"].lower()).strip("-")
-        path = RESULTS / f"{name}-{machine['hardware']['cores']}-cores"
-        files.write_json(
-            path.with_suffix(".json"),
-            {
-                "machine": machine,
-                "seconds": round(time.time() - started),
-                "results": [asdict(result) for result in results],
-                "waits": waited,
-            },
-        )
-        files.write_text(path.with_suffix(".md"), f"{_heading(machine)}\n\n{text}\n")
-        print(f"\nwritten to {path.with_suffix('.md')} and .json")
+    name = re.sub(r"[^a-z0-9]+", "-", machine["hardware"]["cpu"].lower()).strip("-")
+    path = RESULTS / f"{name}-{machine['hardware']['cores']}-cores"
+    files.write_json(
+        path.with_suffix(".json"),
+        {
+            "machine": machine,
+            "seconds": round(seconds),
+            "results": [asdict(result) for result in results],
+            "waits": waited,
+        },
+    )
+    text = "\n\n".join([_heading(machine), describe(results), describe_waits(waited)])
+    files.write_text(path.with_suffix(".md"), text + "\n")
+    print(f"\nwritten to {path.with_suffix('.md')} and .json")
 
 
 def _heading(machine: dict[str, Any]) -> str:
