@@ -21,6 +21,7 @@ runtime.start_framework()
 # Two workers share the files; the long ones go first, so that both end at the same time.
 _LONGEST = (
     "test_pipeline",
+    "test_tracking_server",
     "test_mlflow_run",
     "test_outcomes",
     "test_jax",

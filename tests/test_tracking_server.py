@@ -380,7 +380,7 @@ def test_a_server_that_comes_back_gets_what_it_missed_without_publish_and_no_pas
 
 
 def test_a_tracking_process_killed_in_a_batch_leaves_no_step_twice_and_none_out(
-    start: Start, server: servers.MlflowServer, line: servers.Proxy
+    start: Start, server: servers.MlflowServer, line: servers.Proxy, published: Any
 ) -> None:
     """The batch reached the server; its answer never came, and who sent it is gone."""
     training = start(f"http://{line.address}", "batch")
@@ -402,6 +402,11 @@ def test_a_tracking_process_killed_in_a_batch_leaves_no_step_twice_and_none_out(
     again = start(f"http://{line.address}", "batch")
     again.do("start", "epoch")
     assert again.end("finish")[1] == []
+    # A request to create the run, carried out long after we had stopped waiting for it.
+    client, (run,) = _runs(server.uri, "batch")
+    tags = {"fingerprint": run.data.tags["fingerprint"]}
+    client.create_run(run.info.experiment_id, run_name=RUN, tags=tags)
+    published(training.folder, server.uri, "batch")
     _assert_whole(server.uri, "batch", 4, training.folder)
 
 
@@ -440,7 +445,9 @@ def test_a_training_killed_with_its_tracking_process_does_not_stay_running(
     again.do("start", "epoch")
     servers.wait_for(lambda: _statuses(server.uri, "honest")[RUN] == "RUNNING")
     assert again.end("finish")[1] == []
-    assert alive.end("finish")[1] == []
+    alive.do("fail")
+    assert alive.process.wait(60) == 1
+    assert _statuses(server.uri, "honest")[other] == "FAILED"
     _assert_whole(server.uri, "honest", 2, again.folder)
 
 

@@ -1,7 +1,8 @@
 """A training without a network: the files of a run, written by the code that writes real ones.
 
 As a program it plays one through, a step for every line of standard input: `start`, `epoch`,
-`again` (as with another seed), `finish`, `fail`. It prints what it has done, and at the end how long MLflow held it.
+`again` (as with another seed), `finish`, `fail`. It prints what it has done, and at the end how
+long MLflow held it.
 """
 
 import random
