@@ -27,14 +27,15 @@ tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with t
 repro: $(READY)   ## the study at full scale: 9 runs, days on a CPU; resumes where it stopped
 	@$(BIN)/deepnets repro
 
-test: $(READY)    ## all checks and tests, on both cores of a small machine under 10 minutes
+test: $(READY)    ## all checks and tests, about 15 minutes on two cores
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/pytest
 
-stress: $(READY)  ## kill trainings at 30 random moments and compare; about 10 minutes
+stress: $(READY)  ## 30 kills at random moments, thousands of wrong params.yaml; 20 minutes
 	@PYTHONPATH=tests $(BIN)/python tests/stress.py
+	@$(BIN)/pytest --hypothesis-profile=stress tests/test_params_mutants.py
 
-bench: $(READY)   ## how fast training is, beside Keras and PyTorch; 15 to 20 minutes
+bench: $(READY)   ## how fast training is, beside Keras and PyTorch; about 15 minutes
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r benchmarks/requirements.txt || \
 	    echo "without PyTorch's column: see benchmarks/requirements.txt"

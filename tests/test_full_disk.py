@@ -203,10 +203,11 @@ def test_training_goes_on_wherever_the_disk_was_full(
     for command in STUDY[:3]:
         assert main(command) == 0
     leaving = _takes_the_room(monkeypatch, disk)
+    steps = {"train": range(0, 2**21, 16 * 1024)}
     for command in (STUDY[3], *LATER):
         capfd.readouterr()
         places: list[str] = []
-        for leaving[0] in range(0, 2**21, 12 * 1024):
+        for leaving[0] in steps.get(command[0], [0, *(2**power for power in range(13, 24, 2))]):
             disk.fill(leaving[0])
             if (status := main(command)) == 0:
                 break
