@@ -40,15 +40,18 @@ TARGETS = {
     "vgg16": {"stock": 5.0, "pytorch": 1.35, "arithmetic": 0.85},
     "resnet50": {"stock": 8.0, "pytorch": 1.6, "arithmetic": 0.45},
 }
+_SLOW = "stock, oneDNN off"
 SIDES = {
     "ours": "this project",
     "stock": "Keras fit as installed",
-    "stock, oneDNN off": "the same with TF_ENABLE_ONEDNN_OPTS=0",
+    _SLOW: "the same with TF_ENABLE_ONEDNN_OPTS=0",
     "pytorch": "PyTorch eager, channels-last",
 }
 # Full scale, for the share of an epoch that is not training.
 _STEPS, _VALIDATION_IMAGES = 1562, 10_000
 _VALIDATED = 512
+# How often each wait is measured.
+_WAITS = 3
 
 
 # The variables that whoever runs this has set.
@@ -83,7 +86,7 @@ class Side:
         # This process has settings of ours by now, and the sides are to choose theirs.
         for key in set(runtime.environment()) - _USERS:
             environment.pop(key, None)
-        if name == "stock, oneDNN off":
+        if name == _SLOW:
             environment["TF_ENABLE_ONEDNN_OPTS"] = "0"
         self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115
         self._process = stack.enter_context(
@@ -115,34 +118,31 @@ class Side:
 def measure(
     arch: str, optimizer: str, sides: list[str], rounds: int, steps: int, bar: Any
 ) -> Result:
-    """Time `steps` steps of each side in turns, `rounds` times, after one round for warming up."""
+    """Time `steps` steps of each side in turns, `rounds` times, after one round for warming up.
+
+    Turns are short and many, since a shared machine changes its speed by the minute.
+    """
     result = Result(arch, optimizer, {side: [] for side in sides})
     with ExitStack() as stack:
         running = {}
         for side in sides:
             bar.set_description(f"{arch} {optimizer}: {side} starts")
             running[side] = Side(side, arch, optimizer, stack)
-            running[side].train(_steps(side, steps))
+            running[side].train(steps)
             bar.update()
         product = Side("product", arch, optimizer, stack)
         multiply_adds = step_multiply_adds(arch)
         for number in range(rounds):
             bar.set_description(f"{arch} {optimizer}: round {number + 1} of {rounds}")
             for side, process in running.items():
-                count = _steps(side, steps)
-                answer = process.train(count)
-                result.milliseconds[side].append(1000 * answer["seconds"] / count)
+                answer = process.train(steps)
+                result.milliseconds[side].append(1000 * answer["seconds"] / steps)
                 if side == "ours":
                     result.rounds.append(answer)
                     rate = product.train(1)["multiply_adds_per_second"]
                     result.arithmetic.append(1000 * multiply_adds / rate)
                 bar.update()
     return result
-
-
-def _steps(side: str, steps: int) -> int:
-    """Steps in a round: fewer where each takes seconds."""
-    return min(steps, 3) if side == "stock, oneDNN off" else steps
 
 
 def step_multiply_adds(arch: str) -> float:
@@ -220,17 +220,17 @@ def seconds_to_first_step(arch: str, folder: Path) -> float:
     return float(found[1]) - started
 
 
-def waits(rounds: int, bar: Any) -> dict[str, float | None]:
+def waits(bar: Any) -> dict[str, float | None]:
     """Median seconds that people wait for, other than training; None for what was not measured."""
     found: dict[str, list[float]] = {}
     with study() as folder:
-        for _ in range(rounds):
+        for _ in range(_WAITS):
             for arch in TARGETS:
                 bar.set_description(f"{arch}: to the first step")
                 key = f"deepnets train to the first step, {arch}"
                 found.setdefault(key, []).append(seconds_to_first_step(arch, folder))
                 bar.update()
-    for _ in range(rounds):
+    for _ in range(_WAITS):
         found.setdefault("deepnets --help", []).append(
             _seconds([sys.executable, "-m", "deepnets", "--help"], HERE)
         )
@@ -239,7 +239,7 @@ def waits(rounds: int, bar: Any) -> dict[str, float | None]:
     dry = [sys.executable, "-m", "dvc", "repro", "--dry"]
     if made and "deepnets train" not in _run(dry, TOUR):
         bar.set_description(no_op)
-        for _ in range(rounds):
+        for _ in range(_WAITS):
             found.setdefault(no_op, []).append(
                 _seconds([sys.executable, "-m", "dvc", "repro"], TOUR)
             )
@@ -334,8 +334,8 @@ def main() -> None:
     parser.add_argument("--arch", choices=TARGETS, help="only this network (default: both)")
     parser.add_argument("--optimizer", choices=["adam", "sgd"], help="only this one")
     parser.add_argument("--sides", help=f"of {', '.join(SIDES)}, with / between (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--steps", type=int, default=6, help="steps a round (default: 6)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--steps", type=int, default=3, help="steps a round (default: 3)")
     parser.add_argument("--no-waits", action="store_true", help="leave out start-up times")
     arguments = parser.parse_args()
 
@@ -354,17 +354,27 @@ def main() -> None:
         for optimizer in ([arguments.optimizer] if arguments.optimizer else ["sgd", "adam"])
     ]
     started = time.time()
-    total = len(pairs) * len(sides) * (arguments.rounds + 1)
-    total += 0 if arguments.no_waits else 2 * arguments.rounds
+    total = sum(len(_sides(sides, optimizer)) for _, optimizer in pairs) * (arguments.rounds + 1)
+    total += 0 if arguments.no_waits else 2 * _WAITS
     with tqdm(total=total, leave=False, dynamic_ncols=True) as bar:
-        results = [measure(*pair, sides, arguments.rounds, arguments.steps, bar) for pair in pairs]
+        results = [
+            measure(
+                arch, optimizer, _sides(sides, optimizer), arguments.rounds, arguments.steps, bar
+            )
+            for arch, optimizer in pairs
+        ]
         print(describe(results), flush=True)
-        waited = {} if arguments.no_waits else waits(arguments.rounds, bar)
+        waited = {} if arguments.no_waits else waits(bar)
     print(f"\n{describe_waits(waited)}")
     if (arguments.arch, arguments.optimizer, arguments.sides, arguments.no_waits) == (
         *(None, None, None, False),
     ):
         _write(results, waited, time.time() - started)
+
+
+def _sides(sides: list[str], optimizer: str) -> list[str]:
+    """Those to measure with an optimizer: a step without oneDNN takes seconds."""
+    return [side for side in sides if (side, optimizer) != (_SLOW, "adam")]
 
 
 def _write(results: list[Result], waited: dict[str, float | None], seconds: float) -> None:
