@@ -7,7 +7,7 @@ from hypothesis import settings
 
 # The same examples every time; `pytest --hypothesis-profile=stress` tries many more, and others.
 settings.register_profile("test", max_examples=100, deadline=None, derandomize=True)
-settings.register_profile("stress", max_examples=5_000, deadline=None)
+settings.register_profile("stress", max_examples=2_000, deadline=None)
 settings.load_profile("test")
 
 for _variable in list(os.environ):

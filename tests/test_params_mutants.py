@@ -36,6 +36,8 @@ FILES = {
     for name, folder in (("root", "."), ("tour", "studies/tour"), ("small", "studies/small"))
 }
 
+ROOT_CONTENT = params.plain(FILES["root"])
+
 # Of the profile's number of examples (conftest.py), so that a long version can be asked for.
 EXAMPLES = settings().max_examples
 
@@ -502,7 +504,7 @@ def test_the_files_themselves_start(folder: Path, name: str) -> None:
 @settings(max_examples=EXAMPLES)
 @given(st.text(min_size=1, max_size=60))
 def test_a_title_that_is_accepted_is_shown_as_it_stands(title: str) -> None:
-    content = params.plain(FILES["root"]) | {"report": {"title": title}}
+    content = ROOT_CONTENT | {"report": {"title": title}}
     try:
         params.parse(content)
     except params.UserError:
