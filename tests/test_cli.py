@@ -20,16 +20,21 @@ def study(tmp_path: Path) -> Clone:
 
 def _refused(study: Clone, *command: str, **env: str) -> str:
     """Run a command that must fail; returns its one line."""
-    before = {p: p.stat().st_mtime_ns for p in study.folder.rglob("*") if p.is_file()}
+    before = _files(study)
     result = study.run("deepnets", *command, env=env, check=False)
     assert result.returncode == 1, result.stdout + result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith(f"deepnets {command[0]}: ")
     assert "Traceback" not in result.stdout + result.stderr
-    after = {p: p.stat().st_mtime_ns for p in study.folder.rglob("*") if p.is_file()}
-    assert after == before
+    assert _files(study) == before
     return lines[0]
+
+
+def _files(study: Clone) -> dict[Path, int]:
+    """When each file of a study was written; the empty file that is a run's lock is none."""
+    found = (path for path in study.folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 def _row(**values: object) -> Edit:

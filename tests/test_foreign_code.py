@@ -450,7 +450,6 @@ def test_only_these_read_arrays_models_or_yaml() -> None:
         ("checkpoints.py", "np.load(path, allow_pickle=False)"),
         ("models.py", "load_model(path, compile=False, safe_mode=True)"),
         ("params.py", 'YAML(typ="safe", pure=True)'),
-        ("run.py", 'YAML(typ="safe", pure=True)'),
     }
     found = set()
     for path in (ROOT / "src" / "deepnets").rglob("*.py"):
