@@ -57,10 +57,12 @@ class Training:
     def end(self, *words: str) -> tuple[float, list[str]]:
         """Take the last steps; returns the seconds that MLflow held it, and its standard error."""
         self.do(*words)
-        out, err = self.process.communicate(timeout=90)
+        assert self.process.stdout is not None
+        held = self.process.stdout.readline()
+        _, err = self.process.communicate(timeout=90)
         assert self.process.returncode == 0, err
-        assert out.startswith("held ")
-        return float(out.split()[1]), err.splitlines()
+        assert held.startswith("held "), err
+        return float(held.split()[1]), err.splitlines()
 
 
 Start = Callable[..., Training]
