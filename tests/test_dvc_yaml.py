@@ -85,7 +85,11 @@ def test_deps_are_the_modules_that_the_stage_uses(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_params_are_the_sections_that_the_stage_reads(name: str) -> None:
     used = _params_used(PACKAGE / "stages" / f"{name}.py")
-    declared = {str(param).split(".")[0] for param in _stage(name)["params"]}
+    declared = {str(param).split(".")[0] for param in _stage(name).get("params", [])}
+    if name == "check":  # counts the runs of the file that it depends on as a whole
+        assert declared == set()
+        assert "params.yaml" in _stage(name)["deps"]
+        return
     # `publish` only says where in MLflow results are shown; the list of starting points only
     # checks the name of one.
     assert declared - {"preprocess", "train"} <= used
@@ -115,7 +119,7 @@ def test_stages_never_import_each_other() -> None:
         assert imported <= {PACKAGE / "stages" / "__init__.py"}, path.name
 
 
-@pytest.mark.parametrize("name", ["download", "preprocess", "report", "publish"])
+@pytest.mark.parametrize("name", ["check", "download", "preprocess", "report", "publish"])
 def test_stages_that_need_no_framework_import_none(name: str) -> None:
     code = f"import sys; import deepnets.stages.{name}; " + (
         "import deepnets.tracking; " if name == "publish" else ""

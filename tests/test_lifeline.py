@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deepnets import lifeline
+from deepnets import lifeline, processes
 from project import environment
 
 # What a stage does, as far as this is concerned.
@@ -77,7 +77,7 @@ def test_other_programs_may_end(tmp_path: Path) -> None:
 def test_a_stage_started_after_the_end_ends_at_once() -> None:
     """`deepnets repro` was killed, and the dvc that it had started goes on with the next stage."""
     first = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    identity = lifeline._identity(psutil.Process(first.pid))
+    identity = processes.identity(psutil.Process(first.pid))
     command = [sys.executable, "-c", STAGE.format("")]
     env = environment() | {lifeline._VARIABLE: identity}
     stage = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
@@ -95,5 +95,4 @@ def test_a_stage_started_after_the_end_ends_at_once() -> None:
 def test_children_learn_who_started_them() -> None:
     ((variable, identity),) = lifeline.environment().items()
     assert variable == "DEEPNETS_STARTED_BY"
-    assert lifeline._process(identity) == psutil.Process(os.getpid())
-    assert lifeline._process(f"{os.getpid()}@0.0") is None
+    assert identity == processes.identity(psutil.Process(os.getpid()))

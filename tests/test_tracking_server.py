@@ -21,7 +21,7 @@ import pytest
 
 import servers
 import trainings
-from deepnets import live, tracking
+from deepnets import processes, tracking
 from deepnets.stages import publish
 from project import ROOT, SERIES, Clone, environment, one_run
 from trainings import RUN
@@ -452,18 +452,18 @@ def test_a_training_killed_with_its_tracking_process_does_not_stay_running(
 
 
 def test_a_process_is_told_from_those_that_had_its_number_before() -> None:
-    me = live.this_process()
-    assert not live.has_ended(me)
+    me = processes.identity()
+    assert not processes.has_ended(me)
     host, number, started = me.split(" ")
-    assert live.has_ended(f"{host} {number} {float(started) - 1000}")
-    assert not live.has_ended(f"another-{host} {number} {float(started) - 1000}")
+    assert processes.has_ended(f"{host} {number} {float(started) - 1000}")
+    assert not processes.has_ended(f"another-{host} {number} {float(started) - 1000}")
     child = subprocess.Popen(["sleep", "60"])
-    name = f"{host} {child.pid} {psutil.Process(child.pid).create_time():.0f}"
-    assert not live.has_ended(name)
+    name = processes.identity(psutil.Process(child.pid))
+    assert not processes.has_ended(name)
     child.kill()
-    servers.wait_for(lambda: live.has_ended(name))  # a zombie until it is waited for
+    servers.wait_for(lambda: processes.has_ended(name))  # a zombie until it is waited for
     child.wait()
-    assert live.has_ended(name)
+    assert processes.has_ended(name)
 
 
 def test_a_full_disk_below_a_sqlite_store(start: Start, tmp_path: Path, published: Any) -> None:
@@ -538,7 +538,7 @@ def test_the_server_listens_on_this_machine_only(server: servers.MlflowServer) -
     }
     assert listening == {"127.0.0.1"}
     made = subprocess.run(
-        ["make", "--dry-run", "--assume-old=.venv/.ready", "ui"],
+        ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.ready", "ui"],
         cwd=ROOT,
         text=True,
         capture_output=True,

@@ -17,6 +17,7 @@ from deepnets.errors import UserError
 
 # command -> help, name of its argument if it takes one, whether it needs Keras
 STAGES: dict[str, tuple[str, str | None, bool]] = {
+    "check": ("check params.yaml", None, False),
     "download": ("fetch the digits, checked by digest", None, False),
     "preprocess": ("resize, tile to RGB, split off the validation images", None, False),
     "initialize": ("write the starting weights ARCH-WEIGHTS", "START", True),

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from deepnets import processes
+
 _PROGRAMS = ("dvc", "mlflow", "deepnets")
 
 # By which a deepnets that has started dvc makes itself known to what dvc starts in its turn. DVC
@@ -31,23 +33,24 @@ def end_with_parents() -> None:
     """
     watched = _ancestors()
     started_by = os.environ.get(_VARIABLE, "")
-    if started_by and started_by not in {_identity(process) for process in watched}:
-        watched.append(_process(started_by))
+    if started_by:
+        watched.add(started_by)
     if watched:
         threading.Thread(target=_watch, args=[watched], daemon=True).start()
 
 
 def environment() -> dict[str, str]:
     """What the dvc that this process starts is to hand down to its stages."""
-    return {_VARIABLE: _identity(psutil.Process())}
+    return {_VARIABLE: processes.identity()}
 
 
-def _ancestors() -> "list[psutil.Process | None]":
+def _ancestors() -> set[str]:
     """The processes above this one that are one of `_PROGRAMS`."""
     try:
-        return [process for process in psutil.Process().parents() if _is_one(process)]
+        above = psutil.Process().parents()
+        return {processes.identity(process) for process in above if _is_one(process)}
     except psutil.Error:
-        return []
+        return set()
 
 
 def _is_one(process: psutil.Process) -> bool:
@@ -59,22 +62,8 @@ def _is_one(process: psutil.Process) -> bool:
     return any(Path(word).name in _PROGRAMS for word in words)
 
 
-def _identity(process: "psutil.Process | None") -> str:
-    """Process id and time of start: ids alone are used again."""
-    return f"{process.pid}@{process.create_time()}" if process else ""
-
-
-def _process(identity: str) -> "psutil.Process | None":
-    """The process of that identity; None if it has ended."""
-    try:
-        process = psutil.Process(int(identity.partition("@")[0]))
-        return process if _identity(process) == identity else None
-    except (psutil.Error, ValueError):
-        return None
-
-
-def _watch(processes: "list[psutil.Process | None]") -> None:
-    while all(process is not None and _lives(process) for process in processes):
+def _watch(watched: set[str]) -> None:
+    while not any(processes.has_ended(process) for process in watched):
         time.sleep(_INTERVAL)
     print(
         "what started this command has been killed, so it ends as well; run it again, and it "
@@ -83,11 +72,3 @@ def _watch(processes: "list[psutil.Process | None]") -> None:
         flush=True,
     )
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        # One that has ended stands in the table of processes until its parent has asked for it.
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

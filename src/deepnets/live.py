@@ -6,7 +6,6 @@ dead tracking server can touch the training: it only ever reads files. See track
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,9 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
-
-from deepnets import project
+from deepnets import processes, project
 from deepnets.project import RunFiles
 
 # The last transfer, of a model to a server that does answer, may take a hundredth of the time of
@@ -33,36 +30,6 @@ WARNED = 3
 # What this process has said, and says once only.
 _said: set[str] = set()
 _UNREACHABLE = "MLflow cannot be reached"
-
-
-def this_process() -> str:
-    """This process as `HOST PID START`, which no other one is called, an earlier one neither."""
-    me = psutil.Process()
-    return f"{socket.gethostname()} {me.pid} {me.create_time():.0f}"
-
-
-def has_ended(process: str) -> bool:
-    """Whether `process`, from `this_process`, ran on this machine and runs no more."""
-    host, pid, started = process.rsplit(" ", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        found = psutil.Process(int(pid))
-        # A clock that was set moves all starting times a little.
-        same = abs(found.create_time() - float(started)) < 10
-        return not same or found.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False
-
-
-def is_worked_for(mlflow_run_id: str) -> bool:
-    """Whether any process on this machine was started for that run by `mlflow run`."""
-    return any(
-        (process.info["environ"] or {}).get("MLFLOW_RUN_ID") == mlflow_run_id
-        for process in psutil.process_iter(["environ"])
-    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +49,7 @@ class Record:
     seeds: int
     live: Path | None = None
     mlflow_run_id: str | None = None
-    process: str = field(default_factory=this_process)
+    process: str = field(default_factory=processes.identity)
     warned: bool = False
 
     def to_json(self) -> str:

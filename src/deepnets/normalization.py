@@ -44,12 +44,11 @@ class Fused(keras.layers.Layer):  # type: ignore[misc]
             is_training=True,
         )
         # The kernel reports the unbiased variance; Keras averages the biased one.
-        count = tf.cast(tf.size(images) // images.shape[-1], tf.float32)
-        for average, moment in (
-            (layer.moving_mean, mean),
-            (layer.moving_variance, variance * (count - 1) / count),
-        ):
-            average.assign(average * layer.momentum + moment * (1 - layer.momentum))
+        values_of_each = tf.cast(tf.size(images), tf.float32) / images.shape[-1]
+        moments = (mean, variance - variance / values_of_each)
+        averages = (layer.moving_mean.value, layer.moving_variance.value)
+        for average, moment in zip(averages, moments, strict=True):
+            average.assign_sub((average - moment) * (1 - layer.momentum), read_value=False)
         return outputs
 
     def compute_output_shape(self, input_shape: Any) -> Any:

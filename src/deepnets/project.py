@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+CHECKED = Path("data/params-checked.txt")
 RAW = Path("data/raw")
 IMAGENET = Path("data/imagenet")
 PROCESSED = Path("data/processed")

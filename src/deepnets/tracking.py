@@ -26,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from deepnets import files, live, project, results
+from deepnets import files, live, processes, project, results
 from deepnets.live import Record
 
 # Quiet and private: no usage telemetry, no hints about other products.
@@ -69,7 +69,7 @@ _INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 _FINGERPRINT = "fingerprint"
 _PUBLISHED = "published"
 _MODEL = "model_digest"
-# Whose run it is, from `live.this_process`.
+# Whose run it is, from `processes.identity`.
 _PROCESS = "process"
 
 # Seconds between two looks at the files of a running training; twice as many after every failure.
@@ -259,11 +259,10 @@ def end_abandoned(client: MlflowClient, experiment: str) -> None:
     for run in client.search_runs([found.experiment_id], "attributes.status = 'RUNNING'"):
         process = run.data.tags.get(_PROCESS)
         if process:
-            abandoned = live.has_ended(process)
+            abandoned = processes.has_ended(process)
         else:
-            abandoned = project.tracking_uri().startswith("sqlite:") and not live.is_worked_for(
-                run.info.run_id
-            )
+            local = project.tracking_uri().startswith("sqlite:")
+            abandoned = local and not processes.is_worked_for(run.info.run_id)
         if abandoned:
             epochs = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
             ended = max((epoch.timestamp for epoch in epochs), default=run.info.start_time)
