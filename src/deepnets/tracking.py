@@ -27,6 +27,7 @@ from typing import Any
 from filelock import FileLock
 
 from deepnets import files, live, project, results
+from deepnets.champion import Contender, card
 from deepnets.live import Record
 
 # Quiet and private: no usage telemetry, no hints about other products.
@@ -55,6 +56,7 @@ from mlflow.entities import (
     RunTag,
     ViewType,
 )
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -71,6 +73,10 @@ _PUBLISHED = "published"
 _MODEL = "model_digest"
 # Whose run it is, from `live.this_process`.
 _PROCESS = "process"
+
+# The alias of a study's best registered model, and the tags that say what ranked it.
+CHAMPION = "champion"
+_RANKED_BY = ("val_accuracy", "val_loss", "validation_digest")
 
 # Seconds between two looks at the files of a running training; twice as many after every failure.
 _INTERVAL = 2.0
@@ -525,6 +531,106 @@ def _save_model(folder: Path, described: Model, source: Path, provenance: dict[s
 
 def _digest(path: Path) -> str | None:
     return files.file_digest(path) if path.is_file() else None
+
+
+def crown(client: MlflowClient, name: str, contender: Contender) -> ModelVersion:
+    """Have the alias `champion` of the registered model `name` stand for `contender`.
+
+    A champion that ranks as high or higher, on the same validation images, keeps the alias. The
+    same model is registered once, however often this is repeated or interrupted.
+
+    Args:
+        client: from `connect`.
+        name: of the registered model, created if need be.
+        contender: a training that the store has been brought level with.
+
+    Returns:
+        The version that has the alias now.
+    """
+    registered = _registered(client, name) or _create_registered(client, name)
+    run_id = level(client, contender.record)
+    version = _version(client, name, run_id, contender)
+    alias = registered.aliases.get(CHAMPION)
+    if alias is not None and (version is None or str(alias) != str(version.version)):
+        reigning = client.get_model_version(name, alias)
+        if _keeps(client, reigning, contender):
+            return reigning
+    description = card(contender, _run_name(contender.record), name)
+    if version is None:
+        version = _create_version(client, name, run_id, contender, description)
+    elif version.description != description:
+        client.update_model_version(name, version.version, description)
+    if str(alias) != str(version.version):
+        client.set_registered_model_alias(name, CHAMPION, str(version.version))
+    return version
+
+
+def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+    found = client.search_registered_models(f"name = '{name}'")
+    return client.get_registered_model(name) if found else None
+
+
+def _create_registered(client: MlflowClient, name: str) -> RegisteredModel:
+    try:
+        client.create_registered_model(
+            name,
+            description="The best run of the study by validation accuracy has the alias "
+            f"`{CHAMPION}`; its model card is the description of that version.",
+        )
+    except mlflow.MlflowException:
+        # Somebody else may have done so meanwhile.
+        if _registered(client, name) is None:
+            raise
+    return client.get_registered_model(name)
+
+
+def _version(
+    client: MlflowClient, name: str, run_id: str, contender: Contender
+) -> ModelVersion | None:
+    """The version that holds the model of `contender`; None if it was never registered.
+
+    Two publishers at once may have registered it twice: the later version is deleted.
+    """
+    digest = _digest(contender.record.files.model(contender.record.seed))
+    found = [
+        version
+        for version in client.search_model_versions(f"name = '{name}'")
+        if version.run_id == run_id and version.tags.get(_MODEL) == digest
+    ]
+    used, *others = sorted(found, key=lambda version: int(version.version)) or [None]
+    for other in others:
+        client.delete_model_version(name, other.version)
+    return used
+
+
+def _create_version(
+    client: MlflowClient, name: str, run_id: str, contender: Contender, description: str
+) -> ModelVersion:
+    digest = _digest(contender.record.files.model(contender.record.seed))
+    run = client.get_run(run_id)
+    model = _find_or_create_model(client, run, str(digest))
+    ranked_by = (contender.val_accuracy, contender.val_loss, contender.validation)
+    return client.create_model_version(
+        name,
+        f"models:/{model.model_id}",
+        run_id,
+        {_MODEL: str(digest), **dict(zip(_RANKED_BY, map(str, ranked_by), strict=True))},
+        description=description,
+        model_id=model.model_id,
+    )
+
+
+def _keeps(client: MlflowClient, reigning: ModelVersion, contender: Contender) -> bool:
+    """Whether `reigning` is a model of ours that is there still, and not worse than `contender`."""
+    if not {*_RANKED_BY, _MODEL} <= set(reigning.tags):
+        return False
+    accuracy, loss, validation = (reigning.tags[key] for key in _RANKED_BY)
+    if validation != contender.validation or (-float(accuracy), float(loss)) > contender.rank:
+        return False
+    try:
+        return bool(client.get_run(reigning.run_id).info.lifecycle_stage == "active")
+    except mlflow.MlflowException:
+        return False
 
 
 def unreachable(error: BaseException) -> str:
