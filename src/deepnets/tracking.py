@@ -19,7 +19,8 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +29,7 @@ from filelock import FileLock
 
 from deepnets import files, live, project, results
 from deepnets.champion import Contender, card
+from deepnets.errors import UserError
 from deepnets.live import Record
 
 # Quiet and private: no usage telemetry, no hints about other products.
@@ -77,6 +79,11 @@ _PROCESS = "process"
 # The alias of a study's best registered model, and the tags that say what ranked it.
 CHAMPION = "champion"
 _RANKED_BY = ("val_accuracy", "val_loss", "validation_digest")
+# What to do where there is none.
+_NO_MODEL = (
+    "train the study (`make tour`, `dvc repro`), which registers its best run, or name a .keras "
+    "file with --model"
+)
 
 # Seconds between two looks at the files of a running training; twice as many after every failure.
 _INTERVAL = 2.0
@@ -631,6 +638,79 @@ def _keeps(client: MlflowClient, reigning: ModelVersion, contender: Contender) -
         return bool(client.get_run(reigning.run_id).info.lifecycle_stage == "active")
     except mlflow.MlflowException:
         return False
+
+
+@contextmanager
+def fetched(name: str, version: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The .keras file of a registered model, for the block, and what the model is called.
+
+    Args:
+        name: of the registered model.
+        version: its number, or an alias.
+
+    Raises:
+        UserError: there is no such version, it is not one of ours, or the store cannot be reached.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_PATIENCE))
+    uri = project.tracking_uri()
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"there is no MLflow store yet at {project.public_uri()}: {_NO_MODEL}")
+    with TemporaryDirectory() as folder:
+        try:
+            client = connect()
+            found = _named(client, name, version)
+            path = Path(
+                mlflow.artifacts.download_artifacts(
+                    f"models:/{name}/{found.version}/data/model.keras", dst_path=folder
+                )
+            )
+            run = client.get_run(found.run_id).info.run_name
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"the model {name!r} ({version}) cannot be fetched from MLflow at "
+                f"{project.public_uri()} ({in_brief(error)}): mend that, or name a .keras file "
+                "with --model"
+            ) from None
+        expected, received = found.tags[_MODEL], files.file_digest(path)
+        if expected != received:
+            raise UserError(
+                f"version {found.version} of {name!r} is not the model that was registered: "
+                f"expected sha256 {expected[:12]}..., received {received[:12]}...: delete the "
+                "run in MLflow and `deepnets publish` it again"
+            )
+        described = {"name": run, "source": f"models:/{name}/{found.version}", "sha256": received}
+        yield path, described
+
+
+def _named(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """The version of a registered model with that number or alias; it must be one of ours."""
+    registered = _registered(client, name)
+    if registered is None:
+        others = [model.name for model in client.search_registered_models()]
+        there = " or ".join(f"--model 'models:/{other}@{CHAMPION}'" for other in sorted(others)[:3])
+        raise UserError(
+            f"no model is registered as {name!r} in MLflow at {project.public_uri()}: "
+            + (f"take another study's by {there}; or " if others else "")
+            + _NO_MODEL
+        )
+    number = version if version.isdecimal() else registered.aliases.get(version)
+    known = {str(of.version): of for of in client.search_model_versions(f"name = '{name}'")}
+    found = known.get(str(number))
+    if found is None:
+        kept = ", ".join(sorted(known, key=int)) or "none"
+        aliases = ", ".join(sorted(registered.aliases)) or "none"
+        raise UserError(
+            f"{name!r} has no {version}: expected one of its versions ({kept}) or aliases "
+            f"({aliases}): correct it or publish one (`deepnets publish`)"
+        )
+    if _MODEL not in found.tags:
+        raise UserError(
+            f"version {found.version} of {name!r} was not registered by `deepnets publish`: "
+            "name another version, or the alias champion once that has been run"
+        )
+    return found
 
 
 def unreachable(error: BaseException) -> str:
