@@ -51,10 +51,11 @@ HANDS = {
 def written(digit: int, hand: str, height: int, rng: np.random.Generator) -> Image.Image:
     """The digit in that hand, white on black, on a sheet around it, mode L."""
     pen, slant, narrow, wobble = HANDS[hand]
-    side = height * 2
-    sheet = Image.new("L", (4 * side, 4 * side))  # drawn large, for smooth edges
+    # Small ones are drawn larger, for smooth edges.
+    side, fine = height * 2, max(1, min(4, 400 // height))
+    sheet = Image.new("L", (fine * side, fine * side))
     draw = ImageDraw.Draw(sheet)
-    width = max(4, round(4 * pen * height))
+    width = max(fine, round(fine * pen * height))
     swing = rng.normal(0, wobble, (4, 2))  # slow waves, as a hand makes them
     for stroke in STROKES[digit]:
         line = []
@@ -62,7 +63,7 @@ def written(digit: int, hand: str, height: int, rng: np.random.Generator) -> Ima
             away = sum(swing[k] * np.sin((k + 1) * np.pi * np.array([y, x]) + k) for k in range(4))
             x, y = x + away[0], y + away[1]
             x = 0.5 + narrow * (x - 0.5) + slant * (0.5 - y)
-            line.append((4 * height * (x + 0.5), 4 * height * (y + 0.5)))
+            line.append((fine * height * (x + 0.5), fine * height * (y + 0.5)))
         draw.line(line, fill=255, width=width, joint="curve")
         for x, y in line:
             draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)

