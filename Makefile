@@ -10,7 +10,7 @@ JAX    := $(VENV)/.jax
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jax tour repro test stress bench ui lock clean
+.PHONY: help setup jax verify tour repro test stress bench ui lock clean
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -20,6 +20,11 @@ help:   ## show this list
 setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes with pip)
 
 jax: $(JAX)       ## add Keras' JAX backend to .venv (chosen by KERAS_BACKEND=jax)
+
+# Without $(READY), which would bring what it is to look at up to date.
+verify:           ## compare what is installed with requirements.lock, versions and files
+	@test -x $(BIN)/python || $(MAKE) --no-print-directory setup
+	@$(BIN)/python -m deepnets.verify
 
 tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with their results
 	@$(BIN)/deepnets repro studies/tour

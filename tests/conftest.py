@@ -1,6 +1,9 @@
 """What all tests share: a framework that is set up as in the stages, and no outside influence."""
 
 import os
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -34,3 +37,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files by how long they take; within a file nothing changes."""
     rank = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model that knows most digits, in a moment."""
+    import linear
+
+    path = tmp_path_factory.mktemp("model") / "seed-0.keras"
+    linear.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new SQLite store, which takes MLflow seconds to make."""
+    import mlflow
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture
+def study(
+    tmp_path: Path,
+    empty_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Any:
+    """A study without trainings, in a folder that is the current one."""
+    from studies import Study
+
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    study = Study(tmp_path, capsys)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", study.store)
+    return study

@@ -164,7 +164,7 @@ def test_debug_shows_the_traceback(study: Clone) -> None:
     assert "Traceback" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["", "train", "run", "repro"])
+@pytest.mark.parametrize("command", ["", "train", "run", "repro", "predict"])
 def test_help_helps(study: Clone, command: str) -> None:
     result = study.run("deepnets", *filter(None, [command]), "--help")
     assert "usage: deepnets" in result.stdout

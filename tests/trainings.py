@@ -85,6 +85,7 @@ def finish(name: str, epochs: int, origin: dict[str, object]) -> None:
     run, rows = paths(name), history(epochs)
     ends = {"collapsed": 0, "diverged": 0, "best_epoch": epochs, "best_val_accuracy": 0.5}
     files.write_bytes(run.model(0), model(name))
+    files.seal(run.model(0))
     results.write_rows(run.metrics_dir, {0: rows})
     files.write_json(run.train, {"epochs": epochs, **ends})
     files.write_json(run.provenance, {"0": origin})

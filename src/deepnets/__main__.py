@@ -1,4 +1,4 @@
-"""The command line: one subcommand a stage of the pipeline, and two that run several.
+"""The command line: one subcommand a stage of the pipeline, two that run several, one that asks.
 
 Thin by intent: it reads arguments, prepares the framework where a command needs it, and turns
 every failure into one line and an exit status.
@@ -94,6 +94,10 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         from deepnets import run
 
         run.main({key: getattr(arguments, key) for key in RUN_OPTIONS})
+    elif command == "predict":
+        from deepnets import predict
+
+        predict.main(arguments.pictures, arguments.model, arguments.json)
     else:
         _, argument, needs_keras = STAGES[command]
         with ExitStack() as stack:
@@ -148,6 +152,27 @@ def _parser() -> argparse.ArgumentParser:
         description="Rebuild what is out of date in a study, and show its results.",
     )
     repro.add_argument("study", nargs="?", default=".", help="its folder (default: this one)")
+    predict = commands.add_parser(
+        "predict",
+        help="name the digits in pictures, by the champion or another model",
+        description="Name the digit in each picture: PNG or JPEG, of any size, dark on light or "
+        "light on dark, one digit a picture. It is cropped, scaled and centred as the digits of "
+        "MNIST were. Exits with 1 if a picture could not be used; the others are predicted.",
+    )
+    predict.add_argument(
+        "pictures",
+        nargs="*",
+        metavar="IMAGE",
+        help="a file, or a folder of *.png, *.jpg, *.jpeg; - or nothing: standard input",
+    )
+    predict.add_argument(
+        "--model",
+        default="champion",
+        metavar="champion|VERSION|PATH",
+        help="the best run of this folder's study by validation accuracy (default), a version of "
+        "its registered model, a .keras file, or MLflow's models:/NAME@champion of another study",
+    )
+    predict.add_argument("--json", action="store_true", help="print all probabilities, as JSON")
     for subparser in commands.choices.values():
         subparser.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS

@@ -19,7 +19,8 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,8 @@ from typing import Any
 from filelock import FileLock
 
 from deepnets import files, live, processes, project, results
+from deepnets.champion import Contender, card
+from deepnets.errors import UserError
 from deepnets.live import Record
 
 # Quiet and private: no usage telemetry, no hints about other products.
@@ -55,6 +58,7 @@ from mlflow.entities import (
     RunTag,
     ViewType,
 )
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -71,6 +75,15 @@ _PUBLISHED = "published"
 _MODEL = "model_digest"
 # Whose run it is, from `processes.identity`.
 _PROCESS = "process"
+
+# The alias of a study's best registered model, and the tags that say what ranked it.
+CHAMPION = "champion"
+_RANKED_BY = ("val_accuracy", "val_loss", "validation_digest")
+# What to do where there is none.
+_NO_MODEL = (
+    "train the study (`make tour`, `dvc repro`), which registers its best run, or name a .keras "
+    "file with --model"
+)
 
 # Seconds between two looks at the files of a running training; twice as many after every failure.
 _INTERVAL = 2.0
@@ -524,6 +537,179 @@ def _save_model(folder: Path, described: Model, source: Path, provenance: dict[s
 
 def _digest(path: Path) -> str | None:
     return files.file_digest(path) if path.is_file() else None
+
+
+def crown(client: MlflowClient, name: str, contender: Contender) -> ModelVersion:
+    """Have the alias `champion` of the registered model `name` stand for `contender`.
+
+    A champion that ranks as high or higher, on the same validation images, keeps the alias. The
+    same model is registered once, however often this is repeated or interrupted.
+
+    Args:
+        client: from `connect`.
+        name: of the registered model, created if need be.
+        contender: a training that the store has been brought level with.
+
+    Returns:
+        The version that has the alias now.
+    """
+    registered = _registered(client, name) or _create_registered(client, name)
+    run_id = level(client, contender.record)
+    version = _version(client, name, run_id, contender)
+    alias = registered.aliases.get(CHAMPION)
+    if alias is not None and (version is None or str(alias) != str(version.version)):
+        reigning = client.get_model_version(name, alias)
+        if _keeps(client, reigning, contender):
+            return reigning
+    description = card(contender, _run_name(contender.record), name)
+    if version is None:
+        version = _create_version(client, name, run_id, contender, description)
+    elif version.description != description:
+        client.update_model_version(name, version.version, description)
+    if str(alias) != str(version.version):
+        client.set_registered_model_alias(name, CHAMPION, str(version.version))
+    return version
+
+
+def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+    found = client.search_registered_models(f"name = '{name}'")
+    return client.get_registered_model(name) if found else None
+
+
+def _create_registered(client: MlflowClient, name: str) -> RegisteredModel:
+    try:
+        client.create_registered_model(
+            name,
+            description="The best run of the study by validation accuracy has the alias "
+            f"`{CHAMPION}`; its model card is the description of that version.",
+        )
+    except mlflow.MlflowException:
+        # Somebody else may have done so meanwhile.
+        if _registered(client, name) is None:
+            raise
+    return client.get_registered_model(name)
+
+
+def _version(
+    client: MlflowClient, name: str, run_id: str, contender: Contender
+) -> ModelVersion | None:
+    """The version that holds the model of `contender`; None if it was never registered.
+
+    Two publishers at once may have registered it twice: the later version is deleted.
+    """
+    digest = _digest(contender.record.files.model(contender.record.seed))
+    found = [
+        version
+        for version in client.search_model_versions(f"name = '{name}'")
+        if version.run_id == run_id and version.tags.get(_MODEL) == digest
+    ]
+    used, *others = sorted(found, key=lambda version: int(version.version)) or [None]
+    for other in others:
+        client.delete_model_version(name, other.version)
+    return used
+
+
+def _create_version(
+    client: MlflowClient, name: str, run_id: str, contender: Contender, description: str
+) -> ModelVersion:
+    digest = _digest(contender.record.files.model(contender.record.seed))
+    run = client.get_run(run_id)
+    model = _find_or_create_model(client, run, str(digest))
+    ranked_by = (contender.val_accuracy, contender.val_loss, contender.validation)
+    return client.create_model_version(
+        name,
+        f"models:/{model.model_id}",
+        run_id,
+        {_MODEL: str(digest), **dict(zip(_RANKED_BY, map(str, ranked_by), strict=True))},
+        description=description,
+        model_id=model.model_id,
+    )
+
+
+def _keeps(client: MlflowClient, reigning: ModelVersion, contender: Contender) -> bool:
+    """Whether `reigning` is a model of ours that is there still, and not worse than `contender`."""
+    if not {*_RANKED_BY, _MODEL} <= set(reigning.tags):
+        return False
+    accuracy, loss, validation = (reigning.tags[key] for key in _RANKED_BY)
+    if validation != contender.validation or (-float(accuracy), float(loss)) > contender.rank:
+        return False
+    try:
+        return bool(client.get_run(reigning.run_id).info.lifecycle_stage == "active")
+    except mlflow.MlflowException:
+        return False
+
+
+@contextmanager
+def fetched(name: str, version: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The .keras file of a registered model, for the block, and what the model is called.
+
+    Args:
+        name: of the registered model.
+        version: its number, or an alias.
+
+    Raises:
+        UserError: there is no such version, it is not one of ours, or the store cannot be reached.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_PATIENCE))
+    uri = project.tracking_uri()
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"there is no MLflow store yet at {project.public_uri()}: {_NO_MODEL}")
+    with TemporaryDirectory() as folder:
+        try:
+            client = connect()
+            found = _named(client, name, version)
+            path = Path(
+                mlflow.artifacts.download_artifacts(
+                    f"models:/{name}/{found.version}/data/model.keras", dst_path=folder
+                )
+            )
+            run = client.get_run(found.run_id).info.run_name
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"the model {name!r} ({version}) cannot be fetched from MLflow at "
+                f"{project.public_uri()} ({in_brief(error)}): mend that, or name a .keras file "
+                "with --model"
+            ) from None
+        expected, received = found.tags[_MODEL], files.file_digest(path)
+        if expected != received:
+            raise UserError(
+                f"version {found.version} of {name!r} is not the model that was registered: "
+                f"expected sha256 {expected[:12]}..., received {received[:12]}...: delete the "
+                "run in MLflow and `deepnets publish` it again"
+            )
+        described = {"name": run, "source": f"models:/{name}/{found.version}", "sha256": received}
+        yield path, described
+
+
+def _named(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """The version of a registered model with that number or alias; it must be one of ours."""
+    registered = _registered(client, name)
+    if registered is None:
+        others = [model.name for model in client.search_registered_models()]
+        there = " or ".join(f"--model 'models:/{other}@{CHAMPION}'" for other in sorted(others)[:3])
+        raise UserError(
+            f"no model is registered as {name!r} in MLflow at {project.public_uri()}: "
+            + (f"take another study's by {there}; or " if others else "")
+            + _NO_MODEL
+        )
+    number = version if version.isdecimal() else registered.aliases.get(version)
+    known = {str(of.version): of for of in client.search_model_versions(f"name = '{name}'")}
+    found = known.get(str(number))
+    if found is None:
+        kept = ", ".join(sorted(known, key=int)) or "none"
+        aliases = ", ".join(sorted(registered.aliases)) or "none"
+        raise UserError(
+            f"{name!r} has no {version}: expected one of its versions ({kept}) or aliases "
+            f"({aliases}): correct it or publish one (`deepnets publish`)"
+        )
+    if _MODEL not in found.tags:
+        raise UserError(
+            f"version {found.version} of {name!r} was not registered by `deepnets publish`: "
+            "name another version, or the alias champion once that has been run"
+        )
+    return found
 
 
 def unreachable(error: BaseException) -> str:

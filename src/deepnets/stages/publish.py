@@ -1,9 +1,14 @@
-"""Bring MLflow level with the files of every run; a second time changes nothing."""
+"""Bring MLflow level with the files of every run; a second time changes nothing.
+
+The best run of the grid by validation accuracy is registered there as the study's champion.
+"""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from deepnets import files, params, progress, project
+from deepnets import champion, files, live, params, progress, project
 from deepnets.errors import UserError
 from deepnets.live import Record
 
@@ -51,6 +56,29 @@ def main() -> None:
         f"MLflow has {len(grid)} of {len(seeds) * len(study.runs)} runs in {experiment!r}"
         + (f" and {len(single)} in '{experiment}-single'" if single else "")
         + (f"; not trained yet: {', '.join(missing)}" if missing else "")
+    )
+    _crown(client, experiment, grid)
+
+
+def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
+    """Register the best of `grid` as `model`; a store that does not take it is a warning."""
+    from deepnets import tracking
+
+    best = champion.best(grid)
+    if best is None:
+        if grid:
+            print("no run has ended above chance: none is registered as the champion")
+        return
+    try:
+        version = tracking.crown(client, model, best)
+        run = client.get_run(version.run_id).info.run_name
+    except Exception as error:
+        why = f"does not register the champion ({tracking.in_brief(error)})"
+        print(live.warning(why), file=sys.stderr)
+        return
+    print(
+        f"models:/{model}@{tracking.CHAMPION} is version {version.version}, {run} "
+        f"(validation accuracy {float(version.tags['val_accuracy']):.4f})"
     )
 
 
