@@ -89,11 +89,13 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
         # Pillow would cut 16-bit values off at 255.
         seen = Image.fromarray(np.asarray(image).astype(np.float32) / 257)
     elif image.has_transparency_data:
-        seen = _on_paper(image.convert("RGBA"))
+        seen = image.convert("RGBA")
     else:
         seen = image.convert("RGB").convert("L")
     factor = math.ceil(max(seen.size) / _WORKING_SIDE)
     reduced = seen.reduce((min(factor, seen.width), min(factor, seen.height)))
+    if reduced.mode == "RGBA":
+        reduced = _on_paper(reduced)
     return np.asarray(reduced, dtype=np.float32)
 
 
