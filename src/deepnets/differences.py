@@ -87,14 +87,14 @@ class Outcome:
     def identical(self) -> bool:
         """Whether everything that can be compared is the same to the last bit, and that is enough.
 
-        It is if the final weights are among it, or else the predictions.
+        Predictions are enough. A run that was not evaluated needs its final weights.
         """
-        agree = self.disagree is not None and not len(self.disagree)
+        agree = not len(self.disagree) if self.disagree is not None else not self.test
         return (
             self.start
-            and (self.weights or (self.weights is None and agree))
+            and (self.weights or (self.weights is None and self.disagree is not None))
             and self.parting is None
-            and (self.disagree is None or agree)
+            and agree
             and not self.probability
             and all(_equal(a, b) for a, b in self.test.values())
         )

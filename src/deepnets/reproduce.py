@@ -54,7 +54,12 @@ def main(name: str, seed: int | None = None, here: bool = False) -> int:
     """
     statuses = []
     for record in records.find(name, seed):
-        verdict = reproduce(record, here)
+        try:
+            verdict = reproduce(record, here)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "interrupted; the checkout aside is gone, and nothing else has been touched"
+            ) from None
         print(f"{record}: {verdict}", flush=True)
         statuses.append(STATUSES[verdict.kind])
     return max(statuses)
