@@ -110,13 +110,22 @@ def test_changes_that_were_never_committed_are_applied(project: Clone, tmp_path:
     patch = Path(client.download_artifacts(run_id, "sources.patch", str(tmp_path))).read_text()
     assert "+FACTOR = 0.5" in patch
     (tmp_path / "sources.patch").unlink()
+    client.create_registered_model("small")
+    client.create_model_version("small", f"runs:/{run_id}/model", run_id)
+    client.set_registered_model_alias("small", "best", "1")
 
-    result = _reproduce(project, tmp_path, run_id)
+    result = _reproduce(project, tmp_path, "models:/small@best")
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"trained with: src/deepnets/factor.py, {OPTIMIZERS}" in result.stdout
     assert "this working tree has other code, which is not used: optimizers" in result.stdout
     assert f"{DIRTY}, seed 0: bit-identical" in result.stdout
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
+
+    # By its id, beside the other one.
+    said = project.run("deepnets", "diff", RUN, run_id, "--figure", str(tmp_path / "pair")).stdout
+    assert "training: changed code (optimizers)" in said
+    assert "training: arch vgg16, now resnet50" in said
+    assert (tmp_path / "pair.png").is_file()
 
 
 def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
     mirror = kept.get(mirrors.VARIABLE, "").strip()
     if mirror and Path(mirror).is_dir():
         kept[mirrors.VARIABLE] = str(Path(mirror).resolve())
-    kept |= {"PYTHONPATH": str(root / "src")} | lifeline.environment()
+    path = os.pathsep.join(filter(None, [str(root / "src"), kept.get("PYTHONPATH")]))
+    kept |= {"PYTHONPATH": path} | lifeline.environment()
     process = subprocess.Popen(
         [sys.executable, "-c", _UNTRACKED, *arguments],
         cwd=root / study,

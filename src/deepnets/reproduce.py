@@ -7,7 +7,7 @@ free-form run with exactly the recorded parameters, and compared to the bit.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -241,10 +241,12 @@ def _announce(
         print(f"    {of.cause}: {of.text}")
     mine = provenance.code_digests(Path(__file__).parent, then["code"])
     others = sorted(name for name, digest in then["code"].items() if mine.get(name) != digest)
-    if here:
-        for line in aside.changed_lines(git["commit"], others)[:_LINES]:
-            print(f"        {line}")
-    elif others:
+    if here and not git["dirty"]:
+        # Its commit need not be in this repository.
+        with suppress(UserError):
+            for line in aside.changed_lines(git["commit"], others)[:_LINES]:
+                print(f"        {line}")
+    elif others and not here:
         print(f"this working tree has other code, which is not used: {', '.join(others)}")
     print(flush=True)
 
