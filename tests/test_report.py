@@ -165,6 +165,21 @@ def test_paired_test_of_each_seed_is_the_exact_one(study: Path) -> None:
     assert second["p"] == pytest.approx(2 / 2**10)
 
 
+def test_every_number_says_which_command_rebuilds_it(study: Path, text: str) -> None:
+    table = pd.read_csv(study / report.RESULTS_TABLE).set_index("run")
+    trained = [name for name in table.index if name not in MISSING]
+    for name in trained:
+        assert table.loc[name, "rebuilt_by"] == f"deepnets reproduce {name}"
+        assert f"`deepnets reproduce {name}`" in text
+    assert table.loc[MISSING, "rebuilt_by"].isna().all()
+    shown = pd.read_csv(study / report.PAIRS_TABLE)["shown by"]
+    assert shown[1] == "deepnets diff vgg16-adam-random vgg16-sgd-random --seed 1"
+    # Every section with a table of numbers of runs.
+    for section in re.split(r"^## ", text, flags=re.M)[1:]:
+        if "| --" in section or "|:--" in section:
+            assert "deepnets reproduce" in section or "deepnets diff" in section, section[:80]
+
+
 def test_every_claim_has_a_verdict(text: str) -> None:
     table = text[text.index("## The study's claims") : text.index("The rules, fixed")]
     assert re.findall(r"\*\*(supported|contradicted|undecided|not run)\*\*", table) == [

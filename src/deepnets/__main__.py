@@ -1,4 +1,4 @@
-"""The command line: one subcommand a stage of the pipeline, two that run several, one that asks.
+"""The command line: one subcommand a stage of the pipeline, and some for whole runs.
 
 Thin by intent: it reads arguments, prepares the framework where a command needs it, and turns
 every failure into one line and an exit status.
@@ -52,9 +52,19 @@ RUN_OPTIONS = {
     "augment_zoom": "fraction, in and out",
 }
 
+# What `reproduce` and `diff` take for a run.
+_RUN_NAMES = (
+    "A run is named as in the study at hand (vgg16-sgd-random), as STUDY:RUN with the folder of "
+    "another study (studies/tour:vgg16-sgd-he), by its id in MLflow, or by a registered model "
+    "(models:/NAME/VERSION, models:/NAME@ALIAS)."
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for a failure, 2 for wrong usage."""
+    """Run one command; returns the exit status: 0, 1 for a failure, 2 for wrong usage.
+
+    `reproduce` has some for its verdicts as well.
+    """
     _use_this_checkout()
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -62,9 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        _dispatch(arguments)
-    except KeyboardInterrupt:
-        return _fail(arguments, "interrupted; the same command continues where it stopped", 130)
+        return _dispatch(arguments)
+    except KeyboardInterrupt as stop:
+        said = str(stop) or "interrupted; the same command continues where it stopped"
+        return _fail(arguments, said, 130)
     except UserError as error:
         if arguments.debug:
             raise
@@ -78,10 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return _fail(arguments, f"{text} (unexpected: --debug shows where)", 1)
-    return 0
 
 
-def _dispatch(arguments: argparse.Namespace) -> None:
+def _dispatch(arguments: argparse.Namespace) -> int:
     from deepnets import lifeline
 
     command = arguments.command
@@ -98,6 +108,14 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         from deepnets import predict
 
         predict.main(arguments.pictures, arguments.model, arguments.json)
+    elif command == "reproduce":
+        from deepnets import reproduce
+
+        return reproduce.main(arguments.run, arguments.seed, arguments.here)
+    elif command == "diff":
+        from deepnets import diff
+
+        diff.main(arguments.run_a, arguments.run_b, arguments.seed, arguments.figure)
     else:
         _, argument, needs_keras = STAGES[command]
         with ExitStack() as stack:
@@ -108,6 +126,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
                 runtime.start_framework()
             stage = importlib.import_module(f"deepnets.stages.{command}")
             stage.main(*([arguments.name] if argument else []))
+    return 0
 
 
 def _check_early(argument: str | None, name: str, stack: ExitStack) -> None:
@@ -173,6 +192,40 @@ def _parser() -> argparse.ArgumentParser:
         "its registered model, a .keras file, or MLflow's models:/NAME@champion of another study",
     )
     predict.add_argument("--json", action="store_true", help="print all probabilities, as JSON")
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="train a run again from its record, and say whether it is the same to the bit",
+        description="Train and evaluate a run again, with the code of its commit in a checkout "
+        "aside, and compare: starting weights, history, final weights, predictions, test metrics.",
+        epilog=f"{_RUN_NAMES} Exit status: 0 bit-identical, 3 equal within the tolerance known for "
+        "what differs, 4 different, 1 a failure. Your working tree is not touched, MLflow gets "
+        "nothing; the checkout, with what it writes, is in TMPDIR and goes at the end.",
+    )
+    reproduce.add_argument("run", metavar="RUN", help="name or id of a run that was trained")
+    reproduce.add_argument(
+        "--here",
+        action="store_true",
+        help="use the code and params.yaml of the working tree as it is, not those of the run",
+    )
+    reproduce.add_argument(
+        "--seed", type=int, help="of a run with several (default: each, one after the other)"
+    )
+    diff = commands.add_parser(
+        "diff",
+        help="two runs side by side: parameters, code, environment, curves, predictions",
+        description="Show two trained runs side by side, on which test images they disagree, and "
+        "what explains it; draw it, too.",
+        epilog=_RUN_NAMES,
+    )
+    diff.add_argument("run_a", metavar="RUN_A", help="name or id of a run that was trained")
+    diff.add_argument("run_b", metavar="RUN_B", help="likewise")
+    diff.add_argument("--seed", type=int, help="of runs with several (default: the first of each)")
+    diff.add_argument(
+        "--figure",
+        type=Path,
+        metavar="STEM",
+        help="write the figure to STEM.png and STEM.svg (default: diffs/RUN_A--RUN_B)",
+    )
     for subparser in commands.choices.values():
         subparser.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS

@@ -27,6 +27,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 
 from deepnets import files
+from deepnets.project import CLASSES
 
 OPTIMIZER_COLOURS = {"adam": "#D55E00", "sgd": "#0072B2"}
 WEIGHTS_MARKERS = {"random": "o", "imagenet": "s", "he": "^"}
@@ -84,6 +85,9 @@ _STUDY: dict[str, Any] = {
     "linestyle": "none",
     "markersize": 4.5,
 }
+
+# Two runs beside each other, whatever they are.
+_PAIR = ("#0072B2", "#D55E00")
 
 # Without dates and versions in them, the same data gives the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -524,6 +528,62 @@ def comparison(results: Mapping[Run, Comparison], stem: Path) -> None:
     save(figure, stem)
 
 
+def two_runs(
+    runs: Mapping[str, Training],
+    predicted: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    stem: Path,
+) -> None:
+    """Accuracy and loss of two trainings by epoch, and the test digits that they disagree on.
+
+    Args:
+        runs: name -> training, the two of them.
+        predicted: the digits (n,) that each sees on the test images that they disagree on; None
+            where that is not known, which leaves the panel out.
+        stem: see `contact_sheet`.
+    """
+    count = 2 if predicted is None else 3
+    figure, axes = plt.subplots(
+        1, count, layout="constrained", figsize=(WIDTH, 3.0), width_ratios=[1, 1, 1.1][:count]
+    )
+    for (name, training), colour, marker in zip(runs.items(), _PAIR, "os", strict=True):
+        style = {"color": colour, "marker": marker}
+        for axis, keys in zip(axes, (_ACCURACY, _LOSS), strict=False):
+            for key in keys:
+                _draw_trainings(axis, key, [training], style)
+        axes[0].plot([], [], label=name, **style)
+    rows = [row for training in runs.values() for row in training.rows]
+    _accuracy_scale(axes[0], "y", [row[key] for row in rows for key in _ACCURACY])
+    _loss_scale(axes[1], [row[key] for row in rows for key in _LOSS])
+    for axis, name in zip(axes, ("accuracy", "loss"), strict=False):
+        axis.set_title(name)
+        axis.set_xlabel("epoch")
+        _epoch_scale(axis, list(runs.values()))
+    if predicted is not None:
+        _draw_disagreement(axes[2], list(runs), *predicted)
+    _key(figure, [[training] for training in runs.values()])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    save(figure, stem)
+
+
+def disagreements(
+    images: NDArray[np.uint8],
+    listed: NDArray[np.int64],
+    names: Sequence[str],
+    stem: Path,
+) -> None:
+    """Test images that two trainings see different digits in.
+
+    Args:
+        images: uint8 (n, size, size, 3), n at least 1.
+        listed: (n, 4), the index of each, its digit, and what each training sees.
+        names: of the two trainings.
+        stem: see `contact_sheet`.
+    """
+    captions = [f"{index}: {digit}→{a}|{b}" for index, digit, a, b in listed]
+    heading = "test image: true digit → " + " | ".join(names)
+    _sheet({heading: (images, captions)}, "", 8, stem)
+
+
 def save(figure: Figure, stem: Path) -> None:
     """Write `figure` as STEM.png and STEM.svg, each whole or not at all, and close it."""
     for suffix, metadata in _METADATA.items():
@@ -559,6 +619,32 @@ def _sheet(
             axis.axis("off")
         top -= rows[name] * row
     save(figure, stem)
+
+
+def _draw_disagreement(
+    axis: Axes, names: Sequence[str], a: NDArray[np.int64], b: NDArray[np.int64]
+) -> None:
+    """How often the first training says each digit where the second says another one."""
+    counts = np.zeros((CLASSES, CLASSES), np.int64)
+    np.add.at(counts, (a, b), 1)
+    axis.imshow(np.where(counts, counts, np.nan), cmap="Blues", vmin=0)
+    for row, column in zip(*counts.nonzero(), strict=True):
+        strong = counts[row, column] > 0.6 * counts.max()
+        axis.text(
+            column,
+            row,
+            str(counts[row, column]),
+            ha="center",
+            va="center",
+            fontsize=_SMALL,
+            color="white" if strong else "black",
+        )
+    axis.set_title(f"{len(a):,} disagreements")
+    axis.set_xticks(range(CLASSES))
+    axis.set_yticks(range(CLASSES))
+    axis.set_ylabel(f"digit of {names[0]}")
+    axis.set_xlabel(f"digit of {names[1]}")
+    axis.grid(visible=False)
 
 
 def _draw_trainings(

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
 import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from deepnets import files, project, runtime
@@ -44,14 +47,19 @@ def shape(run: RunParams, data: dict[str, str], start: str) -> dict[str, Any]:
         data: sha256 of each split that the training sees.
         start: sha256 of the starting weights.
     """
-    package = Path(__file__).parent
     return {
         "parameters": run.flat,
         "data": data,
         "start": start,
-        "code": {name: files.file_digest(package / f"{name}.py")[:16] for name in TRAINING_MODULES},
+        "code": code_digests(Path(__file__).parent, TRAINING_MODULES),
         "libraries": runtime.training_versions(),
     }
+
+
+def code_digests(package: Path, modules: Iterable[str]) -> dict[str, str]:
+    """The beginning of the sha256 of each of `modules` that the folder `package` has."""
+    paths = {name: package / f"{name}.py" for name in modules}
+    return {name: files.file_digest(path)[:16] for name, path in paths.items() if path.is_file()}
 
 
 def fingerprint(shaped: dict[str, Any]) -> str:
@@ -86,27 +94,48 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the checkout, and whether code or parameters differ from it; None where unknown."""
-    root = project.root()
+    """Commit of the checkout, the study's folder in it, and what code or parameters differ from it.
+
+    `patch` is what `git apply` makes of a clean checkout of `commit` the sources that a dirty one
+    holds, new files included. Bytes that are no UTF-8 are in it as surrogates. All are None where
+    unknown, `patch` as well where nothing differs.
+    """
+    root, study = project.root(), Path.cwd()
+    place = study.relative_to(root).as_posix() if study.is_relative_to(root) else None
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
-        return {"commit": None, "dirty": None}
-    study = Path.cwd()
+        return {"commit": None, "dirty": None, "study": place, "patch": None}
     sources = [source for source in _SOURCES if (root / source).exists()]
     sources += [str(study / source) for source in _SOURCES if (study / source).exists()]
-    changes = _git(root, "status", "--porcelain", "--", *sources)
-    return {"commit": commit, "dirty": bool(changes)}
+    dirty = bool(_git(root, "status", "--porcelain", "--", *sources))
+    patch = _patch(root, sources) if dirty else None
+    return {"commit": commit.strip(), "dirty": dirty, "study": place, "patch": patch}
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _patch(root: Path, sources: Sequence[str]) -> str | None:
+    """The difference of `sources` from the commit; None where git cannot tell."""
+    with TemporaryDirectory() as folder:
+        # An index of its own: the user's, with what is staged there, stays as it is.
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        for command in (["read-tree", "HEAD"], ["add", "--all", "--", *sources]):
+            if _git(root, *command, environment=index) is None:
+                return None
+        # Spelt out, since a user's settings change what `git diff` prints.
+        plain = ["--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"]
+        prefixes = ["--src-prefix=a/", "--dst-prefix=b/", "--no-relative"]
+        return _git(root, "diff", "--cached", *plain, *prefixes, "HEAD", environment=index)
+
+
+def _git(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """What git prints, to the last byte; None where it fails."""
     try:
         result = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
-            text=True,
             check=False,
             timeout=30,
+            env=os.environ | (environment or {}),
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return result.stdout.strip() if result.returncode == 0 else None
+    return result.stdout.decode(errors="surrogateescape") if result.returncode == 0 else None

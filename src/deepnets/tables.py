@@ -56,6 +56,7 @@ def pairs(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
                     "only a right": test.only_a,
                     "only b right": test.only_b,
                     "p": test.p_value,
+                    "shown by": f"deepnets diff {a.run} {b.run} --seed {a.seed}",
                 }
             )
     return pd.DataFrame(rows)
@@ -124,6 +125,7 @@ def _row(name: str, runs: Sequence[RunParams], seeds: Sequence[Result]) -> dict[
         "study_loss": study.loss if study else np.nan,
         "study_test_accuracy": study.test_accuracy if study else np.nan,
         "study_test_loss": study.test_loss if study else np.nan,
+        "rebuilt_by": f"deepnets reproduce {name}" if seeds else "",
     }
     return row
 

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import queue
+import re
 import shutil
 import signal
 import sys
@@ -75,6 +76,10 @@ _PUBLISHED = "published"
 _MODEL = "model_digest"
 # Whose run it is, from `processes.identity`.
 _PROCESS = "process"
+# Where in a run's artifacts the files are that it is rebuilt and compared by.
+_RECORD = "metrics"
+# The text at the head of a run's page. It is the user's once it is there.
+_NOTE = "mlflow.note.content"
 
 # The alias of a study's best registered model, and the tags that say what ranked it.
 CHAMPION = "champion"
@@ -168,7 +173,8 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     run_id = str(run.info.run_id)
     state = _state(record, metrics_dir, finished)
     marks = {_PUBLISHED: state} | ({_PROCESS: record.process} if status == "RUNNING" else {})
-    if run.info.status == status and marks.items() <= run.data.tags.items():
+    noted = _NOTE in run.data.tags
+    if noted and run.info.status == status and marks.items() <= run.data.tags.items():
         return run_id
 
     history = _rows(metrics_dir / paths.history.name, record.seed)
@@ -177,6 +183,8 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     _log_inputs(client, run, provenance)
     _log_epochs(client, run_id, history, timing)
     tags = _tags(record, provenance) | marks
+    if not noted:
+        tags[_NOTE] = _note(run_id, record, provenance)
     if finished:
         trained = results.of_seed(files.read_json(paths.train), record.seed) or {}
         tags["outcome"] = results.outcome(trained)
@@ -185,7 +193,7 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
         tags[_MODEL] = _digest(model)
         if run.data.tags.get(_MODEL) != tags[_MODEL]:
             _log_model(client, run, model, provenance, len(history))
-        _log_artifacts(client, run_id, paths, record.seed)
+        _log_artifacts(client, run_id, paths, record.seed, provenance)
     client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
     if status == "RUNNING":
         client.update_run(run_id, status=status)
@@ -253,7 +261,15 @@ def _parent(
     run = _run_with(client, experiment, record.files.name, tags)
     if run.info.status == "RUNNING":
         params = [Param(key, str(value)) for key, value in of_all["parameters"].items()]
-        logged = [RunTag("mlflow.source.name", provenance["stage"]), RunTag("mlflow.user", _user())]
+        rebuilt = (
+            f"The seeds of `{record.files.name}`. All: `deepnets reproduce {record.files.name}`"
+        )
+        said = {
+            "mlflow.source.name": provenance["stage"],
+            "mlflow.user": _user(),
+            _NOTE: f"{rebuilt} in the folder of its study; one: see its page.",
+        }
+        logged = [RunTag(key, value) for key, value in said.items()]
         client.log_batch(run.info.run_id, params=params, tags=logged)
         client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
@@ -408,12 +424,26 @@ def _log_results(
     _log_values(client, run_id, values, _written(record.files), epochs)
 
 
-def _log_artifacts(client: MlflowClient, run_id: str, paths: project.RunFiles, seed: int) -> None:
+def _log_artifacts(
+    client: MlflowClient,
+    run_id: str,
+    paths: project.RunFiles,
+    seed: int,
+    provenance: dict[str, Any],
+) -> None:
     for path in sorted(paths.figures(seed).glob("*.png")):
         client.log_artifact(run_id, str(path), "figures")
-    for path in (paths.history, paths.train, paths.test, paths.predictions, paths.provenance):
+    numbers = (paths.history, paths.train, paths.test, paths.predictions, paths.probabilities)
+    for path in (*numbers, paths.provenance):
         if path.is_file():
-            client.log_artifact(run_id, str(path), "metrics")
+            client.log_artifact(run_id, str(path), _RECORD)
+    # Runs of earlier versions have none.
+    patch = provenance["git"].get("patch")
+    if patch:
+        with TemporaryDirectory() as folder:
+            target = Path(folder) / "sources.patch"
+            target.write_bytes(patch.encode(errors="surrogateescape"))
+            client.log_artifact(run_id, str(target))
 
 
 def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -433,6 +463,80 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
         # Runs of earlier versions have no `runtime`.
         tags |= {f"{group}.{key}": value for key, value in environment.get(group, {}).items()}
     return {key: value for key, value in tags.items() if value not in (None, "", [])}
+
+
+def _note(run_id: str, record: Record, provenance: dict[str, Any]) -> str:
+    """How the run is rebuilt, for its page."""
+    commit = provenance["git"]["commit"]
+    if not commit:
+        return "Trained outside of any git repository: it cannot be rebuilt from its record."
+    dirty = (
+        " with the changes in the artifact `sources.patch`" if provenance["git"]["dirty"] else ""
+    )
+    return (
+        f"Trained by `{provenance['stage']}` at commit `{commit[:12]}`{dirty}. To rebuild it and "
+        f"compare every bit, in a clone of the project: `deepnets reproduce {run_id}`"
+        + (f" (seed {record.seed} of {record.seeds})." if record.seeds > 1 else ".")
+    )
+
+
+def fetch_record(name: str, folder: Path) -> tuple[str, int]:
+    """Download what one run is rebuilt and compared by, named as in its `metrics_dir`, to `folder`.
+
+    Args:
+        name: a run's id, `runs:/ID`, `models:/NAME/VERSION`, or `models:/NAME@ALIAS`.
+        folder: exists.
+
+    Returns:
+        The run's experiment, and the seed that it was trained with; the files may hold more seeds.
+
+    Raises:
+        UserError: MLflow cannot be reached, has no such run, or has not all of it.
+    """
+    uri = project.tracking_uri()
+    place = f"MLflow at {project.public_uri()}"
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise UserError(
+            f"{name} is looked for in MLflow, but there is no store at {project.public_uri()}: "
+            f"set MLFLOW_TRACKING_URI to the one that has it, or fill this one (`deepnets publish`)"
+        )
+    try:
+        client = connect()
+        run = client.get_run(_run_id(client, name))
+        artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id, _RECORD)}
+        if f"{_RECORD}/provenance.json" in artifacts:
+            found = Path(client.download_artifacts(run.info.run_id, _RECORD, str(folder)))
+            for path in found.iterdir():
+                path.replace(folder / path.name)
+        experiment = client.get_experiment(run.info.experiment_id).name
+    except Exception as error:
+        raise UserError(
+            f"{place} does not give {name} ({in_brief(error)}): see `mlflow ui` for its runs"
+        ) from None
+    if not (folder / "provenance.json").is_file():
+        state = run.info.status.lower()
+        raise UserError(
+            f"{place}: the run {run.info.run_name!r} ({name}, {state}) holds no "
+            f"{_RECORD}/provenance.json: expected a training of this project that has ended; a "
+            "parent of several seeds is rebuilt by the ids of its children"
+        )
+    return experiment, int(run.data.params["seed"])
+
+
+def _run_id(client: MlflowClient, name: str) -> str:
+    """Id of the run that `name` stands for, or that its registered model comes from."""
+    if not name.startswith("models:/"):
+        return name.removeprefix("runs:/")
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@(.+)|/(\d+))", name)
+    if parts is None:
+        raise ValueError("expected models:/NAME/VERSION or models:/NAME@ALIAS")
+    model, alias, version = parts.groups()
+    found = (
+        client.get_model_version_by_alias(model, alias)
+        if alias
+        else client.get_model_version(model, version)
+    )
+    return str(found.run_id or client.get_logged_model(found.model_id).source_run_id)
 
 
 def _user() -> str:

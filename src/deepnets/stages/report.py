@@ -40,6 +40,9 @@ _ARCH_NAMES = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
 # Of the columns in the report, those that fit beside each other in a terminal.
 _TERMINAL_COLUMNS = ["run", "epochs", "train acc", "val acc", "test acc", "s/epoch", "note"]
 
+# Said below every table whose rows are runs.
+_REBUILT = "The numbers of a row are rebuilt, and compared to the bit, by `deepnets reproduce RUN`."
+
 Found = Mapping[str, Sequence[Result]]
 
 
@@ -130,7 +133,8 @@ def _verdicts(found: Found) -> list[str]:
     return [
         "## The study's claims",
         _markdown(pd.DataFrame(rows)),
-        "The rules, fixed before the runs:",
+        "Rebuilt by `deepnets report` from the runs, and these by `deepnets reproduce RUN`. The "
+        "rules, fixed before the runs:",
         "\n".join(f"- {rule}" for rule in verdicts.RULES),
     ]
 
@@ -189,6 +193,7 @@ def _results_shown(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         ("parameters", "parameters", "{:,.0f}"),
     ):
         shown[name] = table[key].map(lambda v, f=form: "" if pd.isna(v) else f.format(v))
+    shown["rebuilt by"] = table["rebuilt_by"].map(lambda command: f"`{command}`" if command else "")
     return shown.drop(columns=[key for key in shown.columns if (shown[key] == "").all()])
 
 
@@ -216,6 +221,7 @@ def _convergence(found: Found) -> list[str]:
         "## Convergence",
         "The first epoch with at least this validation accuracy, one number a seed.",
         _markdown(pd.DataFrame(rows)),
+        _REBUILT,
         "![Epochs to a validation accuracy](convergence.svg)",
     ]
 
@@ -256,6 +262,7 @@ def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
         "How often a network is right when it says that it is this sure. ECE is the expected "
         "calibration error over 15 bins of equal width (Guo et al. 2017).",
         _markdown(errors),
+        _REBUILT,
         "![Reliability diagrams](reliability.svg)",
     ]
 
@@ -264,12 +271,14 @@ def _pairs(pairs: pd.DataFrame) -> list[str]:
     if not len(pairs):
         return []
     shown = pairs.assign(p=pairs["p"].map(lambda p: f"{p:.4f}" if p >= 0.0001 else "< 0.0001"))
+    shown["shown by"] = pairs["shown by"].map("`{}`".format)
     return [
         "## Paired tests",
         "McNemar's exact test on the same test images: those that only one of the two gets right. "
         "It tells two trained networks apart; whether their optimizers or weights made the "
         "difference takes several seeds.",
         _markdown(shown),
+        "The images themselves are shown by the command in the last column.",
     ]
 
 
@@ -332,8 +341,9 @@ def _provenance(runs: Mapping[str, Sequence[RunParams]], found: Found) -> list[s
             "with stand-in files of the published format, whose digests are pinned for the test."
         )
     parts.append(
-        "Any row is rebuilt with `dvc repro train@RUN`, all of them and this report with "
-        "`dvc repro`."
+        "In the folder of this study, `deepnets reproduce RUN` trains a row again with the code of "
+        "its commit and compares it to the bit, `deepnets diff RUN_A RUN_B` puts two side by side, "
+        "and `dvc repro` makes all of them and this report anew."
     )
     return parts
 

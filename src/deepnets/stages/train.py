@@ -117,7 +117,8 @@ def train_run(
             numbers = summary(rows.history, provenance["chance_accuracy"], diverged)
             if numbers["collapsed"]:
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
-            trained[run.seed] = Trained(rows, numbers, provenance)
+            weights = {"weights": models.weights_digest(classifier)}
+            trained[run.seed] = Trained(rows, numbers, provenance | weights)
             models.save(classifier, paths.model(run.seed))
             files.seal(paths.model(run.seed))
             _write(paths, trained)

@@ -1,0 +1,181 @@
+"""A commit of the project in a folder of its own, and commands that run with its code.
+
+The working tree that the user has is read, never written. Git keeps the checkout as one more
+working tree, which ends with the block that asked for it, however that ends.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from deepnets import lifeline, mirrors, project
+from deepnets.errors import UserError
+
+# `python -c TRAINER ARGUMENTS`: deepnets where MLflow seems not to be installed, since Python takes
+# None for a module that is not there. Every version of the project then keeps to its files.
+_UNTRACKED = (
+    "import sys; sys.modules['mlflow'] = None; from deepnets.__main__ import main; sys.exit(main())"
+)
+# What it says then.
+_UNTRACKED_SAYS = "mlflow is not installed here"
+
+
+@contextmanager
+def checkout(commit: str, patch: str | None) -> Iterator[Path]:
+    """Yield the project's root in a checkout of `commit` with `patch` applied, gone afterwards.
+
+    A signal that ends a program ends the block first.
+
+    Raises:
+        UserError: the commit is not in this repository, or the patch does not fit it.
+    """
+    root = project.root()
+    top = Path(_git(root, "rev-parse", "--show-toplevel").strip())
+    try:
+        _git(root, "cat-file", "-e", f"{commit}^{{commit}}")
+    except UserError:
+        raise UserError(
+            f"the commit {commit[:12]} is not in this repository: fetch the branch that has it "
+            "(`git fetch --all`, in a shallow clone `git fetch --unshallow`)"
+        ) from None
+    with _orderly(), TemporaryDirectory(prefix="deepnets-", ignore_cleanup_errors=True) as folder:
+        there = Path(folder) / "project"
+        # Hooks are for work in the user's tree; those of DVC would check out data.
+        quiet = ["-c", f"core.hooksPath={os.devnull}", "-c", "advice.detachedHead=false"]
+        try:
+            _git(root, *quiet, "worktree", "add", "--quiet", "--detach", str(there), commit)
+            if patch:
+                apply(there, patch)
+            yield there / root.resolve().relative_to(top.resolve())
+        finally:
+            shutil.rmtree(there, ignore_errors=True)
+            _git(root, "worktree", "prune")
+
+
+def apply(folder: Path, patch: str) -> None:
+    """Apply a run's patch, from `provenance.git_state`, to the clean checkout in `folder`."""
+    content = patch.encode(errors="surrogateescape")
+    try:
+        _git(folder, "apply", "--binary", "--whitespace=nowarn", "-", given=content)
+    except UserError as error:
+        raise UserError(f"the run's uncommitted changes do not fit its commit: {error}") from None
+
+
+def changed_files(patch: str) -> list[str]:
+    """The files that a patch from `provenance.git_state` changes."""
+    heads = (line for line in patch.splitlines() if line.startswith("diff --git "))
+    return [head.rpartition(" b/")[2] for head in heads]
+
+
+def changed_lines(commit: str, modules: Sequence[str]) -> list[str]:
+    """The lines of `modules` that the user's working tree has and `commit` has not (+), or not (-).
+
+    Each is preceded by the file and line where it stands; those of a file are in its order.
+    """
+    root = project.root()
+    paths = [f"src/deepnets/{module}.py" for module in modules]
+    plain = ["--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--unified=0"]
+    lines: list[str] = []
+    name, at = "", {"-": 0, "+": 0}
+    for line in _git(root, "diff", *plain, "--relative", commit, "--", *paths).splitlines():
+        hunk = re.match(r"@@ -(\d+)\S* \+(\d+)", line)
+        if line.startswith(("--- a/", "+++ b/")):
+            name = line[6:]
+        elif hunk:
+            at = {"-": int(hunk[1]), "+": int(hunk[2])}
+        elif name and line[:1] in ("+", "-") and not line.startswith(("--- ", "+++ ")):
+            lines.append(f"{name}:{at[line[0]]}: {line[0]} {line[1:].strip()}")
+            at[line[0]] += 1
+    return lines
+
+
+def lend_data(study: Path, there: Path) -> None:
+    """Copy what was downloaded for `study` (or for the whole project) to the checkout `there`.
+
+    The stages there check it by digest, and fetch what is missing themselves.
+
+    Args:
+        study: the study's folder, relative to the project's root.
+        there: the root of the checkout.
+    """
+    for folder in {study, Path()}:
+        for kind in (project.RAW, project.IMAGENET):
+            source, target = project.root() / folder / kind, there / folder / kind
+            if source.is_dir() and not target.exists():
+                shutil.copytree(source, target)
+
+
+def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[str, str]) -> None:
+    """Run `deepnets` with the code below `root` in its folder `study`; what it prints is indented.
+
+    Args:
+        arguments: those of the command.
+        root: of a checkout.
+        study: relative to `root`.
+        environment: variables of the process; ours for MLflow are left out of it.
+
+    Raises:
+        UserError: the command failed; it has said why.
+    """
+    ours = ("MLFLOW_", "DEEPNETS_CHECKOUT", "DVC_ROOT", "GIT_")
+    kept = {key: value for key, value in environment.items() if not key.startswith(ours)}
+    mirror = kept.get(mirrors.VARIABLE, "").strip()
+    if mirror and Path(mirror).is_dir():
+        kept[mirrors.VARIABLE] = str(Path(mirror).resolve())
+    path = os.pathsep.join(filter(None, [str(root / "src"), kept.get("PYTHONPATH")]))
+    kept |= {"PYTHONPATH": path} | lifeline.environment()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _UNTRACKED, *arguments],
+        cwd=root / study,
+        env=kept,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if not line.startswith(_UNTRACKED_SAYS):
+                print(f"    {line}", end="", flush=True)
+        status = process.wait()
+    finally:
+        process.terminate()
+        process.wait()
+    if status:
+        raise UserError(
+            f"the rerun failed (exit status {status}), see above; it ran "
+            f"`deepnets {' '.join(arguments)}` in {study}"
+        )
+
+
+@contextmanager
+def _orderly() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the block as Ctrl-C does, so that it cleans up."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {which: signal.signal(which, signal.default_int_handler) for which in signals}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _git(folder: Path, *arguments: str, given: bytes | None = None) -> str:
+    """What git prints; where it fails, what it says of that is a `UserError`."""
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments], input=given, capture_output=True, check=False
+        )
+    except OSError as error:
+        raise UserError(f"git cannot be run ({error}): install it") from None
+    if result.returncode:
+        said = " ".join(result.stderr.decode(errors="replace").split())
+        raise UserError(f"git {arguments[0]} in {folder} failed ({said[:300]})")
+    return result.stdout.decode(errors="surrogateescape")

@@ -1,0 +1,279 @@
+"""Train a run again from its record, and say whether it is the same run.
+
+It is trained with the code of its commit, in a checkout beside the user's working tree, as a
+free-form run with exactly the recorded parameters, and compared to the bit.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tabulate import tabulate
+
+from deepnets import aside, differences, params, project, provenance, records, runtime, tolerances
+from deepnets.differences import Difference, Outcome
+from deepnets.errors import UserError
+from deepnets.records import Record
+
+Kind = Literal["bit-identical", "equal within the tolerance", "different"]
+
+# Exit statuses of `deepnets reproduce`; of several seeds, the highest. 1 is for failures, 2 for
+# wrong usage.
+STATUSES: dict[Kind, int] = {"bit-identical": 0, "equal within the tolerance": 3, "different": 4}
+
+# What a free-form run takes from params.yaml if it is not given, though it applies to this one not
+# at all or has no value.
+_EMPTY = ("train_images", "momentum", "nesterov", "beta_1", "beta_2", "epsilon")
+
+# Lines of changed code that are shown.
+_LINES = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said of a rerun, and why."""
+
+    kind: Kind
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+def main(name: str, seed: int | None = None, here: bool = False) -> int:
+    """Reproduce the run `name`, with each of its seeds; returns the exit status.
+
+    Args:
+        name: see `records.find`.
+        seed: only this one.
+        here: train with the code and the parameters' file of the working tree as it is.
+    """
+    statuses = []
+    for record in records.find(name, seed):
+        try:
+            verdict = reproduce(record, here)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "interrupted; the checkout aside is gone, and nothing else has been touched"
+            ) from None
+        print(f"{record}: {verdict}", flush=True)
+        statuses.append(STATUSES[verdict.kind])
+    return max(statuses)
+
+
+def reproduce(record: Record, here: bool) -> Verdict:
+    """Say what differs, train `record` again in a folder of its own, and compare."""
+    git = record.provenance["git"]
+    if not git["commit"]:
+        raise UserError(
+            f"{record} has no commit in its record, it was trained outside of any git repository: "
+            "train it again inside of one"
+        )
+    with chdir(project.root() / record.study) if record.study else nullcontext():
+        used = provenance.git_state() if here else git
+    if not used["commit"]:
+        raise UserError(f"{project.root()} is no git repository with a commit: clone the project")
+    with aside.checkout(used["commit"], used.get("patch")) as root:
+        study = _study(record, root)
+        settings = _settings(record.provenance)
+        _announce(record, root, here, used, settings)
+        aside.lend_data(study, root)
+        arguments = _arguments(record.provenance["parameters"])
+        aside.run(arguments, root, study, os.environ | settings)
+        (folder,) = (root / study / "single").glob("*/")
+        (rerun,) = records.read(folder)
+    causes = differences.inputs(record.provenance, rerun.provenance)
+    outcome = differences.outcomes(record, rerun)
+    print(tabulate(described(record, rerun, outcome), tablefmt="plain"))
+    return judge(record, outcome, causes)
+
+
+def judge(record: Record, outcome: Outcome, causes: Sequence[Difference]) -> Verdict:
+    """What the comparison of a rerun with `record` comes to.
+
+    Args:
+        record: of the run.
+        outcome: how the rerun compares with it.
+        causes: what went into the rerun otherwise.
+    """
+    differs = "; ".join(of.text for of in causes)
+    if outcome.identical:
+        lacking = "" if outcome.weights else " (it has not recorded its final weights)"
+        beside = f", although there is a difference ({differs})" if differs else ""
+        return Verdict("bit-identical", f"all that was recorded came out again{lacking}{beside}")
+    what = f"what differs: {differs}" if differs else "nothing that is recorded differs"
+    where = f"from {outcome.parting} on" if outcome.parting else "after the last epoch"
+    kinds = {of.cause for of in causes} - {"other"}
+    tolerance = None
+    if outcome.test and outcome.images:
+        accuracy, again = outcome.test["accuracy"]
+        tolerance = tolerances.known(kinds, accuracy, outcome.images)
+        if tolerance and tolerance.low <= again <= tolerance.high:
+            kind: Kind = "equal within the tolerance"
+            return Verdict(kind, f"{where}; {what}; {tolerance.basis}")
+    limit = f"beyond the tolerance ({tolerance.basis})" if tolerance else "no tolerance is known"
+    return Verdict("different", f"{where}; {what}; {limit}")
+
+
+def described(record: Record, rerun: Record, outcome: Outcome) -> list[tuple[str, str]]:
+    """The comparison in words, a row for each thing that is compared."""
+    digests = {
+        key: [str(of.provenance.get(key, "")) for of in (record, rerun)]
+        for key in ("start", "weights")
+    }
+    if outcome.parting is None:
+        history = f"the same in all {outcome.epochs[0]} epochs"
+    else:
+        sizes = [f"{metric} {size:.3g}" for metric, size in outcome.furthest.items() if size]
+        apart = f"; furthest apart: {', '.join(sizes)}" if sizes else ""
+        history = f"parts in {outcome.parting}{apart}"
+    return [
+        ("starting weights", _bits(outcome.start, *digests["start"])),
+        ("history", history),
+        ("final weights", _bits(outcome.weights, *digests["weights"])),
+        ("predictions", _predictions(outcome)),
+        *((f"test {key}", _number(*both)) for key, both in outcome.test.items()),
+    ]
+
+
+def _bits(same: bool | None, then: str, now: str) -> str:
+    if same is None:
+        return f"not recorded then; sha256 {now[:16]} now"
+    if same:
+        return f"the same bits, sha256 {now[:16]}"
+    return f"other bits: sha256 {then[:16]}, now {now[:16]}"
+
+
+def _predictions(outcome: Outcome) -> str:
+    if outcome.disagree is None:
+        return "not to be compared: the run was not evaluated, or on other images"
+    if outcome.probability is None:
+        close = "; probabilities not at hand"
+    elif outcome.probability:
+        close = f"; probabilities up to {outcome.probability:.3g} apart"
+    else:
+        close = ", with the same probabilities to the bit"
+    if not len(outcome.disagree):
+        return f"the same digit on all {outcome.images:,} test images{close}"
+    return f"another digit on {len(outcome.disagree):,} of {outcome.images:,} test images{close}"
+
+
+def _number(then: float, now: float) -> str:
+    return f"{then!r}" if then == now else f"{then!r}, now {now!r}"
+
+
+def _study(record: Record, root: Path) -> Path:
+    """The folder of the run's study in the checkout `root`, relative to it."""
+    folders = [
+        params.FILE,
+        *(file.relative_to(root) for file in root.glob("studies/*/params.yaml")),
+    ]
+    if record.study:
+        folders = [Path(record.study) / params.FILE]
+    for file in folders:
+        if (root / file).is_file():
+            name = params.read_yaml(root / file)["publish"]["experiment"]
+            if record.study or record.experiment in (name, f"{name}-single"):
+                return file.parent
+    raise UserError(
+        f"the study of {record} is not in its commit: expected "
+        + (
+            f"{record.study}/{params.FILE} there; name the folder that it was committed with"
+            if record.study
+            else f"a study with the experiment {record.experiment!r}; run it inside of the project"
+        )
+    )
+
+
+def _arguments(parameters: dict[str, Any]) -> list[str]:
+    """The free-form run that has exactly these parameters."""
+    values = dict.fromkeys(_EMPTY) | parameters
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+    return ["run", *(f"--{key}={text}" for key, text in texts.items())]
+
+
+def _settings(then: dict[str, Any]) -> dict[str, str]:
+    """Variables of the run that this machine would set otherwise and the user has not set."""
+    recorded = then["environment"]["settings"]
+    carried = {"KERAS_BACKEND": recorded["KERAS_BACKEND"]}
+    with _environment({"KERAS_BACKEND": os.environ.get("KERAS_BACKEND", carried["KERAS_BACKEND"])}):
+        runtime.prepare()
+        by_default = runtime.environment()
+    if carried["KERAS_BACKEND"] == runtime.chosen_backend():
+        carried = {}
+    for key in differences.SETTINGS:
+        if key in recorded and recorded[key] != by_default.get(key):
+            carried[key] = recorded[key]
+    return {key: value for key, value in carried.items() if key not in os.environ}
+
+
+def _announce(
+    record: Record, root: Path, here: bool, used: dict[str, Any], settings: dict[str, str]
+) -> None:
+    """Say what is rebuilt, with what, and what differs between then and now.
+
+    Args:
+        record: of the run.
+        root: of the checkout that the rerun uses.
+        here: whether that is the working tree's code.
+        used: the commit and patch of the checkout.
+        settings: from `_settings`.
+    """
+    git, then = record.provenance["git"], record.provenance
+    place = f" of {record.study}" if record.study not in (None, ".") else ""
+    code = "this working tree" if here else f"commit {git['commit'][:12]}"
+    print(f"{record}{place}: trained at commit {git['commit'][:12]}, {len(record.history)} epochs")
+    print(f"rebuilding it with the code of {code}, in a folder of its own")
+    if not here and used.get("patch"):
+        changed = ", ".join(aside.changed_files(used["patch"]))
+        print(f"with the uncommitted changes that it was trained with: {changed}")
+    elif not here and git["dirty"]:
+        print("it was trained with uncommitted changes that its record does not hold")
+    if settings:
+        print("with its settings: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
+    found = differences.inputs(then, _planned(then, root, settings))
+    print("then and now:" if found else "then and now: nothing differs that shapes a training")
+    for of in found:
+        print(f"    {of.cause}: {of.text}")
+    mine = provenance.code_digests(Path(__file__).parent, then["code"])
+    others = sorted(name for name, digest in then["code"].items() if mine.get(name) != digest)
+    if here and not git["dirty"]:
+        # Its commit need not be in this repository.
+        with suppress(UserError):
+            for line in aside.changed_lines(git["commit"], others)[:_LINES]:
+                print(f"        {line}")
+    elif others and not here:
+        print(f"this working tree has other code, which is not used: {', '.join(others)}")
+    print(flush=True)
+
+
+def _planned(then: dict[str, Any], root: Path, settings: dict[str, str]) -> dict[str, Any]:
+    """What the provenance of the rerun is going to be, as far as it is known beforehand."""
+    with _environment(settings):
+        runtime.prepare()
+        environment = runtime.describe()
+        libraries = runtime.training_versions()
+    # Without a framework nobody can tell.
+    del environment["hardware"]["devices"]
+    return {
+        **then,
+        "code": provenance.code_digests(root / "src" / "deepnets", then["code"]),
+        "libraries": libraries,
+        "environment": environment,
+    }
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Have `variables` in the environment during the block; what it sets itself goes as well."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,421 @@
+"""A run is rebuilt from its record, compared to the bit, and what differs is named.
+
+Real trainings of small networks in a clone; the comparison itself on the tour's committed runs.
+"""
+
+import contextlib
+import copy as copying
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepnets import aside, differences, files, provenance, records, reproduce
+from deepnets.__main__ import main
+from deepnets.errors import UserError
+from deepnets.records import Record
+from project import ROOT, SERIES, Clone, clone, miniature, shrink_networks
+
+RUN, DIRTY = "vgg16-sgd-random", "resnet50-adam-random"
+OPTIMIZERS = "src/deepnets/optimizers.py"
+RATE = "learning_rate=inverse_time(run)"
+
+
+def _study(params: dict[str, Any]) -> None:
+    miniature(params)
+    params["train"]["epochs"] = 2
+
+
+def _edit(copy: Clone, before: str, after: str) -> None:
+    path = copy.folder / OPTIMIZERS
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with two small runs: one trained from a commit, one with changes that are gone."""
+    copy = clone(tmp_path_factory.mktemp("project"))
+    copy.edit_params(_study)
+    shrink_networks(copy)
+    copy.commit("small")
+    starts = [["download"], ["preprocess"], *(["initialize", f"{a}-random"] for a in _ARCHS)]
+    own = {"PYTHONPATH": str(copy.folder / "src")}
+    commands = [*starts, ["train", RUN], ["evaluate", RUN]]
+    copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
+    # A changed file and a new one, the second needed by the first.
+    _edit(copy, RATE, "learning_rate=inverse_time(run) * FACTOR")
+    _edit(copy, "import keras\n", "import keras\n\nfrom deepnets.factor import FACTOR\n")
+    (copy.folder / "src/deepnets/factor.py").write_text("FACTOR = 0.5\n")
+    commands = [["train", DIRTY], ["evaluate", DIRTY]]
+    copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
+    copy.run("git", "checkout", OPTIMIZERS)
+    (copy.folder / "src/deepnets/factor.py").unlink()
+    copy.commit("results")
+    return copy
+
+
+_ARCHS = ("vgg16", "resnet50")
+
+
+def _tree(copy: Clone) -> dict[str, str]:
+    """Every file of the project by its content, without git's own and MLflow's store."""
+    return {
+        str(path.relative_to(copy.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in copy.folder.rglob("*")
+        if path.is_file()
+        and not {".git", "__pycache__"} & set(path.parts)
+        and "mlflow.db" not in path.name
+    }
+
+
+def _reproduce(
+    copy: Clone, folder: Path, *arguments: str, **env: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command; whatever comes of it, the project and the temporary folder stay as is."""
+    before = _tree(copy), copy.run("git", "status", "--porcelain").stdout
+    result = copy.run(
+        "deepnets", "reproduce", *arguments, env={"TMPDIR": str(folder)} | env, check=False
+    )
+    assert "Traceback" not in result.stdout + result.stderr
+    assert (_tree(copy), copy.run("git", "status", "--porcelain").stdout) == before
+    assert list(folder.iterdir()) == []
+    assert len(copy.run("git", "worktree", "list").stdout.splitlines()) == 1
+    return result
+
+
+def test_a_run_of_a_commit_comes_out_again_to_the_bit(project: Clone, tmp_path: Path) -> None:
+    result = _reproduce(project, tmp_path, RUN)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{RUN}, seed 0: bit-identical" in result.stdout
+    assert "nothing differs that shapes a training" in result.stdout
+    for row in ("starting weights  the same bits", "final weights     the same bits"):
+        assert row in result.stdout
+    assert "the same in all 2 epochs" in result.stdout
+    assert "the same digit on all 1,000 test images, with the same probabilities" in result.stdout
+
+
+def test_changes_that_were_never_committed_are_applied(project: Clone, tmp_path: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("deeper-networks")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    run_id = runs[DIRTY].info.run_id
+    assert f"`deepnets reproduce {run_id}`" in runs[DIRTY].data.tags["mlflow.note.content"]
+    patch = Path(client.download_artifacts(run_id, "sources.patch", str(tmp_path))).read_text()
+    assert "+FACTOR = 0.5" in patch
+    (tmp_path / "sources.patch").unlink()
+    client.create_registered_model("small")
+    client.create_model_version("small", f"{runs[DIRTY].info.artifact_uri}/model", run_id)
+    client.set_registered_model_alias("small", "best", "1")
+
+    result = _reproduce(project, tmp_path, "models:/small@best")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"trained with: src/deepnets/factor.py, {OPTIMIZERS}" in result.stdout
+    assert "this working tree has other code, which is not used: optimizers" in result.stdout
+    assert f"{DIRTY}, seed 0: bit-identical" in result.stdout
+    assert len(client.search_runs([experiment.experiment_id])) == len(runs)
+
+    # By its id, beside the other one.
+    said = project.run("deepnets", "diff", RUN, run_id, "--figure", str(tmp_path / "pair")).stdout
+    assert "training: changed code (optimizers)" in said
+    assert "training: arch vgg16, now resnet50" in said
+    assert (tmp_path / "pair.png").is_file()
+
+
+def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path) -> None:
+    try:
+        _edit(project, "run.learning_rate, decay_steps", "2 * run.learning_rate, decay_steps")
+        result = _reproduce(project, tmp_path, RUN, "--here", OMP_NUM_THREADS="1")
+    finally:
+        project.run("git", "checkout", OPTIMIZERS)
+    assert result.returncode == 4, result.stdout + result.stderr
+    before, _, after = result.stdout.partition("\n\n")
+    assert "training: changed code (optimizers)" in before
+    assert "threads: OMP_NUM_THREADS not there, now 1" in before
+    assert f"{OPTIMIZERS}:" in before
+    assert "+ 2 * run.learning_rate, decay_steps=1" in before
+    verdict = after.splitlines()[-1]
+    assert verdict.startswith(f"{RUN}, seed 0: different: from epoch 1, ")
+    assert "what differs: changed code (optimizers); OMP_NUM_THREADS" in verdict
+    assert "no tolerance is known" in verdict
+
+
+# The comparison, on a run that is in git.
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    (found,) = records.read(ROOT / "studies/tour/metrics/vgg16-sgd-he", "studies/tour")
+    rows = np.eye(10, dtype=np.float32)[found.predicted]
+    return replace(found, probabilities=rows, provenance=found.provenance | {"weights": "a" * 64})
+
+
+def _again(record: Record, **changes: Any) -> Record:
+    """A rerun of `record`; `group__key` stands for an entry of its environment."""
+    origin = copying.deepcopy(record.provenance)
+    for name, value in changes.items():
+        if "__" in name:
+            group, key = name.split("__")
+            origin["environment"][group][key] = value
+        elif name != "wrong":
+            origin[name] = value
+    found = replace(record, provenance=origin)
+    if wrong := changes.get("wrong", 0):
+        # So many digits that were right become wrong.
+        predicted = record.predicted.copy()
+        places = np.flatnonzero(predicted == record.labels)[:wrong]
+        predicted[places] = (predicted[places] + 1) % 10
+        history = [*record.history[:-1], record.history[-1] | {"val_loss": 0.25}]
+        accuracy = float((predicted == record.labels).mean())
+        test = record.test | {"accuracy": accuracy}
+        found = replace(found, predicted=predicted, history=history, test=test, probabilities=None)
+    return found
+
+
+def _verdict(record: Record, **changes: Any) -> reproduce.Verdict:
+    again = _again(record, **changes)
+    causes = differences.inputs(record.provenance, again.provenance)
+    return reproduce.judge(record, differences.outcomes(record, again), causes)
+
+
+THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operation": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({}, "bit-identical", "all that was recorded"),
+        (THREADS, "bit-identical", "although there is a difference (TF_NUM_INTRAOP_THREADS"),
+        (THREADS | {"wrong": 5}, "equal within the tolerance", "provisional, not measured"),
+        (THREADS | {"wrong": 100}, "different", "beyond the tolerance (provisional"),
+        (
+            {"runtime__onednn": False, "wrong": 5},
+            "equal within the tolerance",
+            "onednn yes, now no",
+        ),
+        ({"hardware__cpu": "another", "wrong": 5}, "equal within the tolerance", "now another"),
+        ({"hardware__devices": ["GPU"], "wrong": 5}, "different", "no tolerance is known"),
+        ({"libraries": {"keras": "9"}, "wrong": 5}, "different", "keras 3.15.1, now 9"),
+        (THREADS | {"code": {"models": "0"}, "wrong": 1}, "different", "changed code ("),
+        ({"wrong": 1}, "different", "epoch 3, val_loss (0.2798784653658103, now 0.25) on; nothing"),
+        ({"weights": "b" * 64}, "different", "after the last epoch; nothing that is recorded"),
+        ({"start": "b" * 64}, "different", "nothing that is recorded differs"),
+        ({"test_data": "b" * 64}, "different", "what differs: other test images"),
+    ],
+)
+def test_verdicts(record: Record, changes: dict[str, Any], kind: str, said: str) -> None:
+    verdict = _verdict(record, **changes)
+    assert verdict.kind == kind
+    assert said in str(verdict)
+
+
+def test_an_older_record_is_compared_by_what_it_has(record: Record) -> None:
+    older = {key: value for key, value in record.provenance.items() if key != "weights"}
+    bare = replace(record, provenance=older, probabilities=None)
+    outcome = differences.outcomes(bare, record)
+    verdict = reproduce.judge(bare, outcome, [])
+    assert verdict.kind == "bit-identical"
+    assert "has not recorded its final weights" in verdict.reason
+    rows = dict(reproduce.described(bare, record, outcome))
+    assert rows["final weights"] == "not recorded then; sha256 aaaaaaaaaaaaaaaa now"
+    assert "probabilities not at hand" in rows["predictions"]
+
+
+def test_sizes_are_said(record: Record) -> None:
+    again = _again(record, wrong=7)
+    rows = dict(reproduce.described(record, again, differences.outcomes(record, again)))
+    assert rows["predictions"].startswith("another digit on 7 of 1,000 test images")
+    assert "furthest apart: val_loss 0.0299" in rows["history"]
+    assert rows["test accuracy"] == "0.932, now 0.925"
+
+
+def test_a_history_that_ends_early_parts_there(record: Record) -> None:
+    shorter = replace(record, history=record.history[:2])
+    assert differences.outcomes(record, shorter).parting == (3, "loss", *(_loss(record), None))
+    undefined = replace(record, test={"loss": float("nan"), "accuracy": 0.1})
+    assert differences.outcomes(undefined, copying.deepcopy(undefined)).identical
+
+
+def _loss(record: Record) -> float:
+    return record.history[2]["loss"]
+
+
+# What is refused, in one line.
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The tour's record in a small repository that looks like the project."""
+    folder = tmp_path / "repository"
+    study = folder / "studies/tour"
+    (folder / "src/deepnets").mkdir(parents=True)
+    (folder / "MLproject").touch()
+    for file in ("provenance.json", "history.csv", "train.json", "test.json", "predictions.csv"):
+        target = study / "metrics/vgg16-sgd-he" / file
+        files.write_bytes(target, (ROOT / "studies/tour/metrics/vgg16-sgd-he" / file).read_bytes())
+    copy = Clone(folder)
+    copy.run("git", "init", "-q", "-b", "main")
+    (folder / ".gitignore").write_text("ignored\n")
+    copy.commit()
+    # Its code is not ours: we are not to start again with it.
+    monkeypatch.setenv("DEEPNETS_CHECKOUT", str(folder))
+    with contextlib.chdir(study):
+        yield study
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def _change(study: Path, **git: Any) -> None:
+    path = study / "metrics/vgg16-sgd-he/provenance.json"
+    content = files.read_json(path)
+    content["0"]["git"] |= git
+    files.write_json(path, content)
+
+
+def test_a_run_that_nobody_has_trained(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = _refused(capsys, "reproduce", "vgg16-sgd-hee")
+    assert "no run 'vgg16-sgd-hee' has been trained here: expected one of vgg16-sgd-he;" in line
+    assert "in ../small" in _refused(capsys, "diff", "vgg16-sgd-he", "../small:a")
+    line = _refused(capsys, "reproduce", "vgg16-sgd-he", "--seed", "3")
+    assert "vgg16-sgd-he was not trained with seed 3: expected one of 0" in line
+
+
+def test_ids_without_a_store(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("0123456789abcdef" * 2, "models:/deeper-networks@champion"):
+        line = _refused(capsys, "reproduce", name)
+        assert f"{name} is looked for in MLflow, but there is no store at" in line
+    assert not list(study.parents[1].glob("mlflow*"))
+
+
+def test_commits_that_are_not_there(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _change(study, commit="c0ffee" * 6 + "c0ff")
+    line = _refused(capsys, "reproduce", "vgg16-sgd-he")
+    assert "the commit c0ffeec0ffee is not in this repository: fetch" in line
+    _change(study, commit=None)
+    line = _refused(capsys, "reproduce", "vgg16-sgd-he")
+    assert "vgg16-sgd-he, seed 0 has no commit in its record" in line
+
+
+def test_a_study_that_its_commit_lacks(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _change(study, commit=provenance.git_state()["commit"])
+    line = _refused(capsys, "reproduce", "vgg16-sgd-he")
+    assert "the study of vgg16-sgd-he, seed 0 is not in its commit: expected studies/tour" in line
+
+
+# Changes that are not committed, and the checkout aside.
+
+
+def test_a_patch_makes_a_clean_checkout_the_dirty_tree(study: Path) -> None:
+    root = study.parents[1]
+    code, copy = root / "src/deepnets", Clone(root)
+    (code / "stays.py").write_text("same\n")
+    (code / "changes.py").write_text("one\ntwo\n")
+    (code / "goes.py").write_text("gone\n")
+    copy.commit()
+    (code / "changes.py").write_bytes(b"one\n\xff\xfe\r\nthree")
+    (code / "goes.py").unlink()
+    (code / "new.py").write_text("naïve\n")
+    (code / "new.bin").write_bytes(bytes(range(256)))
+    (code / "ignored").write_text("not a source\n")
+    (root / "notes.txt").write_text("not a source either\n")
+    (study / "params.yaml").write_text("a: 1\n")
+    copy.run("git", "add", "src/deepnets/new.py")
+    staged = copy.run("git", "status", "--porcelain").stdout
+
+    state = json.loads(json.dumps(provenance.git_state()))
+    assert copy.run("git", "status", "--porcelain").stdout == staged
+    assert (state["dirty"], state["study"]) == (True, "studies/tour")
+    with aside.checkout(state["commit"], state["patch"]) as there:
+        for name in ("stays.py", "changes.py", "new.py", "new.bin"):
+            assert (there / "src/deepnets" / name).read_bytes() == (code / name).read_bytes()
+        assert (there / "studies/tour/params.yaml").read_text() == "a: 1\n"
+        for name in ("src/deepnets/goes.py", "src/deepnets/ignored", "notes.txt"):
+            assert not (there / name).exists()
+    assert sorted(aside.changed_files(state["patch"])) == [
+        *(f"src/deepnets/{name}" for name in ("changes.py", "goes.py", "new.bin", "new.py")),
+        "studies/tour/params.yaml",
+    ]
+
+
+def test_a_clean_tree_has_no_patch(study: Path) -> None:
+    state = provenance.git_state()
+    assert (state["dirty"], state["patch"]) == (False, None)
+
+
+def test_a_patch_that_does_not_fit_is_said(study: Path) -> None:
+    commit = provenance.git_state()["commit"]
+    patch = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"
+    with pytest.raises(UserError, match="do not fit its commit"), aside.checkout(commit, patch):
+        pass
+    assert len(Clone(study).run("git", "worktree", "list").stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_checkout_goes_when_it_is_interrupted(study: Path, by: signal.Signals) -> None:
+    commit = provenance.git_state()["commit"]
+    seen = []
+
+    def interrupted() -> None:
+        with aside.checkout(commit, None) as there:
+            seen.append((there, (there / "MLproject").is_file()))
+            os.kill(os.getpid(), by)
+            signal.pause()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    ((there, was_there),) = seen
+    assert was_there
+    assert not there.parent.exists()
+    assert len(Clone(study).run("git", "worktree", "list").stdout.splitlines()) == 1
+
+
+# Two runs side by side.
+
+
+def test_diff_shows_where_two_runs_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    stem = tmp_path / "pair"
+    a, b = "studies/tour:vgg16-sgd-he", "studies/tour:vgg16-adam-he"
+    assert main(["diff", a, b, "--figure", str(stem)]) == 0
+    said = capsys.readouterr().out
+    runs = [records.find(name)[0] for name in (a, b)]
+    places = np.flatnonzero(runs[0].predicted != runs[1].predicted)
+    right = [int((of.predicted == of.labels)[places].sum()) for of in runs]
+    assert f"they disagree on {len(places)} of 1,000" in said
+    assert f"only vgg16-sgd-he is right on {right[0]}, only vgg16-adam-he on {right[1]}" in said
+    listed = [line.split() for line in said[said.index("test image ") :].splitlines()[2:22]]
+    for words, place in zip(listed, places, strict=False):
+        guesses = [str(of.predicted[place]) for of in runs]
+        assert words == [str(place), str(runs[0].labels[place]), *guesses]
+    rest = said[said.index("and on: ") :].splitlines()[0]
+    assert rest == "and on: " + ", ".join(map(str, places[20:]))
+    assert "optimizer" in said[: said.index("the same: ")]
+    assert "training: optimizer sgd, now adam" in said[said.index("What explains it") :]
+    assert all(stem.with_name(f"pair{end}").stat().st_size for end in (".png", ".svg"))
+
+
+def test_diff_of_a_run_with_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT / "studies/tour")
+    assert main(["diff", *(["vgg16-sgd-he"] * 2), "--figure", str(tmp_path / "same")]) == 0
+    said = capsys.readouterr().out
+    assert "they disagree on 0 of 1,000" in said
+    assert said.rstrip().splitlines()[-3] == "They are the same to the bit."
