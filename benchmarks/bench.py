@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
+import machine
 from deepnets import files, runtime
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 TOUR = HERE.parent / "studies" / "tour"
 
 # What each ratio is meant to reach. Time of the other side over ours; for arithmetic, the time of
@@ -379,32 +378,20 @@ def _sides(sides: list[str], optimizer: str) -> list[str]:
 
 def _write(results: list[Result], waited: dict[str, float | None], seconds: float) -> None:
     """Write the tables and all that was measured, named after the machine."""
-    machine = runtime.describe()
-    if find_spec("torch"):
-        machine["versions"]["torch"] = version("torch")
-    name = re.sub(r"[^a-z0-9]+", "-", machine["hardware"]["cpu"].lower()).strip("-")
-    path = RESULTS / f"{name}-{machine['hardware']['cores']}-cores"
+    described = machine.describe()
+    path = machine.path(described)
     files.write_json(
         path.with_suffix(".json"),
         {
-            "machine": machine,
+            "machine": described,
             "seconds": round(seconds),
             "results": [asdict(result) for result in results],
             "waits": waited,
         },
     )
-    text = "\n\n".join([_heading(machine), describe(results), describe_waits(waited)])
+    text = "\n\n".join([machine.heading(described), describe(results), describe_waits(waited)])
     files.write_text(path.with_suffix(".md"), text + "\n")
     print(f"\nwritten to {path.with_suffix('.md')} and .json")
-
-
-def _heading(machine: dict[str, Any]) -> str:
-    hardware, versions = machine["hardware"], machine["versions"]
-    libraries = ", ".join(
-        f"{name} {versions[name]}" for name in ("tensorflow", "keras", "torch") if name in versions
-    )
-    where = f"# {hardware['cpu']}, {hardware['cores']} cores"
-    return f"{where}\n\nPython {versions['python']}, {libraries}."
 
 
 if __name__ == "__main__":

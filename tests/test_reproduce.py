@@ -295,6 +295,20 @@ def test_a_run_that_nobody_has_trained(study: Path, capsys: pytest.CaptureFixtur
     assert "vgg16-sgd-he was not trained with seed 3: expected one of 0" in line
 
 
+def test_a_seed_is_found_by_the_name_that_mlflow_has_for_it(study: Path) -> None:
+    path = study / "metrics/vgg16-sgd-he"
+    copied = {seed: files.read_json(path / "provenance.json")["0"] for seed in "01"}
+    files.write_json(path / "provenance.json", copied)
+    ended = {"collapsed": 0, "diverged": 0}
+    files.write_json(path / "train.json", {"seeds": dict.fromkeys(copied, ended)})
+    assert [of.seed for of in records.find("vgg16-sgd-he")] == [0, 1]
+    assert [of.seed for of in records.find("vgg16-sgd-he-seed-1")] == [1]
+    with pytest.raises(UserError, match="not trained with seed 2: expected one of 0, 1"):
+        records.find("vgg16-sgd-he-seed-2")
+    with pytest.raises(UserError, match="no run 'vgg16-seed-1' has been trained"):
+        records.find("vgg16-seed-1")
+
+
 def test_ids_without_a_store(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("0123456789abcdef" * 2, "models:/deeper-networks@champion"):
         line = _refused(capsys, "reproduce", name)

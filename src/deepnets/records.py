@@ -20,6 +20,9 @@ from deepnets.errors import UserError
 _OF_MLFLOW = ("runs:/", "models:/")
 _ID = re.compile(r"[0-9a-f]{32}")
 
+# What MLflow calls one training of a run with several seeds.
+_CHILD = re.compile(r"(.+)-seed-(\d+)")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -53,9 +56,9 @@ def find(name: str, seed: int | None = None) -> list[Record]:
     """The trainings that `name` stands for: one a seed, or the one with `seed` alone.
 
     Args:
-        name: a run of the study at hand, of its grid or a free-form one; STUDY:RUN with the folder
-            of another study; an id of MLflow, `runs:/ID`, `models:/NAME/VERSION` or
-            `models:/NAME@ALIAS`.
+        name: a run of the study at hand, of its grid or a free-form one, RUN-seed-N for one of its
+            seeds; STUDY:RUN with the folder of another study; an id of MLflow, `runs:/ID`,
+            `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
         seed: of a run that was trained with several.
 
     Raises:
@@ -64,8 +67,12 @@ def find(name: str, seed: int | None = None) -> list[Record]:
     if name.startswith(_OF_MLFLOW) or _ID.fullmatch(name):
         found = [_from_mlflow(name)]
     else:
-        study, _, run = name.rpartition(":")
-        found = _of_study(Path(study or "."), run)
+        place, _, run = name.rpartition(":")
+        study = Path(place or ".")
+        child = _CHILD.fullmatch(run)
+        if child and seed is None and not _folders(study, run):
+            run, seed = child[1], int(child[2])
+        found = _of_study(study, run)
     chosen = [record for record in found if seed is None or record.seed == seed]
     if not chosen:
         there = ", ".join(str(record.seed) for record in found)
@@ -120,16 +127,16 @@ def _from_mlflow(name: str) -> Record:
         return next(of for of in read(Path(folder), experiment=experiment) if of.seed == seed)
 
 
+def _folders(study: Path, name: str) -> list[Path]:
+    """Where the run `name` has its numbers; a row of the grid comes before a free-form run."""
+    runs = project.grid_run(name, ""), project.single_run(name)
+    folders = [study / paths.metrics_dir for paths in runs]
+    return [folder for folder in folders if (folder / "provenance.json").is_file()]
+
+
 def _of_study(folder: Path, name: str) -> list[Record]:
-    places = {
-        kind: folder / paths.metrics_dir
-        for kind, paths in (
-            ("row", project.grid_run(name, "")),
-            ("free-form run", project.single_run(name)),
-        )
-    }
-    there = [place for place in places.values() if (place / "provenance.json").is_file()]
-    if name and there:
+    there = _folders(folder, name) if name else []
+    if there:
         root = project.root()
         inside = folder.resolve().is_relative_to(root)
         return read(there[0], folder.resolve().relative_to(root).as_posix() if inside else None)

@@ -1,6 +1,6 @@
 """How far scores can be trusted: pure functions of labels, probabilities and histories.
 
-The only module that knows scipy. Nothing here knows of files, runs or claims; and nothing that
+Nothing here knows of files, runs or claims; and nothing that
 trains imports it, so that a change here makes no training stale.
 """
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from deepnets.project import CLASSES
 
@@ -85,6 +85,14 @@ def accuracy_interval(right: int, count: int, level: float = 0.95) -> tuple[floa
     """
     interval = binomtest(right, count).proportion_ci(confidence_level=level, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def prediction(count: int, level: float = 0.95) -> float:
+    """How many root mean squares of `count` differences around 0 (at least 1) hold the next one.
+
+    Student's t with as many degrees of freedom: the mean is known, not estimated.
+    """
+    return float(t.ppf((1 + level) / 2, count))
 
 
 def mcnemar(

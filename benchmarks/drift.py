@@ -1,0 +1,267 @@
+"""How far runs drift that differ in rounding alone: threads, oneDNN, the processor's instructions.
+
+    make drift                                   about 30 minutes on two cores
+    python benchmarks/drift.py --folder DIR      keeps its runs there, and goes on with them
+
+Two of the tour's runs, made smaller, are trained with several seeds, once as this machine would and
+once in each other way, and compared. The tables go to the terminal and to benchmarks/results/;
+`deepnets.tolerances` has the numbers of the last one.
+"""
+
+import argparse
+import itertools
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+from tqdm import tqdm
+
+import machine
+from bench import TOUR
+from deepnets import differences, files, models, params, project, records, runtime, tolerances
+from deepnets.records import Record
+
+# Both networks and both optimizers; three seeds each, on fewer digits than in the tour.
+RUNS = ("vgg16-sgd-he", "resnet50-adam-he")
+SEEDS = (0, 1, 2)
+CHANGED = {"train_images": 640, "epochs": 2}
+
+AS_HERE, AGAIN, ANOTHER_SEED = "as here", "as here, again", "another seed"
+# The ways to train, by the cause that they stand for in `deepnets.tolerances`.
+WAYS: dict[str, tuple[str | None, dict[str, str]]] = {
+    AS_HERE: (None, {}),
+    AGAIN: (None, {}),
+    "one thread": ("threads", {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}),
+    "two threads an operation": (
+        "threads",
+        {"TF_NUM_INTRAOP_THREADS": "2", "TF_NUM_INTEROP_THREADS": "1"},
+    ),
+    "oneDNN as without AVX-512": ("processor", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    "without oneDNN": ("oneDNN", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+}
+
+# `deepnets` without MLflow: see `deepnets.aside`.
+_UNTRACKED = (
+    "import sys; sys.modules['mlflow'] = None; from deepnets.__main__ import main; sys.exit(main())"
+)
+
+
+# The variables that would decide for all ways.
+_OURS = {key for _, variables in WAYS.values() for key in variables}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How one training compares with the one as here.
+
+    `weights` is the distance of the final weights over the length of those trained as here,
+    `moved` the same over how far that training has moved them (Euclidean norms of all weights).
+    """
+
+    run: str
+    seed: int
+    way: str
+    identical: bool
+    weights: float
+    moved: float
+    images: int
+    disagree: int
+    probability: float
+    accuracy: tuple[float, float]
+
+    @property
+    def deviation(self) -> float:
+        """The difference in test accuracy, in the unit of `tolerances.unit`."""
+        here, there = self.accuracy
+        return (there - here) / tolerances.unit(here, self.images)
+
+
+def main() -> None:
+    """Train, compare, print, and write benchmarks/results/."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, help="where runs are kept (default: nowhere)")
+    folder = parser.parse_args().folder
+    with _folder(folder) as folder:
+        jobs = [(way, name) for way in WAYS for name in RUNS]
+        bar = tqdm(jobs, dynamic_ncols=True)
+        for way, name in bar:
+            bar.set_description(f"{name}, {way}")
+            _train(folder / _slug(way), name, WAYS[way][1])
+        runtime.start_framework()
+        found = list(_compared(folder))
+    described = machine.describe()
+    path = machine.path(described, "drift-")
+    text = f"{machine.heading(described)}\n\n{describe(found)}"
+    print(f"\n{text}")
+    content = {
+        "machine": described,
+        "changed": CHANGED,
+        "drifts": [asdict(one) for one in found],
+        "deviations": deviations(found),
+    }
+    files.write_json(path.with_suffix(".json"), content)
+    files.write_text(path.with_suffix(".md"), text + "\n")
+    print(f"\nwritten to {path.with_suffix('.md')} and .json")
+
+
+def deviations(found: list[Drift]) -> dict[str, dict[str, float]]:
+    """By cause, the root of the mean square of `Drift.deviation`, and of how many runs."""
+    by_cause: dict[str, list[float]] = {}
+    for one in found:
+        cause = WAYS[one.way][0] if one.way in WAYS else None
+        if cause:
+            by_cause.setdefault(cause, []).append(one.deviation)
+    return {
+        cause: {"deviation": round(math.sqrt(np.mean(np.square(of))), 4), "runs": len(of)}
+        for cause, of in by_cause.items()
+    }
+
+
+def describe(found: list[Drift]) -> str:
+    """The tables, in Markdown."""
+    rows = []
+    for run, way in itertools.product(RUNS, [*[*WAYS][1:], ANOTHER_SEED]):
+        of = [one for one in found if (one.run, one.way) == (run, way)]
+        rows.append([run, way, *_summary(of)])
+    causes = [
+        [cause, f"{of['deviation']:.3f}", of["runs"]] for cause, of in deviations(found).items()
+    ]
+    return "\n\n".join(
+        [
+            f"The tour's runs on {CHANGED['train_images']} digits for {CHANGED['epochs']} epochs, "
+            "each trained as this machine would and once more in another way; means over the "
+            "pairs. Weights: distance of the final ones over their length, and over the way that "
+            "training has moved them.",
+            tabulate(rows, _HEADERS, tablefmt="github", disable_numparse=True),
+            "What the tolerances are made of: root mean square of the difference in test accuracy, "
+            "over sqrt(p (1 - p)) of the first run's accuracy p.",
+            tabulate(causes, ["cause", "deviation", "runs"], tablefmt="github"),
+        ]
+    )
+
+
+_HEADERS = (
+    *("run", "the other way", "pairs", "bit-identical", "weights", "of their way"),
+    *("other digit", "probability, furthest", "test accuracy", "difference, mean", "largest"),
+)
+
+
+def _summary(of: list[Drift]) -> list[str]:
+    apart = [abs(one.accuracy[1] - one.accuracy[0]) for one in of]
+    return [
+        f"{len(of)}",
+        f"{sum(one.identical for one in of)}",
+        f"{np.mean([one.weights for one in of]):.2g}",
+        f"{np.mean([one.moved for one in of]):.2g}",
+        f"{np.mean([one.disagree / one.images for one in of]):.1%}",
+        f"{max(one.probability for one in of):.2g}",
+        f"{np.mean([one.accuracy[0] for one in of]):.3f}",
+        f"{np.mean(apart):.4f}",
+        f"{max(apart):.4f}",
+    ]
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    if given:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.resolve()
+    else:
+        with TemporaryDirectory(prefix="deepnets-drift-") as name:
+            yield Path(name)
+
+
+def _slug(way: str) -> str:
+    return way.replace(",", "").replace(" ", "-")
+
+
+def _train(study: Path, name: str, variables: dict[str, str]) -> None:
+    """Train and evaluate the run `name` in the folder `study`, unless that has been done."""
+    if (study / project.grid_run(name, "").test).is_file():
+        return
+    study.mkdir(parents=True, exist_ok=True)
+    content = params.read_yaml(TOUR / params.FILE)
+    content["runs"] = {of: content["runs"][of] | CHANGED for of in RUNS}
+    content["train"]["seed"] = list(SEEDS)
+    files.write_json(study / params.FILE, content)
+    start = name.replace("-sgd", "").replace("-adam", "")
+    for command in ("download", "preprocess", f"initialize {start}", f"train {name}"):
+        _deepnets(study, variables, command)
+    _deepnets(study, variables, f"evaluate {name}")
+
+
+def _deepnets(study: Path, variables: dict[str, str], command: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _UNTRACKED, *command.split()],
+        cwd=study,
+        env={key: value for key, value in os.environ.items() if key not in _OURS} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise SystemExit(f"deepnets {command} in {study} failed:\n{ended.stdout}{ended.stderr}")
+
+
+def _compared(folder: Path) -> Iterator[Drift]:
+    """Each training beside the one as here with its seed, and those of other seeds beside it."""
+    for name in RUNS:
+        trained = {way: _records(folder / _slug(way), name) for way in WAYS}
+        here = trained[AS_HERE]
+        for place, record in enumerate(here):
+            for way in [*WAYS][1:]:
+                yield _drift(folder, way, record, trained[way][place])
+            other = here[(place + 1) % len(here)]
+            yield _drift(folder, ANOTHER_SEED, record, other)
+
+
+def _records(study: Path, name: str) -> list[Record]:
+    return records.read(study / project.grid_run(name, "").metrics_dir)
+
+
+def _drift(folder: Path, way: str, here: Record, there: Record) -> Drift:
+    outcome = differences.outcomes(here, there)
+    assert outcome.disagree is not None
+    assert outcome.probability is not None
+    first, ours = _weights(folder / _slug(AS_HERE), here)
+    _, theirs = _weights(folder / _slug(way if way in WAYS else AS_HERE), there)
+    apart = np.linalg.norm(theirs - ours)
+    return Drift(
+        run=here.name,
+        seed=here.seed,
+        way=way,
+        identical=outcome.identical,
+        weights=float(apart / np.linalg.norm(ours)),
+        moved=float(apart / np.linalg.norm(ours - first)),
+        images=outcome.images,
+        disagree=len(outcome.disagree),
+        probability=outcome.probability,
+        accuracy=outcome.test["accuracy"],
+    )
+
+
+def _weights(study: Path, record: Record) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """All weights of a training in a row, float32 (n,): those that it started with, and ended."""
+    used = record.provenance["parameters"]
+    paths = project.grid_run(record.name, f"{used['arch']}-{used['weights']}")
+    trained = models.load(study / paths.model(record.seed))
+    started = models.build(used["arch"], record.provenance["image_size"], used["dropout"])
+    models.load_start(started, study / paths.start(record.seed))
+    first, last = (
+        np.concatenate([np.ravel(array) for array in model.get_weights()])
+        for model in (started, trained)
+    )
+    return first, last
+
+
+if __name__ == "__main__":
+    main()

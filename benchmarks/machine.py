@@ -1,0 +1,36 @@
+"""The machine that something was measured on: what results are named after and headed by."""
+
+import re
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from deepnets import runtime
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def describe() -> dict[str, Any]:
+    """`runtime.describe`, with PyTorch where it is installed."""
+    machine = runtime.describe()
+    if find_spec("torch"):
+        machine["versions"]["torch"] = version("torch")
+    return machine
+
+
+def path(machine: dict[str, Any], prefix: str = "") -> Path:
+    """Where results of `machine` go, without an ending."""
+    hardware = machine["hardware"]
+    name = re.sub(r"[^a-z0-9]+", "-", hardware["cpu"].lower()).strip("-")
+    return RESULTS / f"{prefix}{name}-{hardware['cores']}-cores"
+
+
+def heading(machine: dict[str, Any]) -> str:
+    """The first lines of a page of results, in Markdown."""
+    hardware, versions = machine["hardware"], machine["versions"]
+    libraries = ", ".join(
+        f"{name} {versions[name]}" for name in ("tensorflow", "keras", "torch") if name in versions
+    )
+    where = f"# {hardware['cpu']}, {hardware['cores']} cores"
+    return f"{where}\n\nPython {versions['python']}, {libraries}."
