@@ -5,12 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JAX    := $(VENV)/.jax
+GPU    := $(VENV)/.gpu
 
 # Stages call `python`: theirs is the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jax verify tour repro test stress bench ui lock clean
+.PHONY: help setup jax gpu verify tour repro test stress bench drift ui lock clean
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -20,6 +21,8 @@ help:   ## show this list
 setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes with pip)
 
 jax: $(JAX)       ## add Keras' JAX backend to .venv (chosen by KERAS_BACKEND=jax)
+
+gpu: $(GPU)       ## add what both backends need for NVIDIA GPUs to .venv (Linux, about 3 GB)
 
 # Without $(READY), which would bring what it is to look at up to date.
 verify:           ## compare what is installed with requirements.lock, versions and files
@@ -46,16 +49,32 @@ bench: $(READY)   ## how fast training is, beside Keras and PyTorch; about 15 mi
 	    echo "without PyTorch's column: see benchmarks/requirements.txt"
 	@$(BIN)/python benchmarks/bench.py
 
+drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; about 30 minutes
+	@$(BIN)/python benchmarks/drift.py
+
 ui: $(READY)      ## compare runs in MLflow, http://localhost:5000
 	@$(BIN)/mlflow ui
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
     --no-annotate --no-emit-index-url --no-emit-find-links
-EXTRA   := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["jax"])
+EXTRA   := import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")
+# One package of all has no wheel.
+CHECK   := uv pip install --quiet --dry-run --no-deps --target $(VENV)/none --require-hashes \
+    --only-binary :all: --no-binary antlr4-python3-runtime
 
-lock: $(READY)    ## resolve both lock files anew from pyproject.toml (needs uv)
+lock: $(READY)    ## resolve all lock files anew from pyproject.toml (needs uv)
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
-	$(BIN)/python -c '$(EXTRA)' | $(COMPILE) -c requirements.lock - -o requirements-jax.lock
+	@for extra in jax gpu; do \
+	    $(BIN)/python -c '$(EXTRA)' $$extra | $(COMPILE) -c requirements.lock - -o requirements-$$extra.lock || exit 1; \
+	done
+	@for python in 3.11 3.12 3.13; do \
+	    for platform in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin; do \
+	        for lock in requirements.lock requirements-jax.lock requirements-gpu.lock; do \
+	            $(CHECK) --python-version $$python --python-platform $$platform -r $$lock || exit 1; \
+	        done; \
+	        echo "wheels of all packages are there for Python $$python on $$platform"; \
+	    done; \
+	done
 
 clean:            ## remove checkpoints and free-form runs; results, models and MLflow stay
 	rm -rf checkpoints single studies/*/checkpoints
@@ -78,12 +97,12 @@ $(READY): requirements.lock pyproject.toml
 	fi
 	@touch $(READY)
 
-# JAX and what it needs, in the versions of requirements.lock where both have a package.
-$(JAX): $(READY) requirements-jax.lock
-	@echo "adding JAX to $(VENV) from requirements-jax.lock ..."
+# Additions, in the versions of requirements.lock where both have a package.
+$(JAX) $(GPU): $(VENV)/.%: requirements-%.lock $(READY)
+	@echo "adding $< to $(VENV) ..."
 	@if command -v uv >/dev/null; then \
-	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-jax.lock ; \
+	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $< ; \
 	else \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-jax.lock ; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< ; \
 	fi
-	@touch $(JAX)
+	@touch $@
