@@ -46,6 +46,9 @@ SIDES = {
     _SLOW: "the same with TF_ENABLE_ONEDNN_OPTS=0",
     "pytorch": "PyTorch eager, channels-last",
 }
+# What another way of a side is told, and by which variable.
+FREE = "ours, not deterministic"
+_VARIABLES = {_SLOW: {"TF_ENABLE_ONEDNN_OPTS": "0"}, FREE: {"BENCHMARK_DETERMINISTIC": "0"}}
 # Full scale, for the share of an epoch that is not training.
 _STEPS, _VALIDATION_IMAGES = 1562, 10_000
 _VALIDATED = 512
@@ -85,8 +88,7 @@ class Side:
         # This process has settings of ours by now, and the sides are to choose theirs.
         for key in set(runtime.environment()) - _USERS:
             environment.pop(key, None)
-        if name == _SLOW:
-            environment["TF_ENABLE_ONEDNN_OPTS"] = "0"
+        environment |= _VARIABLES.get(name, {})
         self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115
         self._process = stack.enter_context(
             subprocess.Popen(

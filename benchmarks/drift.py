@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import machine
 from bench import TOUR
-from deepnets import differences, files, models, params, project, records, runtime, tolerances
+from deepnets import differences, files, params, project, records, runtime, tolerances
 from deepnets.records import Record
 
 # Both networks and both optimizers; three seeds each, on fewer digits than in the tour.
@@ -251,6 +251,8 @@ def _drift(folder: Path, way: str, here: Record, there: Record) -> Drift:
 
 def _weights(study: Path, record: Record) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """All weights of a training in a row, float32 (n,): those that it started with, and ended."""
+    from deepnets import models
+
     used = record.provenance["parameters"]
     paths = project.grid_run(record.name, f"{used['arch']}-{used['weights']}")
     trained = models.load(study / paths.model(record.seed))

@@ -2,6 +2,8 @@
 
     python benchmarks/ours.py ARCH OPTIMIZER
 
+BENCHMARK_DETERMINISTIC=0 in the environment lets TensorFlow's operations sum in any order.
+
 Besides the seconds of the steps it answers where an epoch's time goes outside its compiled steps.
 """
 
@@ -24,6 +26,11 @@ import keras  # noqa: E402
 from deepnets import checkpoints, data, files, live, models, project, results  # noqa: E402
 from deepnets.results import Rows  # noqa: E402
 from deepnets.stages import train as stage  # noqa: E402
+
+if os.environ.get("BENCHMARK_DETERMINISTIC") == "0":
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    disable_op_determinism()
 
 # Enough for the batches of validation to be whole ones.
 _VALIDATION = 2 * models.PREDICTION_BATCH
