@@ -39,7 +39,7 @@ test: $(READY)    ## all checks and tests, about 15 minutes on two cores
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/pytest
 
-stress: $(READY)  ## 30 kills at random moments, thousands of wrong params.yaml; 20 minutes
+stress: $(READY)  ## 30 kills at random moments, thousands of wrong params.yaml; 30 minutes
 	@PYTHONPATH=tests $(BIN)/python tests/stress.py
 	@$(BIN)/pytest --hypothesis-profile=stress tests/test_params_mutants.py
 

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 import machine
 from bench import TOUR
-from deepnets import differences, files, params, project, records, runtime, tolerances
-from deepnets.records import Record
+from deepnets import aside, differences, files, params, project, records, runtime, tolerances
+from deepnets.records import PastRun
 
 # Both networks and both optimizers; three seeds each, on fewer digits than in the tour.
 RUNS = ("vgg16-sgd-he", "resnet50-adam-he")
@@ -48,12 +48,6 @@ WAYS: dict[str, tuple[str | None, dict[str, str]]] = {
     "oneDNN as without AVX-512": ("processor", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "without oneDNN": ("oneDNN", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
 }
-
-# `deepnets` without MLflow: see `deepnets.aside`.
-_UNTRACKED = (
-    "import sys; sys.modules['mlflow'] = None; from deepnets.__main__ import main; sys.exit(main())"
-)
-
 
 # The variables that would decide for all ways.
 _OURS = {key for _, variables in WAYS.values() for key in variables}
@@ -201,7 +195,7 @@ def _train(study: Path, name: str, variables: dict[str, str]) -> None:
 
 def _deepnets(study: Path, variables: dict[str, str], command: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", _UNTRACKED, *command.split()],
+        [sys.executable, "-c", aside.UNTRACKED, *command.split()],
         cwd=study,
         env={key: value for key, value in os.environ.items() if key not in _OURS} | variables,
         capture_output=True,
@@ -224,11 +218,11 @@ def _compared(folder: Path) -> Iterator[Drift]:
             yield _drift(folder, ANOTHER_SEED, record, other)
 
 
-def _records(study: Path, name: str) -> list[Record]:
+def _records(study: Path, name: str) -> list[PastRun]:
     return records.read(study / project.grid_run(name, "").metrics_dir)
 
 
-def _drift(folder: Path, way: str, here: Record, there: Record) -> Drift:
+def _drift(folder: Path, way: str, here: PastRun, there: PastRun) -> Drift:
     outcome = differences.outcomes(here, there)
     assert outcome.disagree is not None
     assert outcome.probability is not None
@@ -236,7 +230,7 @@ def _drift(folder: Path, way: str, here: Record, there: Record) -> Drift:
     _, theirs = _weights(folder / _slug(way if way in WAYS else AS_HERE), there)
     apart = np.linalg.norm(theirs - ours)
     return Drift(
-        run=here.name,
+        run=here.run,
         seed=here.seed,
         way=way,
         identical=outcome.identical,
@@ -249,12 +243,12 @@ def _drift(folder: Path, way: str, here: Record, there: Record) -> Drift:
     )
 
 
-def _weights(study: Path, record: Record) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _weights(study: Path, record: PastRun) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """All weights of a training in a row, float32 (n,): those that it started with, and ended."""
     from deepnets import models
 
     used = record.provenance["parameters"]
-    paths = project.grid_run(record.name, f"{used['arch']}-{used['weights']}")
+    paths = project.grid_run(record.run, f"{used['arch']}-{used['weights']}")
     trained = models.load(study / paths.model(record.seed))
     started = models.build(used["arch"], record.provenance["image_size"], used["dropout"])
     models.load_start(started, study / paths.start(record.seed))

@@ -63,7 +63,15 @@ def trained(run: RunParams, seconds: float = 500.0, **changes: Any) -> Result:
         for epoch, length in enumerate([10 * seconds, seconds], start=1)
     ]
     of = PROVENANCE | {"parameters": run.flat} | changes
-    return Result("a row", run.seed, run, [], timing, "completed", of)
+    return Result(
+        run="a row",
+        seed=run.seed,
+        params=run,
+        history=[],
+        timing=timing,
+        outcome="completed",
+        provenance=of,
+    )
 
 
 def ticks(meter: clock.Meter, times: list[float]) -> list[Measured | None]:

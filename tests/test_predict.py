@@ -114,9 +114,16 @@ def test_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     status, out, err = said(*dash, "--model", model)
     assert (status, out) == (1, "")
-    assert err == [
-        "deepnets predict: standard input is empty: expected a PNG or JPEG picture",
-    ]
+    empty = "standard input is empty: expected a PNG or JPEG picture"
+    assert err == [f"deepnets predict: {empty}"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    status, out, _ = said(*dash, "--model", model, "--json")
+    assert status == 1
+    (answer,) = json.loads(out)["predictions"]
+    assert answer == {
+        "picture": "standard input",
+        "error": empty.removeprefix("standard input "),
+    }
 
 
 def test_mistakes_are_found_before_anything_heavy_is_imported(tmp_path: Path) -> None:
@@ -173,7 +180,7 @@ def test_the_champion_a_version_and_the_models_of_other_studies(
         assert out.splitlines()[-1] == f"by {run} (models:/{study.name}/{number})"
     for name, complaint in (
         ("7", "has no 7: expected one of its versions (1, 2) or aliases (champion)"),
-        ("models:/other@champion", f"take another study's by --model 'models:/{study.name}@"),
+        ("models:/other@champion", f"take another study's by 'models:/{study.name}@"),
     ):
         status, out, err = said(picture, "--model", name)
         assert (status, out) == (1, "")

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepnets import aside, differences, files, provenance, records, reproduce
+from deepnets import aside, differences, files, provenance, records, reproduce, tolerances
 from deepnets.__main__ import main
 from deepnets.errors import UserError
-from deepnets.records import Record
+from deepnets.records import PastRun
 from project import ROOT, SERIES, Clone, clone, miniature, shrink_networks
 
 RUN, DIRTY = "vgg16-sgd-random", "resnet50-adam-random"
@@ -111,10 +111,19 @@ def test_changes_that_were_never_committed_are_applied(project: Clone, tmp_path:
     experiment = client.get_experiment_by_name("deeper-networks")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     run_id = runs[DIRTY].info.run_id
+    # What would be run has to be what is shown.
+    shown = Path(client.download_artifacts(run_id, "sources.patch", str(tmp_path)))
+    honest = shown.read_text()
+    shown.write_text(honest.replace("0.5", "0.25"))
+    client.log_artifact(run_id, str(shown))
+    refused = _reproduce(project, tmp_path, run_id)
+    assert refused.returncode == 1
+    assert "are not those of its artifact sources.patch" in refused.stderr
+    shown.write_text(honest)
+    client.log_artifact(run_id, str(shown))
     assert f"`deepnets reproduce {run_id}`" in runs[DIRTY].data.tags["mlflow.note.content"]
-    patch = Path(client.download_artifacts(run_id, "sources.patch", str(tmp_path))).read_text()
-    assert "+FACTOR = 0.5" in patch
-    (tmp_path / "sources.patch").unlink()
+    shown.unlink()
+    assert "+FACTOR = 0.5" in honest
     client.create_registered_model("small")
     client.create_model_version("small", f"{runs[DIRTY].info.artifact_uri}/model", run_id)
     client.set_registered_model_alias("small", "best", "1")
@@ -155,13 +164,13 @@ def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def record() -> Record:
+def record() -> PastRun:
     (found,) = records.read(ROOT / "studies/tour/metrics/vgg16-sgd-he", "studies/tour")
     rows = np.eye(10, dtype=np.float32)[found.predicted]
     return replace(found, probabilities=rows, provenance=found.provenance | {"weights": "a" * 64})
 
 
-def _again(record: Record, **changes: Any) -> Record:
+def _again(record: PastRun, **changes: Any) -> PastRun:
     """A rerun of `record`; `group__key` stands for an entry of its environment."""
     origin = copying.deepcopy(record.provenance)
     for name, value in changes.items():
@@ -183,10 +192,10 @@ def _again(record: Record, **changes: Any) -> Record:
     return found
 
 
-def _verdict(record: Record, **changes: Any) -> reproduce.Verdict:
+def _verdict(record: PastRun, **changes: Any) -> reproduce.Verdict:
     again = _again(record, **changes)
     causes = differences.inputs(record.provenance, again.provenance)
-    return reproduce.judge(record, differences.outcomes(record, again), causes)
+    return reproduce.judge(record, again, differences.outcomes(record, again), causes)
 
 
 THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operation": False}
@@ -197,8 +206,13 @@ THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operat
     [
         ({}, "bit-identical", "all that was recorded"),
         (THREADS, "bit-identical", "although there is a difference (TF_NUM_INTRAOP_THREADS"),
-        (THREADS | {"wrong": 5}, "equal within the tolerance", "provisional, not measured"),
-        (THREADS | {"wrong": 100}, "different", "beyond the tolerance (provisional"),
+        (THREADS | {"wrong": 5}, "equal within the tolerance", "test accuracy within 0.0187"),
+        (THREADS | {"wrong": 100}, "different", "beyond the tolerance (for other threads: "),
+        (
+            THREADS | {"wrong": 5, "start": "b" * 64},
+            "different",
+            "from the starting weights on; what differs: TF_NUM_INTRAOP_THREADS",
+        ),
         (
             {"runtime__onednn": False, "wrong": 5},
             "equal within the tolerance",
@@ -214,17 +228,25 @@ THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operat
         ({"test_data": "b" * 64}, "different", "what differs: other test images"),
     ],
 )
-def test_verdicts(record: Record, changes: dict[str, Any], kind: str, said: str) -> None:
+def test_verdicts(
+    record: PastRun,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    kind: str,
+    said: str,
+) -> None:
+    small = tolerances.Deviation(0.03, 6)
+    monkeypatch.setattr(tolerances, "MEASURED", dict.fromkeys(tolerances.MEASURED, small))
     verdict = _verdict(record, **changes)
     assert verdict.kind == kind
     assert said in str(verdict)
 
 
-def test_an_older_record_is_compared_by_what_it_has(record: Record) -> None:
+def test_an_older_record_is_compared_by_what_it_has(record: PastRun) -> None:
     older = {key: value for key, value in record.provenance.items() if key != "weights"}
     bare = replace(record, provenance=older, probabilities=None)
     outcome = differences.outcomes(bare, record)
-    verdict = reproduce.judge(bare, outcome, [])
+    verdict = reproduce.judge(bare, record, outcome, [])
     assert verdict.kind == "bit-identical"
     assert "has not recorded its final weights" in verdict.reason
     rows = dict(reproduce.described(bare, record, outcome))
@@ -232,7 +254,59 @@ def test_an_older_record_is_compared_by_what_it_has(record: Record) -> None:
     assert "probabilities not at hand" in rows["predictions"]
 
 
-def test_sizes_are_said(record: Record) -> None:
+def test_too_little_is_no_verdict(record: PastRun) -> None:
+    older = {key: value for key, value in record.provenance.items() if key != "weights"}
+    bare = replace(record, provenance=older, predicted=None, labels=None, test=None)
+    outcome = differences.outcomes(bare, record)
+    with pytest.raises(UserError, match="holds neither its final weights nor predictions"):
+        reproduce.judge(bare, record, outcome, [])
+
+
+@pytest.mark.parametrize("study", ["/tmp", "../elsewhere", "studies/../.."])
+def test_a_record_cannot_lead_out_of_the_project(study: str, tmp_path: Path) -> None:
+    for file in ("provenance.json", "history.csv", "train.json"):
+        source = ROOT / "studies/tour/metrics/vgg16-sgd-he" / file
+        files.write_bytes(tmp_path / file, source.read_bytes())
+    content = files.read_json(tmp_path / "provenance.json")
+    content["0"]["git"]["study"] = study
+    files.write_json(tmp_path / "provenance.json", content)
+    with pytest.raises(UserError, match="outside of the project"):
+        records.read(tmp_path)
+
+
+def test_tolerances_add_as_their_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        tolerances,
+        "MEASURED",
+        {"threads": tolerances.Deviation(0.03, 6), "oneDNN": tolerances.Deviation(0.04, 3)},
+    )
+    sizes = []
+    for causes in (["threads"], ["oneDNN"], ["threads", "oneDNN"]):
+        found = tolerances.known(causes, 0.9, 996)
+        assert found is not None
+        sizes.append(found.high - 0.9)
+        assert found.low == pytest.approx(0.9 - sizes[-1])
+    # Student's t for 6 and for 3 degrees of freedom, and sqrt(p (1 - p)).
+    p = (0.9 * 996 + 2) / 1000
+    unit = (p * (1 - p)) ** 0.5
+    assert sizes[0] == pytest.approx(2.4469 * 0.03 * unit, rel=1e-4)
+    assert sizes[1] == pytest.approx(3.1824 * 0.04 * unit, rel=1e-4)
+    assert sizes[2] == pytest.approx((sizes[0] ** 2 + sizes[1] ** 2) ** 0.5)
+    assert tolerances.known(["threads", "backend"], 0.9, 996) is None
+    assert tolerances.known([], 0.9, 996) is None
+
+
+def test_tolerances_are_those_that_were_measured() -> None:
+    (path,) = (ROOT / "benchmarks/results").glob("drift-*.json")
+    measured = files.read_json(path)["deviations"]
+    assert {
+        cause: {"deviation": of.deviation, "runs": of.runs}
+        for cause, of in tolerances.MEASURED.items()
+    } == measured
+    assert all(of["runs"] for of in measured.values())
+
+
+def test_sizes_are_said(record: PastRun) -> None:
     again = _again(record, wrong=7)
     rows = dict(reproduce.described(record, again, differences.outcomes(record, again)))
     assert rows["predictions"].startswith("another digit on 7 of 1,000 test images")
@@ -240,14 +314,14 @@ def test_sizes_are_said(record: Record) -> None:
     assert rows["test accuracy"] == "0.932, now 0.925"
 
 
-def test_a_history_that_ends_early_parts_there(record: Record) -> None:
+def test_a_history_that_ends_early_parts_there(record: PastRun) -> None:
     shorter = replace(record, history=record.history[:2])
     assert differences.outcomes(record, shorter).parting == (3, "loss", *(_loss(record), None))
     undefined = replace(record, test={"loss": float("nan"), "accuracy": 0.1})
     assert differences.outcomes(undefined, copying.deepcopy(undefined)).identical
 
 
-def _loss(record: Record) -> float:
+def _loss(record: PastRun) -> float:
     return record.history[2]["loss"]
 
 

@@ -4,6 +4,7 @@ The working tree that the user has is read, never written. Git keeps the checkou
 working tree, which ends with the block that asked for it, however that ends.
 """
 
+import json
 import os
 import re
 import shutil
@@ -11,16 +12,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from deepnets import lifeline, mirrors, project
+from deepnets import lifeline, mirrors, project, provenance
 from deepnets.errors import UserError
 
 # `python -c TRAINER ARGUMENTS`: deepnets where MLflow seems not to be installed, since Python takes
 # None for a module that is not there. Every version of the project then keeps to its files.
-_UNTRACKED = (
+UNTRACKED = (
     "import sys; sys.modules['mlflow'] = None; from deepnets.__main__ import main; sys.exit(main())"
 )
 # What it says then.
@@ -55,8 +57,9 @@ def checkout(commit: str, patch: str | None) -> Iterator[Path]:
                 apply(there, patch)
             yield there / root.resolve().relative_to(top.resolve())
         finally:
-            shutil.rmtree(there, ignore_errors=True)
-            _git(root, "worktree", "prune")
+            # By name: others may be on disks that are not there at the moment.
+            with suppress(UserError):
+                _git(root, "worktree", "remove", "--force", str(there))
 
 
 def apply(folder: Path, patch: str) -> None:
@@ -81,10 +84,10 @@ def changed_lines(commit: str, modules: Sequence[str]) -> list[str]:
     """
     root = project.root()
     paths = [f"src/deepnets/{module}.py" for module in modules]
-    plain = ["--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--unified=0"]
+    plain = [*provenance.PLAIN_DIFF, "--unified=0", "--relative", commit, "--", *paths]
     lines: list[str] = []
     name, at = "", {"-": 0, "+": 0}
-    for line in _git(root, "diff", *plain, "--relative", commit, "--", *paths).splitlines():
+    for line in _git(root, "diff", *plain).splitlines():
         hunk = re.match(r"@@ -(\d+)\S* \+(\d+)", line)
         if line.startswith(("--- a/", "+++ b/")):
             name = line[6:]
@@ -132,7 +135,7 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
     path = os.pathsep.join(filter(None, [str(root / "src"), kept.get("PYTHONPATH")]))
     kept |= {"PYTHONPATH": path} | lifeline.environment()
     process = subprocess.Popen(
-        [sys.executable, "-c", _UNTRACKED, *arguments],
+        [sys.executable, "-c", UNTRACKED, *arguments],
         cwd=root / study,
         env=kept,
         stdout=subprocess.PIPE,
@@ -155,11 +158,38 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
         )
 
 
+def asked(
+    root: Path, environment: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """Environment and libraries that a training with the code below `root` would record here.
+
+    None where that code cannot say so: an old version, or one that does not run here.
+    """
+    code = (
+        "import json; from deepnets import runtime; runtime.prepare(); "
+        "print(json.dumps([runtime.describe(), runtime.training_versions()]))"
+    )
+    path = os.pathsep.join(filter(None, [str(root / "src"), environment.get("PYTHONPATH")]))
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        return None
+    described, versions = json.loads(ended.stdout)
+    return described, versions
+
+
 @contextmanager
 def _orderly() -> Iterator[None]:
     """Have SIGTERM and SIGHUP end the block as Ctrl-C does, so that it cleans up."""
     signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {which: signal.signal(which, signal.default_int_handler) for which in signals}
+    # nohup asks for some to be ignored.
+    heard = [which for which in signals if signal.getsignal(which) is not signal.SIG_IGN]
+    before = {which: signal.signal(which, signal.default_int_handler) for which in heard}
     try:
         yield
     finally:
@@ -171,7 +201,10 @@ def _git(folder: Path, *arguments: str, given: bytes | None = None) -> str:
     """What git prints; where it fails, what it says of that is a `UserError`."""
     try:
         result = subprocess.run(
-            ["git", "-C", str(folder), *arguments], input=given, capture_output=True, check=False
+            ["git", "-C", str(folder), "-c", "core.quotePath=false", *arguments],
+            input=given,
+            capture_output=True,
+            check=False,
         )
     except OSError as error:
         raise UserError(f"git cannot be run ({error}): install it") from None

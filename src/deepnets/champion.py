@@ -5,6 +5,7 @@ images. What a model does on the test images never decides anything here.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,11 @@ from typing import Any
 from deepnets import files, results
 from deepnets.errors import UserError
 from deepnets.live import Record
+
+# The alias of a study's best registered model.
+ALIAS = "champion"
+# MLflow's own way to name a version of a registered model.
+MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def card(contender: Contender, run_name: str, model: str) -> str:
             "```",
             f"deepnets reproduce {run_name}",
             "deepnets predict PICTURE...",
-            f'mlflow models serve --env-manager local -m "models:/{model}@champion"',
+            f'mlflow models serve --env-manager local -m "models:/{model}@{ALIAS}"',
             "```",
         ]
     )

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from deepnets import differences, figures, files, project, records
 from deepnets.differences import Outcome
-from deepnets.records import Record
+from deepnets.records import PastRun
 
 # Where figures go, below the folder at hand.
 FOLDER = Path("diffs")
@@ -41,7 +41,7 @@ def main(name_a: str, name_b: str, seed: int | None = None, stem: Path | None = 
     print(f"\nfigure: {stem}.png and .svg")
 
 
-def sections(a: Record, b: Record, outcome: Outcome, titles: Sequence[str]) -> list[str]:
+def sections(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) -> list[str]:
     """The comparison as text, a part for each question."""
     of = a.provenance, b.provenance
     parts = [
@@ -56,7 +56,7 @@ def sections(a: Record, b: Record, outcome: Outcome, titles: Sequence[str]) -> l
     return [part for part in parts if part]
 
 
-def listed(a: Record, b: Record, outcome: Outcome) -> list[tuple[int, int, int, int]]:
+def listed(a: PastRun, b: PastRun, outcome: Outcome) -> list[tuple[int, int, int, int]]:
     """Index, true digit and both predicted ones of each test image that they disagree on."""
     if outcome.disagree is None:
         return []
@@ -69,9 +69,9 @@ def listed(a: Record, b: Record, outcome: Outcome) -> list[tuple[int, int, int, 
     ]
 
 
-def _titles(a: Record, b: Record) -> tuple[str, str]:
+def _titles(a: PastRun, b: PastRun) -> tuple[str, str]:
     """What the two are called: the shortest names that tell them apart."""
-    for name in (lambda of: of.name, str, lambda of: f"{of.study or of.experiment}: {of}"):
+    for name in (lambda of: of.run, str, lambda of: f"{of.study or of.experiment}: {of}"):
         titles = name(a), name(b)
         if titles[0] != titles[1]:
             return titles
@@ -114,7 +114,7 @@ def _environment(of: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in every.items() if value not in ("", [])}
 
 
-def _curves(a: Record, b: Record, outcome: Outcome, titles: Sequence[str]) -> str:
+def _curves(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) -> str:
     """The histories side by side: of long ones the first epochs, the parting, and the last."""
     count = max(outcome.epochs)
     shown = set(range(1, count + 1))
@@ -142,7 +142,7 @@ def _value(history: Sequence[Mapping[str, float]], epoch: int, key: str) -> str:
     return f"{history[epoch - 1][key]:.4f}" if epoch <= len(history) else "-"
 
 
-def _predictions(a: Record, b: Record, outcome: Outcome, titles: Sequence[str]) -> str:
+def _predictions(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) -> str:
     lines = ["Predictions on the test images"]
     if outcome.test:
         rows = [(key, *map(repr, both)) for key, both in outcome.test.items()]
@@ -168,11 +168,15 @@ def _predictions(a: Record, b: Record, outcome: Outcome, titles: Sequence[str]) 
     return "\n".join(lines)
 
 
-def _explanation(a: Record, b: Record, outcome: Outcome) -> str:
+def _explanation(a: PastRun, b: PastRun, outcome: Outcome) -> str:
     causes = differences.inputs(a.provenance, b.provenance)
     shaping = [of for of in causes if of.cause != "other"]
     if outcome.identical:
         said = "They are the same to the bit."
+    elif outcome.alike:
+        said = (
+            "All that is recorded of both is the same; their final weights and predictions are not."
+        )
     elif shaping:
         said = "What explains it, in what went into them:"
     elif not outcome.start:
@@ -182,7 +186,7 @@ def _explanation(a: Record, b: Record, outcome: Outcome) -> str:
     return "\n".join([said, *(f"    {of.cause}: {of.text}" for of in causes)])
 
 
-def _draw(a: Record, b: Record, outcome: Outcome, titles: Sequence[str], stem: Path) -> None:
+def _draw(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str], stem: Path) -> None:
     """Draw the curves and which digits they disagree on; these too where they are at hand."""
     found = np.array(listed(a, b, outcome), np.int64).reshape(-1, 4)
     pair = [figures.Training(of.history, of.outcome) for of in (a, b)]
@@ -196,7 +200,7 @@ def _draw(a: Record, b: Record, outcome: Outcome, titles: Sequence[str], stem: P
         )
 
 
-def _images(of: Record) -> NDArray[np.uint8] | None:
+def _images(of: PastRun) -> NDArray[np.uint8] | None:
     """The test images of a training, uint8 (n, size, size, 3), if its study has them here."""
     study = project.root() / of.study if of.study else Path()
     paths = [study / path for path in project.split_files("test")]

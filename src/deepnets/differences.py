@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets import provenance
-from deepnets.records import Record
+from deepnets.records import PastRun
 from deepnets.tolerances import Cause
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -31,9 +31,6 @@ _CAUSES: dict[tuple[str, str], Cause | None] = {
     ("runtime", "one_core_an_operation"): "threads",
     ("runtime", "set_by_user"): None,
 }
-
-# Environment variables that change what a training computes.
-SETTINGS = tuple(key for (group, key), cause in _CAUSES.items() if group == "settings" and cause)
 
 
 class Difference(NamedTuple):
@@ -68,6 +65,7 @@ class Outcome:
         disagree: indices of the test images that they give another digit; None where one was not
             evaluated or they were tested on other images.
         images: how many test images there are.
+        other_images: whether both were tested, on images that are not the same.
         probability: the largest absolute difference of all probabilities; None where only one has
             them at hand.
         test: by metric, the values of both.
@@ -80,24 +78,37 @@ class Outcome:
     furthest: Mapping[str, float]
     disagree: NDArray[np.int64] | None
     images: int
+    other_images: bool
     probability: float | None
     test: Mapping[str, tuple[float, float]]
 
     @property
-    def identical(self) -> bool:
-        """Whether everything that can be compared is the same to the last bit, and that is enough.
-
-        Predictions are enough. A run that was not evaluated needs its final weights.
-        """
-        agree = not len(self.disagree) if self.disagree is not None else not self.test
-        return (
+    def alike(self) -> bool:
+        """Whether everything that can be compared is the same to the last bit."""
+        return bool(
             self.start
-            and (self.weights or (self.weights is None and self.disagree is not None))
+            and self.weights is not False
             and self.parting is None
-            and agree
+            and not self.other_images
+            and (self.disagree is None or not len(self.disagree))
             and not self.probability
             and all(_equal(a, b) for a, b in self.test.values())
         )
+
+    @property
+    def enough(self) -> bool:
+        """Whether what can be compared tells two trainings apart: final weights or predictions."""
+        return self.weights is not None or self.disagree is not None
+
+    @property
+    def identical(self) -> bool:
+        """Whether they are the same to the last bit, as far as anybody can tell."""
+        return self.alike and self.enough
+
+
+def changes_results(setting: str) -> bool:
+    """Whether the environment variable may change what a training computes."""
+    return _CAUSES.get(("settings", setting), "backend") is not None
 
 
 def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
@@ -121,7 +132,7 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     return found
 
 
-def outcomes(a: Record, b: Record) -> Outcome:
+def outcomes(a: PastRun, b: PastRun) -> Outcome:
     """How what came out of `b` compares with `a`."""
     weights = [of.provenance.get("weights") for of in (a, b)]
     disagree = None
@@ -145,6 +156,7 @@ def outcomes(a: Record, b: Record) -> Outcome:
         },
         disagree=disagree,
         images=0 if a.predicted is None else len(a.predicted),
+        other_images=bool(a.test and b.test and not _same_images(a, b)),
         probability=probability,
         test={key: (tests[0][key], tests[1][key]) for key in tests[0] if key in tests[1]},
     )
@@ -157,7 +169,7 @@ def _cause(group: str, key: str, of: Mapping[str, Any]) -> Cause | None:
     return _CAUSES.get((group, key), "backend")
 
 
-def _same_images(a: Record, b: Record) -> bool:
+def _same_images(a: PastRun, b: PastRun) -> bool:
     return bool(a.provenance["test_data"] == b.provenance["test_data"])
 
 

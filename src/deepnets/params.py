@@ -440,6 +440,12 @@ class _Constructor(SafeConstructor):
         _written_out(node, {})
         return super().construct_document(node)
 
+    def construct_mapping(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_mapping(node, deep)
+        except TypeError as error:  # a list may be a key, as a tuple, but not one of mappings
+            raise ConstructorError(None, None, str(error), node.start_mark) from None
+
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)

@@ -6,7 +6,6 @@ what is wrong with either is said at once.
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,15 +18,12 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from deepnets import files, params, pictures, project
+from deepnets.champion import ALIAS, MODEL_URI
 from deepnets.errors import UserError
 from deepnets.pictures import PictureError
 
-CHAMPION = "champion"
-
 _ENDINGS = {".png", ".jpg", ".jpeg"}
 _STANDARD_INPUT = "-"
-# MLflow's own way to name a version.
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Source:
 
     path: Path | None = None
     name: str = ""
-    version: str = CHAMPION
+    version: str = ALIAS
 
 
 def main(given: Sequence[str], model: str, as_json: bool) -> None:
@@ -67,6 +63,8 @@ def main(given: Sequence[str], model: str, as_json: bool) -> None:
         with _model_file(source) as (path, described):
             probabilities = _predict(path, np.stack(digits))
         _print(read, probabilities, described, as_json)
+    elif as_json:
+        _print(read, np.zeros((0, project.CLASSES), np.float32), None, as_json)
     for line in failed if len(read) > 1 else []:
         print(f"deepnets predict: {line}", file=sys.stderr)
     if failed:
@@ -80,14 +78,14 @@ def main(given: Sequence[str], model: str, as_json: bool) -> None:
 
 def _source(model: str) -> Source:
     """What `model` names; a path must be that of a file."""
-    uri = _URI.fullmatch(model)
+    uri = MODEL_URI.fullmatch(model)
     if uri:
         return Source(name=uri["name"], version=uri["alias"] or uri["version"])
-    if model == CHAMPION or model.isdecimal():
+    if model == ALIAS or model.isdecimal():
         return Source(name=params.load().publish.experiment, version=model)
     if not Path(model).is_file():
         raise UserError(
-            f"--model: expected {CHAMPION}, the number of a registered version, or a .keras file; "
+            f"--model: expected {ALIAS}, the number of a registered version, or a .keras file; "
             f"received {params.shown(model)}, which is no file: correct it"
         )
     return Source(path=Path(model))
@@ -181,7 +179,7 @@ def _predict(path: Path, digits: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _print(
     read: Sequence[Read],
     probabilities: NDArray[np.float32],
-    described: dict[str, Any],
+    described: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
     answers = iter(probabilities)
@@ -197,6 +195,7 @@ def _print(
     if as_json:
         print(json.dumps({"model": described, "predictions": rows}, indent=2), flush=True)
         return
+    assert described is not None
     table = [[row["picture"], row["label"], row["probability"]] for row in rows if "label" in row]
     print(
         tabulate(table, ["picture", "digit", "probability"], floatfmt=".4f", disable_numparse=[0])

@@ -28,6 +28,12 @@ TRAINING_MODULES = (
     "updates",
 )
 
+# Spelt out, since a user's settings change what `git diff` prints.
+PLAIN_DIFF = (
+    *("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
+
 # What makes a working tree dirty; results that a pipeline writes as it runs do not.
 _SOURCES = (
     "src",
@@ -120,17 +126,15 @@ def _patch(root: Path, sources: Sequence[str]) -> str | None:
         for command in (["read-tree", "HEAD"], ["add", "--all", "--", *sources]):
             if _git(root, *command, environment=index) is None:
                 return None
-        # Spelt out, since a user's settings change what `git diff` prints.
-        plain = ["--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"]
-        prefixes = ["--src-prefix=a/", "--dst-prefix=b/", "--no-relative"]
-        return _git(root, "diff", "--cached", *plain, *prefixes, "HEAD", environment=index)
+        plain = [*PLAIN_DIFF, "--binary", "--no-relative"]
+        return _git(root, "diff", "--cached", *plain, "HEAD", environment=index)
 
 
 def _git(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
     """What git prints, to the last byte; None where it fails."""
     try:
         result = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
+            ["git", "-C", str(folder), "-c", "core.quotePath=false", *arguments],
             capture_output=True,
             check=False,
             timeout=30,

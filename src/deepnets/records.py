@@ -8,13 +8,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from deepnets import files, project, results
+from deepnets import project, results
 from deepnets.errors import UserError
+from deepnets.results import SeedResult
 
 # What begins like these is looked for in MLflow, and so is a bare id.
 _OF_MLFLOW = ("runs:/", "models:/")
@@ -24,35 +21,22 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _CHILD = re.compile(r"(.+)-seed-(\d+)")
 
 
-@dataclass(frozen=True)
-class Record:
-    """One training with one seed.
+@dataclass(frozen=True, kw_only=True)
+class PastRun(SeedResult):
+    """One training with one seed, and where it is known from.
 
-    `provenance` is what train.py wrote of it, `history` has a row an epoch. `test` holds loss and
-    accuracy on the test images, `labels` and `predicted` uint8 (n,) are theirs, `probabilities`
-    float32 (n, 10) as well; all of them are None for a run that was not evaluated, and
-    `probabilities` where only what git keeps is at hand. `study` is the folder of the run's study,
-    relative to the project's root; None if it is not known. `experiment` is MLflow's, for a record
-    that comes from there.
+    `study` is the folder of the run's study, relative to the project's root; None if it is not
+    known. `experiment` is MLflow's, for a run that comes from there.
     """
 
-    name: str
-    seed: int
-    provenance: dict[str, Any]
-    history: list[dict[str, float]]
-    outcome: results.Outcome
-    test: dict[str, float] | None = None
-    labels: NDArray[np.uint8] | None = None
-    predicted: NDArray[np.uint8] | None = None
-    probabilities: NDArray[np.float32] | None = None
     study: str | None = None
     experiment: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}, seed {self.seed}"
+        return f"{self.run}, seed {self.seed}"
 
 
-def find(name: str, seed: int | None = None) -> list[Record]:
+def find(name: str, seed: int | None = None) -> list[PastRun]:
     """The trainings that `name` stands for: one a seed, or the one with `seed` alone.
 
     Args:
@@ -70,7 +54,7 @@ def find(name: str, seed: int | None = None) -> list[Record]:
         place, _, run = name.rpartition(":")
         study = Path(place or ".")
         child = _CHILD.fullmatch(run)
-        if child and seed is None and not _folders(study, run):
+        if child and seed is None and not _folders(study, run) and _folders(study, child[1]):
             run, seed = child[1], int(child[2])
         found = _of_study(study, run)
     chosen = [record for record in found if seed is None or record.seed == seed]
@@ -80,41 +64,29 @@ def find(name: str, seed: int | None = None) -> list[Record]:
     return chosen
 
 
-def read(folder: Path, study: str | None = None, experiment: str | None = None) -> list[Record]:
+def read(folder: Path, study: str | None = None, experiment: str | None = None) -> list[PastRun]:
     """The trainings whose files are in `folder`, the `metrics_dir` of a run or a copy of it."""
-    paths = project.RunFiles("", folder, folder, folder)
-    provenance = files.read_json(paths.provenance)
-    trained, history = files.read_json(paths.train), files.read_csv(paths.history)
-    tested = files.read_json(paths.test) if paths.test.is_file() else None
-    predictions = files.read_csv(paths.predictions) if paths.predictions.is_file() else []
-    probabilities: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
-    if paths.probabilities.is_file():
-        probabilities = np.array(files.read_array(paths.probabilities))
-    found = []
-    for place, (seed, origin) in enumerate(provenance.items()):
-        ended = results.of_seed(trained, int(seed))
-        if ended is None:
-            continue
-        rows = results.rows_of_seed(predictions, int(seed))
-        found.append(
-            Record(
-                name=origin["run"],
-                seed=int(seed),
-                provenance=origin,
-                history=results.rows_of_seed(history, int(seed)),
-                outcome=results.outcome(ended),
-                test=results.of_seed(tested, int(seed)) if tested else None,
-                labels=np.array([row["actual"] for row in rows], np.uint8) if rows else None,
-                predicted=np.array([row["predicted"] for row in rows], np.uint8) if rows else None,
-                probabilities=probabilities[place] if rows and place < len(probabilities) else None,
-                study=study or origin["git"].get("study"),
-                experiment=experiment,
-            )
+    return [
+        PastRun(
+            **vars(of) | {"run": of.provenance["run"]},
+            study=study or _inside(of.provenance["git"].get("study")),
+            experiment=experiment,
         )
-    return found
+        for of in results.read(project.RunFiles("", folder, folder, folder))
+    ]
 
 
-def _from_mlflow(name: str) -> Record:
+def _inside(study: str | None) -> str | None:
+    """`study`, a folder that a record names; it must be one of the project's."""
+    if study and (Path(study).is_absolute() or ".." in Path(study).parts):
+        raise UserError(
+            f"the record names {study!r} as the folder of its study, which is outside of the "
+            "project: it is not one that this project has written"
+        )
+    return study
+
+
+def _from_mlflow(name: str) -> PastRun:
     try:
         from deepnets import tracking
     except ImportError:
@@ -134,7 +106,7 @@ def _folders(study: Path, name: str) -> list[Path]:
     return [folder for folder in folders if (folder / "provenance.json").is_file()]
 
 
-def _of_study(folder: Path, name: str) -> list[Record]:
+def _of_study(folder: Path, name: str) -> list[PastRun]:
     there = _folders(folder, name) if name else []
     if there:
         root = project.root()

@@ -6,18 +6,18 @@ free-form run with exactly the recorded parameters, and compared to the bit.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tabulate import tabulate
 
-from deepnets import aside, differences, params, project, provenance, records, runtime, tolerances
+from deepnets import aside, differences, params, project, provenance, records, tolerances
 from deepnets.differences import Difference, Outcome
 from deepnets.errors import UserError
-from deepnets.records import Record
+from deepnets.records import PastRun
 
 Kind = Literal["bit-identical", "equal within the tolerance", "different"]
 
@@ -65,7 +65,7 @@ def main(name: str, seed: int | None = None, here: bool = False) -> int:
     return max(statuses)
 
 
-def reproduce(record: Record, here: bool) -> Verdict:
+def reproduce(record: PastRun, here: bool) -> Verdict:
     """Say what differs, train `record` again in a folder of its own, and compare."""
     git = record.provenance["git"]
     if not git["commit"]:
@@ -73,14 +73,11 @@ def reproduce(record: Record, here: bool) -> Verdict:
             f"{record} has no commit in its record, it was trained outside of any git repository: "
             "train it again inside of one"
         )
-    with chdir(project.root() / record.study) if record.study else nullcontext():
-        used = provenance.git_state() if here else git
-    if not used["commit"]:
-        raise UserError(f"{project.root()} is no git repository with a commit: clone the project")
+    used = _working_tree(record) if here else git
     with aside.checkout(used["commit"], used.get("patch")) as root:
         study = _study(record, root)
         settings = _settings(record.provenance)
-        _announce(record, root, here, used, settings)
+        _announce(record, root, study, here, used, settings)
         aside.lend_data(study, root)
         arguments = _arguments(record.provenance["parameters"])
         aside.run(arguments, root, study, os.environ | settings)
@@ -89,27 +86,59 @@ def reproduce(record: Record, here: bool) -> Verdict:
     causes = differences.inputs(record.provenance, rerun.provenance)
     outcome = differences.outcomes(record, rerun)
     print(tabulate(described(record, rerun, outcome), tablefmt="plain"))
-    return judge(record, outcome, causes)
+    return judge(record, rerun, outcome, causes)
 
 
-def judge(record: Record, outcome: Outcome, causes: Sequence[Difference]) -> Verdict:
+def _working_tree(record: PastRun) -> dict[str, Any]:
+    """Commit and patch of the working tree that the run's study is in."""
+    study = project.root() / (record.study or ".")
+    if not study.is_dir():
+        raise UserError(f"there is no {study}, the study of {record}: leave --here out")
+    with chdir(study):
+        used = provenance.git_state()
+    if not used["commit"]:
+        raise UserError(f"{project.root()} is no git repository with a commit: clone the project")
+    if used["dirty"] and used["patch"] is None:
+        raise UserError(
+            f"git does not tell what is changed in {project.root()}: see `git status` and "
+            "`git diff` there, or commit the changes"
+        )
+    return used
+
+
+def judge(
+    record: PastRun, rerun: PastRun, outcome: Outcome, causes: Sequence[Difference]
+) -> Verdict:
     """What the comparison of a rerun with `record` comes to.
 
     Args:
         record: of the run.
-        outcome: how the rerun compares with it.
+        rerun: of the rerun.
+        outcome: how the two compare.
         causes: what went into the rerun otherwise.
+
+    Raises:
+        UserError: nothing differs, but too little was recorded to call them the same.
     """
     differs = "; ".join(of.text for of in causes)
+    if outcome.alike and not outcome.enough:
+        raise UserError(
+            f"{record} came out again as far as it was recorded, but that holds neither its final "
+            "weights nor predictions: evaluate it (`deepnets evaluate`) and try again"
+        )
     if outcome.identical:
         lacking = "" if outcome.weights else " (it has not recorded its final weights)"
         beside = f", although there is a difference ({differs})" if differs else ""
         return Verdict("bit-identical", f"all that was recorded came out again{lacking}{beside}")
     what = f"what differs: {differs}" if differs else "nothing that is recorded differs"
-    where = f"from {outcome.parting} on" if outcome.parting else "after the last epoch"
+    if not outcome.start:
+        where = "from the starting weights on"
+    else:
+        where = f"from {outcome.parting} on" if outcome.parting else "after the last epoch"
     kinds = {of.cause for of in causes} - {"other"}
     tolerance = None
-    if outcome.test and outcome.images:
+    comparable = outcome.start and len(set(outcome.epochs)) == 1 and record.outcome == rerun.outcome
+    if comparable and outcome.test and outcome.images:
         accuracy, again = outcome.test["accuracy"]
         tolerance = tolerances.known(kinds, accuracy, outcome.images)
         if tolerance and tolerance.low <= again <= tolerance.high:
@@ -119,7 +148,7 @@ def judge(record: Record, outcome: Outcome, causes: Sequence[Difference]) -> Ver
     return Verdict("different", f"{where}; {what}; {limit}")
 
 
-def described(record: Record, rerun: Record, outcome: Outcome) -> list[tuple[str, str]]:
+def described(record: PastRun, rerun: PastRun, outcome: Outcome) -> list[tuple[str, str]]:
     """The comparison in words, a row for each thing that is compared."""
     digests = {
         key: [str(of.provenance.get(key, "")) for of in (record, rerun)]
@@ -166,7 +195,7 @@ def _number(then: float, now: float) -> str:
     return f"{then!r}" if then == now else f"{then!r}, now {now!r}"
 
 
-def _study(record: Record, root: Path) -> Path:
+def _study(record: PastRun, root: Path) -> Path:
     """The folder of the run's study in the checkout `root`, relative to it."""
     folders = [
         params.FILE,
@@ -197,28 +226,26 @@ def _arguments(parameters: dict[str, Any]) -> list[str]:
 
 
 def _settings(then: dict[str, Any]) -> dict[str, str]:
-    """Variables of the run that this machine would set otherwise and the user has not set."""
+    """Variables of the run that change what is computed, and that the user has not set."""
     recorded = then["environment"]["settings"]
-    carried = {"KERAS_BACKEND": recorded["KERAS_BACKEND"]}
-    with _environment({"KERAS_BACKEND": os.environ.get("KERAS_BACKEND", carried["KERAS_BACKEND"])}):
-        runtime.prepare()
-        by_default = runtime.environment()
-    if carried["KERAS_BACKEND"] == runtime.chosen_backend():
-        carried = {}
-    for key in differences.SETTINGS:
-        if key in recorded and recorded[key] != by_default.get(key):
-            carried[key] = recorded[key]
+    carried = {key: value for key, value in recorded.items() if differences.changes_results(key)}
     return {key: value for key, value in carried.items() if key not in os.environ}
 
 
 def _announce(
-    record: Record, root: Path, here: bool, used: dict[str, Any], settings: dict[str, str]
+    record: PastRun,
+    root: Path,
+    study: Path,
+    here: bool,
+    used: dict[str, Any],
+    settings: dict[str, str],
 ) -> None:
     """Say what is rebuilt, with what, and what differs between then and now.
 
     Args:
         record: of the run.
         root: of the checkout that the rerun uses.
+        study: the folder of the run's study, relative to `root`.
         here: whether that is the working tree's code.
         used: the commit and patch of the checkout.
         settings: from `_settings`.
@@ -235,8 +262,15 @@ def _announce(
         print("it was trained with uncommitted changes that its record does not hold")
     if settings:
         print("with its settings: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
-    found = differences.inputs(then, _planned(then, root, settings))
-    print("then and now:" if found else "then and now: nothing differs that shapes a training")
+    planned = _planned(then, root, settings)
+    if planned is None:
+        print("then and now: the code of that commit does not tell what it makes of this machine")
+        found = []
+    else:
+        found = differences.inputs(then, planned)
+        if here:
+            found += _preprocessed_otherwise(then, root / study / params.FILE)
+        print("then and now:" if found else "then and now: nothing differs that shapes a training")
     for of in found:
         print(f"    {of.cause}: {of.text}")
     mine = provenance.code_digests(Path(__file__).parent, then["code"])
@@ -251,29 +285,31 @@ def _announce(
     print(flush=True)
 
 
-def _planned(then: dict[str, Any], root: Path, settings: dict[str, str]) -> dict[str, Any]:
+def _preprocessed_otherwise(then: dict[str, Any], file: Path) -> list[Difference]:
+    """What `file` has preprocessing do otherwise than it was done for a run."""
+    now = params.load(file).preprocess
+    pairs = {
+        "image_size": (then["image_size"], now.image_size),
+        "validation_images": (then["images"]["validation"], now.validation_images),
+    }
+    return [
+        Difference("training", f"{key} {before}, now {after}")
+        for key, (before, after) in pairs.items()
+        if before != after
+    ]
+
+
+def _planned(then: dict[str, Any], root: Path, settings: dict[str, str]) -> dict[str, Any] | None:
     """What the provenance of the rerun is going to be, as far as it is known beforehand."""
-    with _environment(settings):
-        runtime.prepare()
-        environment = runtime.describe()
-        libraries = runtime.training_versions()
+    asked = aside.asked(root, os.environ | settings)
+    if asked is None:
+        return None
+    environment, libraries = asked
     # Without a framework nobody can tell.
-    del environment["hardware"]["devices"]
+    environment["hardware"].pop("devices", None)
     return {
         **then,
         "code": provenance.code_digests(root / "src" / "deepnets", then["code"]),
         "libraries": libraries,
         "environment": environment,
     }
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Have `variables` in the environment during the block; what it sets itself goes as well."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

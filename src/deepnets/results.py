@@ -35,26 +35,34 @@ class Rows:
     timing: list[Row]
 
 
-@dataclass(frozen=True)
-class Result:
-    """One training of a row of the grid with one seed, read back from its files.
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    """One training of a run with one seed, read back from the run's files.
 
     `history` has a row an epoch (epoch, loss, accuracy, val_loss, val_accuracy, learning_rate),
     `timing` as well (epoch, seconds, validation_seconds, images_per_second). `test` holds loss
-    and accuracy on the test images, `labels` uint8 (n,) and `probabilities` float32 (n, 10) are
-    theirs, in the order of the test split; all three are None for a run not evaluated yet.
+    and accuracy on the test images; `labels` and `predicted` uint8 (n,) and `probabilities` float32
+    (n, 10) are theirs, in the order of the test split. These four are None for a training not
+    evaluated yet, `probabilities` as well where only what git keeps is at hand.
     """
 
     run: str
     seed: int
-    params: RunParams
     history: list[dict[str, float]]
     timing: list[dict[str, float]]
     outcome: Outcome
     provenance: dict[str, Any]
     test: dict[str, float] | None = None
     labels: NDArray[np.uint8] | None = None
+    predicted: NDArray[np.uint8] | None = None
     probabilities: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(SeedResult):
+    """One training of a row of the grid, with the parameters that the row has for its seed."""
+
+    params: RunParams
 
 
 def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
@@ -102,38 +110,50 @@ def outcome(trained: Numbers) -> Outcome:
     return "collapsed" if trained["collapsed"] else "completed"
 
 
-def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[Result]:
-    """The seeds of a run that have been trained, of those in `runs` (the run resolved for each)."""
+def read(paths: RunFiles) -> list[SeedResult]:
+    """All seeds whose training has ended, from the files of a run; none where these are not there.
+
+    What a training from before a file existed has not written is empty.
+    """
     if not (paths.train.is_file() and paths.history.is_file() and paths.provenance.is_file()):
         return []
-    trained = files.read_json(paths.train)
-    history, timing = files.read_csv(paths.history), files.read_csv(paths.timing)
-    provenance = files.read_json(paths.provenance)
+    trained, provenance = files.read_json(paths.train), files.read_json(paths.provenance)
+    history = files.read_csv(paths.history)
+    timing = files.read_csv(paths.timing) if paths.timing.is_file() else []
     tested = files.read_json(paths.test) if paths.test.is_file() else None
     predictions = files.read_csv(paths.predictions) if paths.predictions.is_file() else []
     found = []
-    for run in runs:
-        numbers = of_seed(trained, run.seed)
-        if numbers is None or str(run.seed) not in provenance:
+    for place, (text, origin) in enumerate(provenance.items()):
+        seed = int(text)
+        numbers = of_seed(trained, seed)
+        if numbers is None:
             continue
-        test = of_seed(tested, run.seed) if tested else None
-        labels = [row["actual"] for row in rows_of_seed(predictions, run.seed)]
+        rows = rows_of_seed(predictions, seed)
         probabilities = None
-        if labels and paths.probabilities.is_file():
-            place = list(provenance).index(str(run.seed))
+        if rows and paths.probabilities.is_file():
             probabilities = np.asarray(files.read_array(paths.probabilities)[place])
         found.append(
-            Result(
+            SeedResult(
                 run=paths.name,
-                seed=run.seed,
-                params=run,
-                history=rows_of_seed(history, run.seed),
-                timing=rows_of_seed(timing, run.seed),
+                seed=seed,
+                history=rows_of_seed(history, seed),
+                timing=rows_of_seed(timing, seed),
                 outcome=outcome(numbers),
-                provenance=provenance[str(run.seed)],
-                test=test,
-                labels=np.array(labels, np.uint8) if labels else None,
+                provenance=origin,
+                test=of_seed(tested, seed) if tested else None,
+                labels=_digits(rows, "actual"),
+                predicted=_digits(rows, "predicted"),
                 probabilities=probabilities,
             )
         )
     return found
+
+
+def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[Result]:
+    """The seeds of a row that have been trained, of those in `runs` (the row resolved for each)."""
+    by_seed = {of.seed: of for of in read(paths)}
+    return [Result(**vars(by_seed[run.seed]), params=run) for run in runs if run.seed in by_seed]
+
+
+def _digits(rows: Sequence[Row], column: str) -> NDArray[np.uint8] | None:
+    return np.array([row[column] for row in rows], np.uint8) if rows else None

@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import queue
-import re
 import shutil
 import signal
 import sys
@@ -29,7 +28,7 @@ from typing import Any
 from filelock import FileLock
 
 from deepnets import files, live, processes, project, results
-from deepnets.champion import Contender, card
+from deepnets.champion import ALIAS, MODEL_URI, Contender, card
 from deepnets.errors import UserError
 from deepnets.live import Record
 
@@ -78,11 +77,13 @@ _MODEL = "model_digest"
 _PROCESS = "process"
 # Where in a run's artifacts the files are that it is rebuilt and compared by.
 _RECORD = "metrics"
+_PROVENANCE = "provenance.json"
+# The uncommitted changes that it was trained with, where people see them.
+_PATCH = "sources.patch"
 # The text at the head of a run's page. It is the user's once it is there.
 _NOTE = "mlflow.note.content"
 
-# The alias of a study's best registered model, and the tags that say what ranked it.
-CHAMPION = "champion"
+# The tags of a registered model that say what ranked it.
 _RANKED_BY = ("val_accuracy", "val_loss", "validation_digest")
 # What to do where there is none.
 _NO_MODEL = (
@@ -261,17 +262,19 @@ def _parent(
     run = _run_with(client, experiment, record.files.name, tags)
     if run.info.status == "RUNNING":
         params = [Param(key, str(value)) for key, value in of_all["parameters"].items()]
-        rebuilt = (
-            f"The seeds of `{record.files.name}`. All: `deepnets reproduce {record.files.name}`"
-        )
         said = {
             "mlflow.source.name": provenance["stage"],
             "mlflow.user": _user(),
-            _NOTE: f"{rebuilt} in the folder of its study; one: see its page.",
         }
         logged = [RunTag(key, value) for key, value in said.items()]
         client.log_batch(run.info.run_id, params=params, tags=logged)
         client.set_terminated(run.info.run_id)
+    if _NOTE not in run.data.tags:
+        note = (
+            f"The seeds of `{record.files.name}`. All: `deepnets reproduce {record.files.name}` in "
+            "the folder of its study; one: see its page."
+        )
+        client.set_tag(run.info.run_id, _NOTE, note)
     return str(run.info.run_id)
 
 
@@ -441,7 +444,7 @@ def _log_artifacts(
     patch = provenance["git"].get("patch")
     if patch:
         with TemporaryDirectory() as folder:
-            target = Path(folder) / "sources.patch"
+            target = Path(folder) / _PATCH
             target.write_bytes(patch.encode(errors="surrogateescape"))
             client.log_artifact(run_id, str(target))
 
@@ -470,9 +473,12 @@ def _note(run_id: str, record: Record, provenance: dict[str, Any]) -> str:
     commit = provenance["git"]["commit"]
     if not commit:
         return "Trained outside of any git repository: it cannot be rebuilt from its record."
-    dirty = (
-        " with the changes in the artifact `sources.patch`" if provenance["git"]["dirty"] else ""
-    )
+    dirty = ""
+    if provenance["git"]["dirty"]:
+        recorded = provenance["git"].get("patch")
+        dirty = " with changes that nobody recorded"
+        if recorded:
+            dirty = f" with the changes in the artifact `{_PATCH}`"
     return (
         f"Trained by `{provenance['stage']}` at commit `{commit[:12]}`{dirty}. To rebuild it and "
         f"compare every bit, in a clone of the project: `deepnets reproduce {run_id}`"
@@ -504,38 +510,50 @@ def fetch_record(name: str, folder: Path) -> tuple[str, int]:
         client = connect()
         run = client.get_run(_run_id(client, name))
         artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id, _RECORD)}
-        if f"{_RECORD}/provenance.json" in artifacts:
+        if f"{_RECORD}/{_PROVENANCE}" in artifacts:
             found = Path(client.download_artifacts(run.info.run_id, _RECORD, str(folder)))
             for path in found.iterdir():
                 path.replace(folder / path.name)
         experiment = client.get_experiment(run.info.experiment_id).name
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"{place} does not give {name} ({in_brief(error)}): see `mlflow ui` for its runs"
         ) from None
-    if not (folder / "provenance.json").is_file():
+    if not (folder / _PROVENANCE).is_file():
         state = run.info.status.lower()
         raise UserError(
             f"{place}: the run {run.info.run_name!r} ({name}, {state}) holds no "
-            f"{_RECORD}/provenance.json: expected a training of this project that has ended; a "
+            f"{_RECORD}/{_PROVENANCE}: expected a training of this project that has ended; a "
             "parent of several seeds is rebuilt by the ids of its children"
         )
+    _check_patch(client, run, folder)
     return experiment, int(run.data.params["seed"])
+
+
+def _check_patch(client: MlflowClient, run: Run, folder: Path) -> None:
+    """Refuse a record whose changes are not those that its page shows: they will be run."""
+    recorded = [of["git"].get("patch") for of in files.read_json(folder / _PROVENANCE).values()]
+    shown = None
+    if any(entry.path == _PATCH for entry in client.list_artifacts(run.info.run_id)):
+        path = Path(client.download_artifacts(run.info.run_id, _PATCH, str(folder)))
+        shown = path.read_bytes().decode(errors="surrogateescape")
+    if any(patch and patch != shown for patch in recorded):
+        raise UserError(
+            f"the changes in the record of {run.info.run_name!r} are not those of its artifact "
+            f"{_PATCH}: nobody can have read what would be run; ask who trained it"
+        )
 
 
 def _run_id(client: MlflowClient, name: str) -> str:
     """Id of the run that `name` stands for, or that its registered model comes from."""
     if not name.startswith("models:/"):
         return name.removeprefix("runs:/")
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@(.+)|/(\d+))", name)
+    parts = MODEL_URI.fullmatch(name)
     if parts is None:
         raise ValueError("expected models:/NAME/VERSION or models:/NAME@ALIAS")
-    model, alias, version = parts.groups()
-    found = (
-        client.get_model_version_by_alias(model, alias)
-        if alias
-        else client.get_model_version(model, version)
-    )
+    found = _version_named(client, parts["name"], parts["alias"] or parts["version"])
     return str(found.run_id or client.get_logged_model(found.model_id).source_run_id)
 
 
@@ -660,7 +678,7 @@ def crown(client: MlflowClient, name: str, contender: Contender) -> ModelVersion
     registered = _registered(client, name) or _create_registered(client, name)
     run_id = level(client, contender.record)
     version = _version(client, name, run_id, contender)
-    alias = registered.aliases.get(CHAMPION)
+    alias = registered.aliases.get(ALIAS)
     if alias is not None and (version is None or str(alias) != str(version.version)):
         reigning = client.get_model_version(name, alias)
         if _keeps(client, reigning, contender):
@@ -671,7 +689,7 @@ def crown(client: MlflowClient, name: str, contender: Contender) -> ModelVersion
     elif version.description != description:
         client.update_model_version(name, version.version, description)
     if str(alias) != str(version.version):
-        client.set_registered_model_alias(name, CHAMPION, str(version.version))
+        client.set_registered_model_alias(name, ALIAS, str(version.version))
     return version
 
 
@@ -685,7 +703,7 @@ def _create_registered(client: MlflowClient, name: str) -> RegisteredModel:
         client.create_registered_model(
             name,
             description="The best run of the study by validation accuracy has the alias "
-            f"`{CHAMPION}`; its model card is the description of that version.",
+            f"`{ALIAS}`; its model card is the description of that version.",
         )
     except mlflow.MlflowException:
         # Somebody else may have done so meanwhile.
@@ -761,7 +779,7 @@ def fetched(name: str, version: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     with TemporaryDirectory() as folder:
         try:
             client = connect()
-            found = _named(client, name, version)
+            found = _ours(client, name, version)
             path = Path(
                 mlflow.artifacts.download_artifacts(
                     f"models:/{name}/{found.version}/data/model.keras", dst_path=folder
@@ -787,12 +805,23 @@ def fetched(name: str, version: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield path, described
 
 
-def _named(client: MlflowClient, name: str, version: str) -> ModelVersion:
+def _ours(client: MlflowClient, name: str, version: str) -> ModelVersion:
     """The version of a registered model with that number or alias; it must be one of ours."""
+    found = _version_named(client, name, version)
+    if _MODEL not in found.tags:
+        raise UserError(
+            f"version {found.version} of {name!r} was not registered by `deepnets publish`: "
+            f"name another version, or the alias {ALIAS} once that has been run"
+        )
+    return found
+
+
+def _version_named(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """The version of a registered model with that number or alias."""
     registered = _registered(client, name)
     if registered is None:
         others = [model.name for model in client.search_registered_models()]
-        there = " or ".join(f"--model 'models:/{other}@{CHAMPION}'" for other in sorted(others)[:3])
+        there = " or ".join(f"'models:/{other}@{ALIAS}'" for other in sorted(others)[:3])
         raise UserError(
             f"no model is registered as {name!r} in MLflow at {project.public_uri()}: "
             + (f"take another study's by {there}; or " if others else "")
@@ -807,11 +836,6 @@ def _named(client: MlflowClient, name: str, version: str) -> ModelVersion:
         raise UserError(
             f"{name!r} has no {version}: expected one of its versions ({kept}) or aliases "
             f"({aliases}): correct it or publish one (`deepnets publish`)"
-        )
-    if _MODEL not in found.tags:
-        raise UserError(
-            f"version {found.version} of {name!r} was not registered by `deepnets publish`: "
-            "name another version, or the alias champion once that has been run"
         )
     return found
 

@@ -77,7 +77,7 @@ def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
         print(live.warning(why), file=sys.stderr)
         return
     print(
-        f"models:/{model}@{tracking.CHAMPION} is version {version.version}, {run} "
+        f"models:/{model}@{champion.ALIAS} is version {version.version}, {run} "
         f"(validation accuracy {float(version.tags['val_accuracy']):.4f})"
     )
 
