@@ -274,7 +274,7 @@ WHOLE = {
         "a number of thousands of digits",
     ),
     "null": (replaced("epochs: 15", "epochs: \0"), "line 22: not valid YAML (unacceptable char"),
-    "keys": (FILES["root"] + "? - a: 1\n: 1\n", "line 1: not valid YAML (unhashable type: 'dict')"),
+    "keys": (FILES["root"] + "? - a: 1\n: 1\n", "line 5: not valid YAML (unhashable type: 'dict')"),
     "escape": (FILES["root"] + '"\\e[2J": 1\n', "unknown key '\\x1b[2J'"),
     "surrogate": (FILES["root"] + '"\\ud800": 1\n', "received '\\ud800'"),
     "two-titles": (replaced("title: Deeper", 'title: "\\n" #'), "report.title: expected one line"),

@@ -116,13 +116,14 @@ def test_changes_that_were_never_committed_are_applied(project: Clone, tmp_path:
     honest = shown.read_text()
     shown.write_text(honest.replace("0.5", "0.25"))
     client.log_artifact(run_id, str(shown))
+    shown.unlink()
     refused = _reproduce(project, tmp_path, run_id)
     assert refused.returncode == 1
     assert "are not those of its artifact sources.patch" in refused.stderr
     shown.write_text(honest)
     client.log_artifact(run_id, str(shown))
-    assert f"`deepnets reproduce {run_id}`" in runs[DIRTY].data.tags["mlflow.note.content"]
     shown.unlink()
+    assert f"`deepnets reproduce {run_id}`" in runs[DIRTY].data.tags["mlflow.note.content"]
     assert "+FACTOR = 0.5" in honest
     client.create_registered_model("small")
     client.create_model_version("small", f"{runs[DIRTY].info.artifact_uri}/model", run_id)
