@@ -14,7 +14,7 @@ settings.register_profile("stress", max_examples=2_000, deadline=None)
 settings.load_profile("test")
 
 for _variable in list(os.environ):
-    if _variable.startswith(("MLFLOW_", "DEEPNETS_")):
+    if _variable.startswith(("MLFLOW_", "DEEPNETS_", "MAKE", "MFLAGS")):
         del os.environ[_variable]
 
 from deepnets import runtime  # noqa: E402

@@ -345,6 +345,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     copy.commit()
     # Its code is not ours: we are not to start again with it.
     monkeypatch.setenv("DEEPNETS_CHECKOUT", str(folder))
+    # Where other tests have sent something.
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with contextlib.chdir(study):
         yield study
 

@@ -538,7 +538,7 @@ def test_the_server_listens_on_this_machine_only(server: servers.MlflowServer) -
     }
     assert listening == {"127.0.0.1"}
     made = subprocess.run(
-        ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.ready", "ui"],
+        ["make", "--dry-run", "--assume-old=.venv/.ready", "ui"],
         cwd=ROOT,
         text=True,
         capture_output=True,

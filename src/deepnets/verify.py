@@ -8,12 +8,13 @@ Python, since what it looks at may be broken.
 """
 
 import base64
+import csv
 import hashlib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import Distribution, PackagePath, distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from deepnets import project
@@ -102,10 +103,16 @@ def differences(
 def _changed(distribution: Distribution) -> str | None:
     """A line that names the files of a package that are not as they were installed."""
     name = _normal(distribution.metadata["Name"] or "?")
-    listed = distribution.files
-    if listed is None:
+    record = distribution.read_text("RECORD")
+    if record is None:
         return f"{name}: expected a RECORD of its files, received none"
-    bad = [str(path) for path in listed if path.hash and not _is_as_recorded(path)]
+    # `distribution.files` leaves out what is missing, from Python 3.12 on.
+    rows = [row for row in csv.reader(record.splitlines()) if len(row) == 3 and row[1]]
+    bad = [
+        path
+        for path, digest, _ in rows
+        if not _is_as_recorded(Path(str(distribution.locate_file(path))), digest)
+    ]
     if not bad:
         return None
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -114,14 +121,15 @@ def _changed(distribution: Distribution) -> str | None:
     )
 
 
-def _is_as_recorded(path: PackagePath) -> bool:
-    assert path.hash is not None
+def _is_as_recorded(path: Path, recorded: str) -> bool:
+    """Whether the file is there with the digest `recorded`, which is ALGORITHM=DIGEST."""
+    algorithm, _, expected = recorded.partition("=")
     try:
-        with Path(str(path.locate())).open("rb") as file:
-            digest = hashlib.file_digest(file, path.hash.mode).digest()
-    except OSError:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, algorithm).digest()
+    except (OSError, ValueError):
         return False
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == path.hash.value
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == expected
 
 
 def _normal(name: str) -> str:
