@@ -31,13 +31,10 @@ from bench import TOUR
 from deepnets import aside, differences, files, params, project, records, runtime, tolerances
 from deepnets.records import PastRun
 
-# Both networks and both optimizers; three seeds each, on fewer digits than in the tour,
-# where VGG-16 needs more of them to learn anything.
-RUNS = {
-    "vgg16-sgd-he": {"train_images": 1600, "epochs": 2},
-    "resnet50-adam-he": {"train_images": 640, "epochs": 2},
-}
+# Both networks and both optimizers; three seeds each, on fewer digits than in the tour.
+RUNS = ("vgg16-sgd-he", "resnet50-adam-he")
 SEEDS = (0, 1, 2)
+CHANGED = {"train_images": 640, "epochs": 2}
 
 AS_HERE, AGAIN, ANOTHER_SEED = "as here", "as here, again", "another seed"
 # The ways to train, by the cause that they stand for in `deepnets.tolerances`.
@@ -102,7 +99,7 @@ def main() -> None:
     print(f"\n{text}")
     content = {
         "machine": described,
-        "changed": RUNS,
+        "changed": CHANGED,
         "drifts": [asdict(one) for one in found],
         "deviations": deviations(found),
     }
@@ -138,11 +135,10 @@ def describe(found: list[Drift]) -> str:
     ]
     return "\n\n".join(
         [
-            "Runs of the tour, made smaller ("
-            + ", ".join(f"{name}: {of['train_images']:,} digits" for name, of in RUNS.items())
-            + ", two epochs), each trained as this machine would and once more in another way; "
-            "means over the pairs. Weights: distance of the final ones over their length, and over "
-            "the way that training has moved them.",
+            f"The tour's runs on {CHANGED['train_images']} digits for {CHANGED['epochs']} epochs, "
+            "each trained as this machine would and once more in another way; means over the "
+            "pairs. Weights: distance of the final ones over their length, and over the way that "
+            "training has moved them.",
             tabulate(rows, _HEADERS, tablefmt="github", disable_numparse=True),
             "What the tolerances are made of: root mean square of the difference in test accuracy, "
             "over sqrt(p (1 - p)) of the first run's accuracy p; of several ways, the worst.",
@@ -192,7 +188,7 @@ def _train(study: Path, name: str, variables: dict[str, str]) -> None:
         return
     study.mkdir(parents=True, exist_ok=True)
     content = params.read_yaml(TOUR / params.FILE)
-    content["runs"] = {of: content["runs"][of] | changed for of, changed in RUNS.items()}
+    content["runs"] = {of: content["runs"][of] | CHANGED for of in RUNS}
     content["train"]["seed"] = list(SEEDS)
     files.write_json(study / params.FILE, content)
     start = name.replace("-sgd", "").replace("-adam", "")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,6 @@ def main(arch: str, optimizer: str) -> None:
     """Train `arch` with `optimizer`, an epoch a line of standard input, all of one length."""
     send = answers()
     training_clock, prediction_clock = _Clock("train_function"), _Clock("predict_function")
-    os.chdir(tempfile.mkdtemp(prefix="deepnets-benchmark-"))
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / 'mlflow.db'}")
     run = recipe(arch, optimizer).model_copy(update={"epochs": sys.maxsize})
     images, labels = digits(5000)
@@ -108,4 +107,5 @@ def main(arch: str, optimizer: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with tempfile.TemporaryDirectory(prefix="deepnets-benchmark-") as empty, chdir(empty):
+        main(*sys.argv[1:])
