@@ -76,7 +76,7 @@ def reproduce(record: PastRun, here: bool) -> Verdict:
     used = _working_tree(record) if here else git
     with aside.checkout(used["commit"], used.get("patch")) as root:
         study = _study(record, root)
-        settings = _settings(record.provenance)
+        settings = _settings(record.provenance, root)
         _announce(record, root, study, here, used, settings)
         aside.lend_data(study, root)
         arguments = _arguments(record.provenance["parameters"])
@@ -225,11 +225,18 @@ def _arguments(parameters: dict[str, Any]) -> list[str]:
     return ["run", *(f"--{key}={text}" for key, text in texts.items())]
 
 
-def _settings(then: dict[str, Any]) -> dict[str, str]:
-    """Variables of the run that change what is computed, and that the user has not set."""
-    recorded = then["environment"]["settings"]
-    carried = {key: value for key, value in recorded.items() if differences.changes_results(key)}
-    return {key: value for key, value in carried.items() if key not in os.environ}
+def _settings(then: dict[str, Any], root: Path) -> dict[str, str]:
+    """Variables of the run that change what is computed, where nobody would set them like that.
+
+    Neither the code below `root`, for the machine at hand, nor the user, whose own ones win.
+    """
+    asked = aside.asked(root, os.environ)
+    chosen = asked[0]["settings"] if asked else {}
+    return {
+        key: value
+        for key, value in then["environment"]["settings"].items()
+        if differences.changes_results(key) and key not in os.environ and chosen.get(key) != value
+    }
 
 
 def _announce(
