@@ -30,6 +30,7 @@ _LONGEST = (
     "test_jax",
     "test_models",
     "test_mirrors",
+    "test_reproduce",
 )
 
 
