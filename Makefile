@@ -32,7 +32,7 @@ verify:           ## compare what is installed with requirements.lock, versions 
 tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with their results
 	@$(BIN)/deepnets repro studies/tour
 
-repro: $(READY)   ## the study at full scale: 9 runs, days on a CPU; resumes where it stopped
+repro: $(READY)   ## the study at full scale: 9 runs, a day or more on a CPU; resumes where it stopped
 	@$(BIN)/deepnets repro
 
 test: $(READY)    ## all checks and tests, about 15 minutes on two cores
