@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -207,14 +207,14 @@ def study() -> Iterator[Path]:
         folder = Path(name)
         shutil.copy(TOUR / "params.yaml", folder)
         for command in ("download", "preprocess", "initialize vgg16-he", "initialize resnet50-he"):
-            _run([sys.executable, "-m", "deepnets", *command.split()], folder)
+            run([sys.executable, "-m", "deepnets", *command.split()], folder)
         yield folder
 
 
 def seconds_to_first_step(arch: str, folder: Path) -> float:
     """From the start of `deepnets train` to the end of its first training step."""
     started = time.time()
-    printed = _run([sys.executable, str(HERE / "first_step.py"), "train", f"{arch}-sgd-he"], folder)
+    printed = run([sys.executable, str(HERE / "first_step.py"), "train", f"{arch}-sgd-he"], folder)
     found = re.search(r"^first step ended at ([\d.]+)$", printed, re.MULTILINE)
     if not found:
         raise SystemExit(f"no first step was seen in:\n{printed}")
@@ -238,7 +238,7 @@ def waits(bar: Any) -> dict[str, float | None]:
     no_op = "dvc repro with nothing to do (tour)"
     made = all((TOUR / "models" / f"{arch}-sgd-he").is_dir() for arch in TARGETS)
     dry = [sys.executable, "-m", "dvc", "repro", "--dry"]
-    if made and "deepnets train" not in _run(dry, TOUR):
+    if made and "deepnets train" not in run(dry, TOUR):
         bar.set_description(no_op)
         for _ in range(_WAITS):
             found.setdefault(no_op, []).append(
@@ -252,14 +252,18 @@ def waits(bar: Any) -> dict[str, float | None]:
 
 def _seconds(command: list[str], folder: Path) -> float:
     started = time.perf_counter()
-    _run(command, folder)
+    run(command, folder)
     return time.perf_counter() - started
 
 
-def _run(command: list[str], folder: Path) -> str:
-    """What `command` prints; it must succeed. The stages of dvc use this very Python."""
+def run(command: list[str], folder: Path, variables: Mapping[str, str] | None = None) -> str:
+    """What `command` prints; it must succeed. The stages of dvc use this very Python.
+
+    It gets the variables that whoever runs this has set, and `variables`.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {k: v for k, v in os.environ.items() if k in _USERS} | {"PATH": path}
+    kept = {k: v for k, v in os.environ.items() if k in _USERS}
+    environment = {**kept, "PATH": path, **(variables or {})}
     ended = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

@@ -1,6 +1,6 @@
 """How far runs drift that differ in rounding alone: threads, oneDNN, the processor's instructions.
 
-    make drift                                   about 30 minutes on two cores
+    make drift                                   about 40 minutes on two cores
     python benchmarks/drift.py --folder DIR      keeps its runs there, and goes on with them
 
 Two of the tour's runs, made smaller, are trained with several seeds, once as this machine would and
@@ -12,7 +12,6 @@ import argparse
 import itertools
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import machine
-from bench import TOUR
+from bench import TOUR, run
 from deepnets import aside, differences, files, params, project, records, runtime, tolerances
 from deepnets.records import PastRun
 
@@ -49,9 +48,6 @@ WAYS: dict[str, tuple[str | None, dict[str, str]]] = {
     "oneDNN as without AVX-512": ("processor", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "without oneDNN": ("oneDNN", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
 }
-
-# The variables that would decide for all ways.
-_OURS = {key for _, variables in WAYS.values() for key in variables}
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, help="where runs are kept (default: nowhere)")
     folder = parser.parse_args().folder
+    # Set by the user, these would decide for all ways.
+    for key in {key for _, variables in WAYS.values() for key in variables}:
+        os.environ.pop(key, None)
     with _folder(folder) as folder:
         jobs = [(way, name) for way in WAYS for name in RUNS]
         bar = tqdm(jobs, dynamic_ncols=True)
@@ -127,9 +126,9 @@ def deviations(found: list[Drift]) -> dict[str, dict[str, float]]:
 def describe(found: list[Drift]) -> str:
     """The tables, in Markdown."""
     rows = []
-    for run, way in itertools.product(RUNS, [*[*WAYS][1:], ANOTHER_SEED]):
-        of = [one for one in found if (one.run, one.way) == (run, way)]
-        rows.append([run, way, *_summary(of)])
+    for name, way in itertools.product(RUNS, [*[*WAYS][1:], ANOTHER_SEED]):
+        of = [one for one in found if (one.run, one.way) == (name, way)]
+        rows.append([name, way, *_summary(of)])
     causes = [
         [cause, f"{of['deviation']:.3f}", of["runs"]] for cause, of in deviations(found).items()
     ]
@@ -192,22 +191,15 @@ def _train(study: Path, name: str, variables: dict[str, str]) -> None:
     content["train"]["seed"] = list(SEEDS)
     files.write_json(study / params.FILE, content)
     start = name.replace("-sgd", "").replace("-adam", "")
-    for command in ("download", "preprocess", f"initialize {start}", f"train {name}"):
-        _deepnets(study, variables, command)
-    _deepnets(study, variables, f"evaluate {name}")
-
-
-def _deepnets(study: Path, variables: dict[str, str], command: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", aside.UNTRACKED, *command.split()],
-        cwd=study,
-        env={key: value for key, value in os.environ.items() if key not in _OURS} | variables,
-        capture_output=True,
-        text=True,
-        check=False,
+    commands = (
+        "download",
+        "preprocess",
+        f"initialize {start}",
+        f"train {name}",
+        f"evaluate {name}",
     )
-    if ended.returncode:
-        raise SystemExit(f"deepnets {command} in {study} failed:\n{ended.stdout}{ended.stderr}")
+    for command in commands:
+        run([sys.executable, "-c", aside.UNTRACKED, *command.split()], study, variables)
 
 
 def _compared(folder: Path) -> Iterator[Drift]:

@@ -28,6 +28,9 @@ UNTRACKED = (
 # What it says then.
 _UNTRACKED_SAYS = "mlflow is not installed here"
 
+# Environment and libraries, as in a run's provenance.
+Asked = tuple[dict[str, Any], dict[str, str]]
+
 
 @contextmanager
 def checkout(commit: str, patch: str | None) -> Iterator[Path]:
@@ -132,8 +135,7 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
     mirror = kept.get(mirrors.VARIABLE, "").strip()
     if mirror and Path(mirror).is_dir():
         kept[mirrors.VARIABLE] = str(Path(mirror).resolve())
-    path = os.pathsep.join(filter(None, [str(root / "src"), kept.get("PYTHONPATH")]))
-    kept |= {"PYTHONPATH": path} | lifeline.environment()
+    kept |= _code_of(root, kept) | lifeline.environment()
     process = subprocess.Popen(
         [sys.executable, "-c", UNTRACKED, *arguments],
         cwd=root / study,
@@ -158,9 +160,7 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
         )
 
 
-def asked(
-    root: Path, environment: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, str]] | None:
+def asked(root: Path, environment: Mapping[str, str]) -> Asked | None:
     """Environment and libraries that a training with the code below `root` would record here.
 
     None where that code cannot say so: an old version, or one that does not run here.
@@ -169,10 +169,9 @@ def asked(
         "import json; from deepnets import runtime; runtime.prepare(); "
         "print(json.dumps([runtime.describe(), runtime.training_versions()]))"
     )
-    path = os.pathsep.join(filter(None, [str(root / "src"), environment.get("PYTHONPATH")]))
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        env={**environment, "PYTHONPATH": path},
+        env={**environment, **_code_of(root, environment)},
         capture_output=True,
         text=True,
         check=False,
@@ -181,6 +180,12 @@ def asked(
         return None
     described, versions = json.loads(ended.stdout)
     return described, versions
+
+
+def _code_of(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variable by which a process with `environment` uses the code below `root`."""
+    path = [str(root / "src"), environment.get("PYTHONPATH")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 @contextmanager

@@ -76,8 +76,12 @@ def reproduce(record: PastRun, here: bool) -> Verdict:
     used = _working_tree(record) if here else git
     with aside.checkout(used["commit"], used.get("patch")) as root:
         study = _study(record, root)
-        settings = _settings(record.provenance, root)
-        _announce(record, root, study, here, used, settings)
+        asked = aside.asked(root, os.environ)
+        settings = _settings(record.provenance, asked)
+        if settings:
+            asked = aside.asked(root, os.environ | settings)
+        planned = asked and _planned(record.provenance, root, asked)
+        _announce(record, root, study, here, used, settings, planned)
         aside.lend_data(study, root)
         arguments = _arguments(record.provenance["parameters"])
         aside.run(arguments, root, study, os.environ | settings)
@@ -225,12 +229,11 @@ def _arguments(parameters: dict[str, Any]) -> list[str]:
     return ["run", *(f"--{key}={text}" for key, text in texts.items())]
 
 
-def _settings(then: dict[str, Any], root: Path) -> dict[str, str]:
+def _settings(then: dict[str, Any], asked: aside.Asked | None) -> dict[str, str]:
     """Variables of the run that change what is computed, where nobody would set them like that.
 
-    Neither the code below `root`, for the machine at hand, nor the user, whose own ones win.
+    Neither its code, which has been `asked`, nor the user, whose own ones win.
     """
-    asked = aside.asked(root, os.environ)
     chosen = asked[0]["settings"] if asked else {}
     return {
         key: value
@@ -246,6 +249,7 @@ def _announce(
     here: bool,
     used: dict[str, Any],
     settings: dict[str, str],
+    planned: dict[str, Any] | None,
 ) -> None:
     """Say what is rebuilt, with what, and what differs between then and now.
 
@@ -256,6 +260,7 @@ def _announce(
         here: whether that is the working tree's code.
         used: the commit and patch of the checkout.
         settings: from `_settings`.
+        planned: from `_planned`; None where the code of the rerun does not tell.
     """
     git, then = record.provenance["git"], record.provenance
     place = f" of {record.study}" if record.study not in (None, ".") else ""
@@ -269,7 +274,6 @@ def _announce(
         print("it was trained with uncommitted changes that its record does not hold")
     if settings:
         print("with its settings: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
-    planned = _planned(then, root, settings)
     if planned is None:
         print("then and now: the code of that commit does not tell what it makes of this machine")
         found = []
@@ -306,11 +310,8 @@ def _preprocessed_otherwise(then: dict[str, Any], file: Path) -> list[Difference
     ]
 
 
-def _planned(then: dict[str, Any], root: Path, settings: dict[str, str]) -> dict[str, Any] | None:
+def _planned(then: dict[str, Any], root: Path, asked: aside.Asked) -> dict[str, Any]:
     """What the provenance of the rerun is going to be, as far as it is known beforehand."""
-    asked = aside.asked(root, os.environ | settings)
-    if asked is None:
-        return None
     environment, libraries = asked
     # Without a framework nobody can tell.
     environment["hardware"].pop("devices", None)
