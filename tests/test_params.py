@@ -35,6 +35,14 @@ SHARED = {
     "augment_rotation": 10,
     "augment_shift": 0.1,
     "augment_zoom": 0.1,
+    "zero_gamma": False,
+    "label_smoothing": 0,
+    "input_range": "study",
+    "input_channels": 3,
+    "stem": "standard",
+    "batch_norm": False,
+    "highway": False,
+    "warmup_epochs": 0,
 }
 OPTIMIZERS = {
     "adam": {

@@ -33,7 +33,11 @@ from project import ROOT, Clone, clone, environment
 
 FILES = {
     name: (ROOT / folder / "params.yaml").read_text()
-    for name, folder in (("root", "."), ("tour", "studies/tour"), ("small", "studies/small"))
+    for name, folder in (
+        ("root", "."),
+        ("tour", "studies/tour"),
+        ("questions", "studies/open-questions"),
+    )
 }
 
 ROOT_CONTENT = params.plain(FILES["root"])
@@ -396,7 +400,7 @@ def check_trainable(resolved: params.RunParams, images: int, size: int) -> None:
     keras.layers.Dropout(resolved.dropout)
     keras.layers.BatchNormalization(momentum=resolved.batch_norm_momentum)
     keras.dtype_policies.get(resolved.precision)
-    optimizer = optimizers.build(resolved)
+    optimizer = optimizers.build(resolved, 10)
     assert float(np.float32(resolved.learning_rate)) > 0
     assert np.isfinite(float(optimizer.learning_rate))
     tiny = np.finfo(np.float32).tiny
@@ -463,7 +467,9 @@ def test_the_extremes_that_are_accepted_train(row: dict[str, Any], tmp_path: Pat
     resolved = params.parse(content).run_params("extreme", 2**32 - 1)
     digits = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     split = data.Split(digits, np.array([3, 7], np.uint8))
-    classifier = models.build(resolved.arch, 32, resolved.dropout, resolved.batch_norm_momentum)
+    classifier = models.build(
+        resolved.arch, 32, resolved.dropout, resolved.batch_norm_momentum, resolved
+    )
     rows, diverged = train.fit(classifier, resolved, split, split, tmp_path, lambda *_: None)
     assert len(rows.history) == 1 or diverged
 

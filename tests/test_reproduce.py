@@ -26,7 +26,7 @@ from project import ROOT, SERIES, Clone, clone, miniature, shrink_networks
 
 RUN, DIRTY = "vgg16-sgd-random", "resnet50-adam-random"
 OPTIMIZERS = "src/deepnets/optimizers.py"
-RATE = "learning_rate=inverse_time(run)"
+RATE = "learning_rate = schedule(run, steps_per_epoch)"
 
 
 def _study(params: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     commands = [*starts, ["train", RUN], ["evaluate", RUN]]
     copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
     # A changed file and a new one, the second needed by the first.
-    _edit(copy, RATE, "learning_rate=inverse_time(run) * FACTOR")
+    _edit(copy, RATE, "learning_rate = schedule(run, steps_per_epoch) * FACTOR")
     _edit(copy, "import keras\n", "import keras\n\nfrom deepnets.factor import FACTOR\n")
     (copy.folder / "src/deepnets/factor.py").write_text("FACTOR = 0.5\n")
     commands = [["train", DIRTY], ["evaluate", DIRTY]]

@@ -21,19 +21,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import files, foreign, project, runtime
+from deepnets import files, foreign, project, runtime, variants
 from deepnets.augment import Warp
 from deepnets.errors import UserError
-from deepnets.params import Arch, Precision, Weights
+from deepnets.params import Arch, Precision, RunParams, Variant, Weights
 
 # Images a forward pass outside training takes; the fastest of 32 to 1024 on two cores.
 PREDICTION_BATCH = 256
-
-# The study's code feeds VGG-16 pixels in [-1, 1] and ResNet50 pixels in [0, 1].
-PIXEL_RANGE: dict[Arch, dict[str, float]] = {
-    "vgg16": {"scale": 1 / 127.5, "offset": -1.0},
-    "resnet50": {"scale": 1 / 255, "offset": 0.0},
-}
 
 _BACKBONES: dict[Arch, Callable[..., keras.Model]] = {
     "vgg16": keras.applications.VGG16,
@@ -42,13 +36,19 @@ _BACKBONES: dict[Arch, Callable[..., keras.Model]] = {
 
 
 def build(
-    arch: Arch, image_size: int, dropout: float, batch_norm_momentum: float = 0.99
+    arch: Arch,
+    image_size: int,
+    dropout: float,
+    batch_norm_momentum: float = 0.99,
+    variant: Variant | None = None,
 ) -> keras.Model:
     """The classifier: uint8 (n, size, size, 3) -> probabilities float32 (n, 10).
 
     Scaling, backbone without its top, global average pooling, dropout, dense, softmax. The
-    momentum of batch normalisation's moving statistics is Keras' own by default.
+    momentum of batch normalisation's moving statistics is Keras' own by default, and the network
+    the study's.
     """
+    variant = variant or Variant()
     shape = (image_size, image_size, 3)
     # Keras would number the name of an input that it makes itself, differently in each build.
     pixels = keras.Input(shape, name="pixels")
@@ -57,16 +57,32 @@ def build(
     )
     # VGG16 leaves this name to Keras as well.
     backbone.layers[-1].name = "avg_pool"
+    backbone = variants.rebuild(backbone, variant)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = batch_norm_momentum
     images = keras.Input(shape, dtype="uint8", name="images")
-    x = keras.layers.Rescaling(**PIXEL_RANGE[arch], name="scale")(images)
+    x = keras.layers.Rescaling(**variants.rescaling(arch, variant), name="scale")(images)
     x = backbone(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     x = keras.layers.Dense(project.CLASSES, name="logits")(x)
     probabilities = keras.layers.Softmax(name="probabilities")(x)
     return keras.Model(images, probabilities, name=f"{arch}_classifier")
+
+
+def start(run: RunParams, image_size: int, path: Path) -> keras.Model:
+    """The classifier of `run` with its starting weights.
+
+    Args:
+        run: resolved parameters.
+        image_size: side of the images in pixels.
+        path: what `save_start` wrote of the network and weights that the run names.
+    """
+    classifier = build(run.arch, image_size, run.dropout, run.batch_norm_momentum, run)
+    plain = build(run.arch, image_size, run.dropout) if variants.has_own_layers(run) else classifier
+    load_start(plain, path)
+    variants.start(classifier, plain, run)
+    return classifier
 
 
 def training_view(classifier: keras.Model) -> keras.Model:
@@ -180,9 +196,8 @@ def initialize(
     """A classifier with its starting weights.
 
     `random` is what Keras draws by default (Glorot uniform). `he` redraws every convolution from
-    He et al. 2015 (normal, fan-in) and starts each residual block as the identity by a zero gamma
-    in its last batch normalisation (Goyal et al. 2017, section 5.1). `imagenet` loads the
-    backbone from `imagenet_file`, the no-top weights that keras.applications publishes.
+    He et al. 2015 (normal, fan-in). `imagenet` loads the backbone from `imagenet_file`, the no-top
+    weights that keras.applications publishes.
     """
     # Initializers take their seeds from here. Keras' own set_random_seed would import TensorFlow
     # wherever it is installed, whatever the backend.
@@ -362,5 +377,3 @@ def _draw_he(backbone: keras.Model, seed: int) -> None:
         if isinstance(layer, keras.layers.Conv2D):
             initializer = keras.initializers.HeNormal(seed=int(own_seed))
             layer.kernel.assign(initializer(layer.kernel.shape, dtype=layer.kernel.dtype))
-        elif isinstance(layer, keras.layers.BatchNormalization) and layer.name.endswith("_3_bn"):
-            layer.gamma.assign(np.zeros(layer.gamma.shape, np.float32))

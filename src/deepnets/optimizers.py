@@ -1,4 +1,4 @@
-"""Names to optimizers, with the study's learning-rate decay."""
+"""Names to optimizers, and how their learning rate changes."""
 
 from typing import Any
 
@@ -8,17 +8,18 @@ from deepnets import runtime
 from deepnets.params import RunParams
 
 
-def build(run: RunParams) -> keras.optimizers.Optimizer:
+def build(run: RunParams, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """The optimizer that `run` names, with its settings."""
     family = _family()
+    learning_rate = schedule(run, steps_per_epoch)
     if run.optimizer == "adam":
         return family.Adam(
-            learning_rate=inverse_time(run),
+            learning_rate=learning_rate,
             beta_1=run.beta_1,
             beta_2=run.beta_2,
             epsilon=run.epsilon,
         )
-    return family.SGD(learning_rate=inverse_time(run), momentum=run.momentum, nesterov=run.nesterov)
+    return family.SGD(learning_rate=learning_rate, momentum=run.momentum, nesterov=run.nesterov)
 
 
 def _family() -> Any:
@@ -30,8 +31,23 @@ def _family() -> Any:
     return updates
 
 
-def inverse_time(run: RunParams) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Keras 2's `decay` argument: lr_t = lr_0 / (1 + decay * t), t counted in optimizer steps."""
+def schedule(
+    run: RunParams, steps_per_epoch: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate by optimizer step t, from 0.
+
+    A number for `decay` is Keras 2's argument: lr_t = lr_0 / (1 + decay * t). `cosine` rises
+    linearly from 0 to lr_0 for `warmup_epochs`, and falls to 0 at the end of the last epoch as
+    half a cosine.
+    """
+    if run.decay == "cosine":
+        warmup = round(run.warmup_epochs * steps_per_epoch)
+        return keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else run.learning_rate,
+            decay_steps=max(1, run.epochs * steps_per_epoch - warmup),
+            warmup_target=run.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
     if not run.decay:
         return run.learning_rate
     return keras.optimizers.schedules.InverseTimeDecay(

@@ -6,7 +6,7 @@ to both). Everything that can be known to be wrong without data or a framework i
 
 import difflib
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -32,6 +32,8 @@ from deepnets.errors import UserError
 Arch = Literal["vgg16", "resnet50"]
 OptimizerName = Literal["adam", "sgd"]
 Weights = Literal["random", "imagenet", "he"]
+InputRange = Literal["study", "unit", "symmetric", "standardized"]
+Stem = Literal["standard", "small"]
 
 FILE = Path("params.yaml")
 
@@ -98,6 +100,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")]
 
 
+# For people to read.
+Line = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_heading)]
+
+
 # A value that may be given in another shape too. The tag of the shape is part of the place that
 # pydantic reports, and is taken out of messages again (`describe`).
 _PLAIN, _OTHER = "<plain>", "<other>"
@@ -114,8 +120,9 @@ RatePerArch = Annotated[
 ]
 # The rule is that of the study's code: 0.001 / 15, 0.01 / 15 and 0.005 / 50.
 Decay = Annotated[
-    Annotated[NonNegative, Tag(_PLAIN)] | Annotated[Literal["learning_rate/epochs"], Tag(_OTHER)],
-    _or(lambda value: value == "learning_rate/epochs"),
+    Annotated[NonNegative, Tag(_PLAIN)]
+    | Annotated[Literal["learning_rate/epochs", "cosine"], Tag(_OTHER)],
+    _or(lambda value: value in ("learning_rate/epochs", "cosine")),
 ]
 Seeds = Annotated[
     Annotated[Seed, Tag(_PLAIN)]
@@ -145,14 +152,35 @@ class Preprocess(_Section):
     validation_images: Count
 
 
-class _Training(_Section):
+class Variant(_Section):
+    """What a network is built otherwise than the study's; the defaults are the study's own.
+
+    `input_range`: the numbers that pixels become: the study's own for the network; [0, 1] (unit);
+    [-1, 1] (symmetric); or mean 0 and deviation 1 over MNIST's training pixels (standardized).
+    `input_channels`: 3 tiled ones, or 1. `stem`, of ResNet50: the one that Keras has, a 7x7
+    convolution of stride 2 and max-pooling, or a small one, 3x3 of stride 1 and no pooling (He et
+    al. 2016, section 4.2). `batch_norm`, of VGG-16: batch normalisation after each convolution
+    (Ioffe and Szegedy 2015). `highway`, of VGG-16: see `variants`.
+    """
+
+    input_range: InputRange = "study"
+    input_channels: Literal[1, 3] = 3
+    stem: Stem = "standard"
+    batch_norm: bool = False
+    highway: bool = False
+
+
+class _Training(Variant):
     """What all runs share unless their entry says otherwise.
 
     `train_images` trains on the first so many images only (null: on all). The augmentation is
     drawn uniformly: rotation within +-`augment_rotation` degrees, shift within +-`augment_shift`
     of the side, zoom within 1 +- `augment_zoom`, each axis by itself.
     `batch_norm_momentum` is that of the moving statistics, in networks that have them. `precision`
-    is that of the study unless something faster is asked for.
+    is that of the study unless something faster is asked for. `zero_gamma` starts each of
+    ResNet50's residual blocks as the identity (Goyal et al. 2017, section 5.1).
+    `label_smoothing` is the share of a label that is spread over all digits in the training's loss
+    (Szegedy et al. 2016, section 7).
     """
 
     recipe: Name
@@ -165,6 +193,8 @@ class _Training(_Section):
     augment_rotation: Degrees
     augment_shift: Fraction
     augment_zoom: Fraction
+    zero_gamma: bool = False
+    label_smoothing: Fraction = 0.0
 
 
 class Train(_Training):
@@ -181,11 +211,14 @@ class Train(_Training):
 class Adam(_Section):
     """Arguments of `keras.optimizers.Adam`, and Keras 2's `decay` per step (see optimizers.py).
 
-    The rate may differ by arch; the decay may be the rule `learning_rate/epochs`.
+    The rate may differ by arch; the decay may be the rule `learning_rate/epochs`, or `cosine`
+    (Loshchilov and Hutter 2017, without restarts), which begins after `warmup_epochs` of a rate
+    that rises linearly from 0 (Goyal et al. 2017, section 2.2).
     """
 
     learning_rate: RatePerArch
     decay: Decay
+    warmup_epochs: NonNegative = 0.0
     beta_1: Fraction
     beta_2: Fraction
     epsilon: Rate
@@ -194,11 +227,14 @@ class Adam(_Section):
 class Sgd(_Section):
     """Arguments of `keras.optimizers.SGD`, and Keras 2's `decay` per step (see optimizers.py).
 
-    The rate may differ by arch; the decay may be the rule `learning_rate/epochs`.
+    The rate may differ by arch; the decay may be the rule `learning_rate/epochs`, or `cosine`
+    (Loshchilov and Hutter 2017, without restarts), which begins after `warmup_epochs` of a rate
+    that rises linearly from 0 (Goyal et al. 2017, section 2.2).
     """
 
     learning_rate: RatePerArch
     decay: Decay
+    warmup_epochs: NonNegative = 0.0
     momentum: Fraction
     nesterov: bool
 
@@ -216,10 +252,41 @@ class Evaluate(_Section):
     mistakes: Annotated[int, Field(ge=1, le=100)]
 
 
-class Report(_Section):
-    """Heading of the report."""
+class Diagnose(_Section):
+    """Rows whose layers are looked into, with their first seed: at the start, the end, and `steps`.
 
-    title: Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_heading)]
+    The steps are counted from the start, over several epochs if need be.
+    """
+
+    runs: list[Name] = []
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+class Pair(_Section):
+    """Two rows of the grid: whether `row` ends more accurate `than` the other."""
+
+    row: Name
+    than: Name
+
+
+class Question(_Section):
+    """A question that the report answers with yes, no or undecided, by rule.
+
+    `ahead` are pairs of rows that a yes needs all of. `diagnosed` are rows whose diagnosis shows
+    the mechanism. `known` is what is known beforehand.
+    """
+
+    question: Line
+    ahead: Annotated[list[Pair], Field(min_length=1, max_length=20)]
+    diagnosed: list[Name] = []
+    known: Line | None = None
+
+
+class Report(_Section):
+    """Heading of the report, and the questions that it answers instead of the study's claims."""
+
+    title: Line
+    questions: list[Question] = []
 
 
 class Publish(_Section):
@@ -243,8 +310,16 @@ class RunEntry(_Section):
     augment_rotation: Degrees | None = None
     augment_shift: Fraction | None = None
     augment_zoom: Fraction | None = None
+    input_range: InputRange | None = None
+    input_channels: Literal[1, 3] | None = None
+    stem: Stem | None = None
+    batch_norm: bool | None = None
+    highway: bool | None = None
+    zero_gamma: bool | None = None
+    label_smoothing: Fraction | None = None
     learning_rate: Rate | None = None
     decay: Decay | None = None
+    warmup_epochs: NonNegative | None = None
     momentum: Fraction | None = None
     nesterov: bool | None = None
     beta_1: Fraction | None = None
@@ -265,7 +340,8 @@ class RunParams(_Training):
     optimizer: OptimizerName
     weights: Weights
     learning_rate: Rate
-    decay: float
+    decay: float | Literal["cosine"]
+    warmup_epochs: float = 0.0
     momentum: float | None = None
     nesterov: bool | None = None
     beta_1: float | None = None
@@ -292,6 +368,7 @@ class Params(_Section):
     initialize: list[Name]
     train: Train
     recipes: dict[Name, Recipe]
+    diagnose: Diagnose = Diagnose()
     evaluate: Evaluate
     report: Report
     publish: Publish
@@ -340,8 +417,9 @@ def resolve(train: Train, recipes: Mapping[str, Recipe], entry: RunEntry, seed: 
     """Lay a run's own values over its optimizer's settings in the recipe and the shared ones.
 
     Raises:
-        ValueError: the entry holds a setting of the other optimizer, or the recipe is not there
-            or has no rate for the entry's arch; the message says so.
+        ValueError: the entry holds a setting of the other optimizer or network, settings that
+            exclude each other, or the recipe is not there or has no rate for the entry's arch; the
+            message says so.
     """
     if train.recipe not in recipes:
         raise ValueError(f"no recipe is called {train.recipe!r}: expected {', '.join(recipes)}")
@@ -358,9 +436,40 @@ def resolve(train: Train, recipes: Mapping[str, Recipe], entry: RunEntry, seed: 
     if foreign:
         raise ValueError(f"{foreign[0]} is not a setting of {entry.optimizer}: remove it")
     values |= own
-    if isinstance(values["decay"], str):
+    if values["decay"] == "learning_rate/epochs":
         values["decay"] = values["learning_rate"] / values["epochs"]
-    return RunParams(**values)
+    run = RunParams(**values)
+    _check_variant(run)
+    return run
+
+
+# The only network that has what these change.
+_BELONGS_TO: dict[str, Arch] = {
+    "stem": "resnet50",
+    "zero_gamma": "resnet50",
+    "batch_norm": "vgg16",
+    "highway": "vgg16",
+}
+
+
+def _check_variant(run: RunParams) -> None:
+    """Refuse settings that do not go together, with a ValueError."""
+    for key, arch in _BELONGS_TO.items():
+        if getattr(run, key) != type(run).model_fields[key].default and run.arch != arch:
+            raise ValueError(f"{key} is a setting of {arch}, not of {run.arch}: remove it")
+    if run.batch_norm and run.highway:
+        raise ValueError("batch_norm and highway are variants by themselves: choose one")
+    if run.stem == "small" and run.weights == "imagenet":
+        raise ValueError("stem: there are no ImageNet weights for a small one: choose others")
+    if run.warmup_epochs and run.decay != "cosine":
+        raise ValueError(
+            f"warmup_epochs: expected decay: cosine beside it; received {run.decay}: change one"
+        )
+    if run.warmup_epochs >= run.epochs:
+        raise ValueError(
+            f"warmup_epochs: expected fewer than the {run.epochs} epochs of the run; received "
+            f"{run.warmup_epochs:g}: lower it"
+        )
 
 
 def load(path: Path = FILE) -> Params:
@@ -539,8 +648,30 @@ def _check_together(params: Params, source: str) -> None:
         raise UserError(f"{source}: initialize: a run starts from {start!r}: add it to the list")
     for start in sorted(set(params.initialize) - needed):
         raise UserError(f"{source}: initialize: no run starts from {start!r}: remove it")
-    if len(set(params.initialize)) != len(params.initialize):
-        raise UserError(f"{source}: initialize: a name stands there twice: remove one")
+    for place, names in {
+        "initialize": params.initialize,
+        "diagnose.runs": params.diagnose.runs,
+    }.items():
+        if len(set(names)) != len(names):
+            raise UserError(f"{source}: {place}: a name stands there twice: remove one")
+    for place, name in _named_runs(params):
+        if name not in params.runs:
+            raise UserError(
+                f"{source}: {place}: no run is called {shown(name)}: expected one of runs"
+            )
+
+
+def _named_runs(params: Params) -> Iterator[tuple[str, str]]:
+    """Where other sections name rows of the grid, and which."""
+    for name in params.diagnose.runs:
+        yield "diagnose.runs", name
+    for number, question in enumerate(params.report.questions, start=1):
+        place = f"report.questions, number {number}"
+        for pair in question.ahead:
+            yield f"{place}: ahead", pair.row
+            yield f"{place}: ahead", pair.than
+        for name in question.diagnosed:
+            yield f"{place}: diagnosed", name
 
 
 def check_images(run: RunParams, available: int, place: str) -> None:

@@ -126,6 +126,10 @@ class RunFiles:
         return self.metrics_dir / "architecture.json"
 
     @property
+    def diagnosis(self) -> Path:
+        return self.metrics_dir / "diagnosis.json"
+
+    @property
     def test(self) -> Path:
         return self.metrics_dir / "test.json"
 

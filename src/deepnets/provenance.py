@@ -26,6 +26,7 @@ TRAINING_MODULES = (
     "stages/train",
     "steps",
     "updates",
+    "variants",
 )
 
 # Spelt out, since a user's settings change what `git diff` prints.

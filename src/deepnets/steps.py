@@ -26,18 +26,39 @@ class Stepper(Protocol):
         """The step for the batches of an epoch; the variables are up to date when it is left."""
 
 
-def build(view: keras.Model, optimizer: keras.optimizers.Optimizer) -> Stepper:
+def build(
+    view: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float = 0.0
+) -> Stepper:
     """The stepper of Keras' backend.
 
     Args:
         view: from `models.training_view`.
         optimizer: is built for the view's variables.
+        label_smoothing: share of a label that is spread over all digits in the loss.
     """
     optimizer.build(view.trainable_variables)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = (
+        _smoothed(label_smoothing)
+        if label_smoothing
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
     if keras.backend.backend() == "jax":
         return _JaxStepper(view, optimizer, loss)
     return _KerasStepper(view, optimizer, loss)
+
+
+def _smoothed(label_smoothing: float) -> Callable[[Any, Any], Any]:
+    """Mean cross-entropy with smoothed labels: of labels (n,) and logits float32 (n, 10)."""
+
+    def loss(labels: Any, logits: Any) -> Any:
+        shares = ops.one_hot(ops.reshape(labels, [-1]), project.CLASSES)
+        return ops.mean(
+            keras.losses.categorical_crossentropy(
+                shares, logits, from_logits=True, label_smoothing=label_smoothing
+            )
+        )
+
+    return loss
 
 
 class _KerasStepper:

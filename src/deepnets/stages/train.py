@@ -134,12 +134,11 @@ def _prepare(
 ) -> tuple[keras.Model, dict[str, Any]]:
     """The classifier with its starting weights, and the provenance of its training."""
     size = seen["train"].images.shape[1]
-    classifier = models.build(run.arch, size, run.dropout, run.batch_norm_momentum)
+    files.verify(paths.start(run.seed))
+    classifier = models.start(run, size, paths.start(run.seed))
     files.require_room(paths.checkpoints(run.seed), 12 * classifier.count_params(), "checkpoints")
     files.require_room(paths.model_dir, 6 * classifier.count_params(), "models")
     files.require_room(paths.metrics_dir, 2**20, "metrics")
-    files.verify(paths.start(run.seed))
-    models.load_start(classifier, paths.start(run.seed))
     fitted = {name: digests[name] for name in ("train", "validation")}
     shaped = origin.shape(run, fitted, models.weights_digest(classifier))
     return classifier, {
@@ -260,8 +259,8 @@ def fit(
         The rows of all finished epochs, and whether the training diverged after them.
     """
     view = models.training_view(classifier)
-    optimizer = optimizers.build(run)
-    stepper = steps.build(view, optimizer)
+    optimizer = optimizers.build(run, data.steps_per_epoch(run, len(training.images)))
+    stepper = steps.build(view, optimizer, run.label_smoothing)
     scorer = models.scoring_view(classifier)
     variables = [*classifier.weights, *optimizer.variables]
 
