@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import architectures
-from deepnets import files, page, project, results
+from deepnets import files, page, project, published, results
 from deepnets.params import FILE, load
 from deepnets.stages import report
 from project import ROOT, edit_yaml
@@ -246,3 +246,97 @@ def test_markup_in_a_title_stays_text(tmp_path: Path) -> None:
     html = page.render("A <b> & c", "# A <script>alert(1)</script>\n", tmp_path)
     assert "<title>A &lt;b&gt; &amp; c</title>" in html
     assert "<script" not in html
+
+
+# --- a study with questions
+
+
+QUESTIONS = [
+    {
+        "question": "Is Adam *better*?",
+        "ahead": [{"row": "vgg16-adam-random", "than": "vgg16-sgd-random"}],
+        "known": "One seed collapsed.",
+    },
+    {
+        "question": "Is SGD worse in ResNet50?",
+        "ahead": [{"row": "resnet50-adam-random", "than": "resnet50-sgd-random"}],
+        "diagnosed": ["resnet50-sgd-random"],
+    },
+]
+
+
+def _asking(params: dict[str, Any]) -> None:
+    _params(params)
+    params["report"]["questions"] = QUESTIONS
+    params["runs"]["resnet50-adam-random"]["input_channels"] = 1
+
+
+def _moment(accuracy: float) -> dict[str, Any]:
+    layer = {"kind": "Conv2D", "activation": 0.5, "gradient": 0.001, "weight": 0.1}
+    return {
+        "layers": [{"name": name, **layer} for name in ("a", "b", "logits")],
+        "batch_norms": [{"name": "n", "mean_gap": 2.5, "deviation_ratio": 0.5}],
+        "batch": {"accuracy": accuracy},
+        "moving": {"accuracy": 0.1},
+    }
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of the same study, with questions."""
+    folder = tmp_path_factory.mktemp("asked")
+    (folder / FILE).write_text((ROOT / FILE).read_text())
+    edit_yaml(folder / FILE, _asking)
+    moments = {"start": _moment(0.1), "after 100 steps": _moment(0.9), "end": _moment(0.95)}
+    diagnosis = {"run": "resnet50-sgd-random", "seed": 0, "images": 128, "moments": moments}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, seeds in DONE.items():
+            _write(name, seeds)
+        files.write_json(Path("metrics/resnet50-sgd-random/diagnosis.json"), diagnosis)
+        report.main()
+        for name in ("effects", "learning", "flow", "norms"):
+            assert (project.REPORTS / f"{name}.png").stat().st_size > 10_000
+        return report.TEXT.read_text()
+
+
+def test_questions_take_the_place_of_the_claims(asked: str, text: str) -> None:
+    assert "## The study's claims" not in asked
+    assert "## The questions" not in text
+    assert "## What flows through the layers" not in text
+    assert asked.index("## The questions") < asked.index("## Results")
+
+
+def test_an_answer_has_its_numbers_cause_and_command(asked: str) -> None:
+    answer = asked[asked.index("### Is Adam") : asked.index("### Is SGD")]
+    assert "### Is Adam \\*better\\*?" in answer
+    assert "**Undecided.** vgg16-adam-random 0.9850 ± 0.0071 against vgg16-sgd-random" in answer
+    assert "One seed collapsed." in answer
+    assert "`deepnets diff vgg16-adam-random vgg16-sgd-random`" in answer
+
+
+def test_an_answer_that_lacks_a_run_says_so_and_what_is_known(asked: str) -> None:
+    answer = asked[asked.index("### Is SGD") : asked.index("### By which rules")]
+    assert "**Not run.** Not run, or not on the same images: resnet50-adam-random" in answer
+    assert "After 100 steps, resnet50-sgd-random gets 0.90 of 128 validation images" in answer
+
+
+def test_every_row_stands_beside_the_one_that_it_was_made_of(asked: str) -> None:
+    table = asked[asked.index("## A factor at a time") :].split("\n\n")[1]
+    assert [line.split("|")[1:4] for line in table.splitlines()[2:]] == [
+        [" vgg16-sgd-random ", " vgg16-adam-random ", " optimizer sgd "]
+    ]
+
+
+def test_a_variant_is_not_set_beside_the_study() -> None:
+    plain = load(ROOT / FILE).run_params("resnet50-sgd-random", 0)
+    assert published.of(plain) is not None
+    for changes in (
+        {"input_channels": 1},
+        {"stem": "small"},
+        {"zero_gamma": True},
+        {"label_smoothing": 0.1},
+        {"decay": "cosine"},
+        {"batch_norm_momentum": 0.9},
+    ):
+        assert published.of(plain.model_copy(update=changes)) is None

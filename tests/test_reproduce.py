@@ -243,6 +243,14 @@ def test_verdicts(
     assert said in str(verdict)
 
 
+def test_a_run_that_has_not_learned_has_no_tolerance(record: PastRun) -> None:
+    assert record.test is not None
+    unlearned = replace(record, test={**record.test, "accuracy": 0.7})
+    verdict = _verdict(unlearned, **THREADS, wrong=5)
+    assert verdict.kind == "different"
+    assert str(verdict).endswith("no tolerance is known for a run with a test accuracy below 0.9")
+
+
 def test_an_older_record_is_compared_by_what_it_has(record: PastRun) -> None:
     older = {key: value for key, value in record.provenance.items() if key != "weights"}
     bare = replace(record, provenance=older, probabilities=None)
@@ -295,6 +303,7 @@ def test_tolerances_add_as_their_squares(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sizes[2] == pytest.approx((sizes[0] ** 2 + sizes[1] ** 2) ** 0.5)
     assert tolerances.known(["threads", "backend"], 0.9, 996) is None
     assert tolerances.known([], 0.9, 996) is None
+    assert tolerances.known(["threads"], 0.899, 996) is None
 
 
 def test_tolerances_are_those_that_were_measured() -> None:

@@ -52,6 +52,11 @@ class Runs:
         odd = [f"seed {s} {r.outcome}" for s, r in self.results.items() if r.outcome != "completed"]
         return f"{self.name} ({', '.join(odd)})" if odd else self.name
 
+    def accuracy(self, seed: int) -> float:
+        """Of the test images, with one seed."""
+        result = self.results[seed]
+        return float((self.probabilities[seed].argmax(axis=1) == result.labels).mean())
+
     @property
     def validation_accuracy(self) -> float:
         """After the last epoch, mean over the seeds; 0 for one that diverged in its first."""
@@ -74,6 +79,7 @@ class Comparison:
 
     `sign` is 1 where `a` is ahead with every seed, -1 where `b` is, and 0 otherwise. `p_value` is
     that of `mcnemar`; where it would favour the other side than the seeds do, `sign` is 0.
+    `differences` are those of `a` less `b`, by seed.
     """
 
     a: Runs
@@ -83,6 +89,7 @@ class Comparison:
     accuracy_b: float
     sign: int
     p_value: float
+    differences: list[float]
 
     def __str__(self) -> str:
         seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
@@ -141,26 +148,47 @@ def groups(results: Mapping[str, Sequence[Result]]) -> list[Group]:
     return list(found.values())
 
 
+def evaluated(name: str, seeds: Sequence[Result]) -> Runs:
+    """The row `name`, with those of its `seeds` that have been tested."""
+    runs = Runs(name)
+    for result in seeds:
+        if result.labels is not None and result.probabilities is not None:
+            runs.results[result.seed] = result
+            runs.probabilities[result.seed] = result.probabilities
+    return runs
+
+
 def compare(group: Group, row_a: Row, row_b: Row) -> Comparison | None:
     """The comparison of two rows; None if one was not run or they share no seed."""
-    seeds = _shared_seeds(group, row_a, row_b)
+    if row_a not in group.rows or row_b not in group.rows:
+        return None
+    return compare_runs(group.rows[row_a], group.rows[row_b])
+
+
+def compare_runs(a: Runs, b: Runs) -> Comparison | None:
+    """The comparison of two rows; None if they share no seed with the same test images."""
+    seeds = sorted(
+        seed for seed in a.results.keys() & b.results.keys() if _digits(a, seed) == _digits(b, seed)
+    )
     if not seeds:
         return None
-    a, b = group.rows[row_a], group.rows[row_b]
+    labels = a.results[seeds[0]].labels
+    assert labels is not None
     probabilities_a = np.stack([a.probabilities[seed] for seed in seeds])
     probabilities_b = np.stack([b.probabilities[seed] for seed in seeds])
-    right_a = (probabilities_a.argmax(axis=2) == group.labels).sum(axis=1)
-    right_b = (probabilities_b.argmax(axis=2) == group.labels).sum(axis=1)
-    test = mcnemar(group.labels, probabilities_a, probabilities_b)
+    right_a = (probabilities_a.argmax(axis=2) == labels).sum(axis=1)
+    right_b = (probabilities_b.argmax(axis=2) == labels).sum(axis=1)
+    test = mcnemar(labels, probabilities_a, probabilities_b)
     signs = set(np.sign([*(right_a - right_b), test.only_a - test.only_b]).tolist())
     return Comparison(
         a,
         b,
         seeds,
-        float(right_a.mean()) / len(group.labels),
-        float(right_b.mean()) / len(group.labels),
+        float(right_a.mean()) / len(labels),
+        float(right_b.mean()) / len(labels),
         signs.pop() if len(signs) == 1 else 0,
         test.p_value,
+        [float(difference) / len(labels) for difference in right_a - right_b],
     )
 
 
@@ -180,8 +208,8 @@ def race(comparison: Comparison) -> Race:
     return Race(a, b, threshold, epochs_a, epochs_b)
 
 
-def _shared_seeds(group: Group, *rows: Row) -> list[int]:
-    """Seeds that all `rows` were evaluated with, ascending."""
-    if not all(row in group.rows for row in rows):
-        return []
-    return sorted(set.intersection(*(set(group.rows[row].results) for row in rows)))
+def _digits(runs: Runs, seed: int) -> bytes:
+    """The labels of the test images of one seed."""
+    labels = runs.results[seed].labels
+    assert labels is not None
+    return labels.tobytes()

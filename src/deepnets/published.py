@@ -6,12 +6,14 @@ is the last epoch, with dropout and augmentation on; test is MNIST's 10,000 test
 
 from typing import NamedTuple
 
-from deepnets.params import RunParams
+from deepnets.params import RunParams, Variant
 
 # The rows that its tables have; the ninth, longer experiment is the one with nesterov.
 EPOCHS, LONG_EPOCHS = 15, 50
 # 60,000 less the 10,000 that it validates on.
 TRAIN_IMAGES = 50_000
+# Keras' default, which it did not change.
+BATCH_NORM_MOMENTUM = 0.99
 
 
 class Published(NamedTuple):
@@ -40,6 +42,19 @@ _LONG = Published(LONG_EPOCHS, 0.9739, 0.0835, None, None)
 
 def of(run: RunParams) -> Published | None:
     """The study's row that `run` is meant to be, at whatever scale it is run; None for no such."""
+    if _is_otherwise(run):
+        return None
     if run.arch == "resnet50" and run.optimizer == "sgd" and run.nesterov:
         return _LONG
     return _RESULTS.get((run.arch, run.optimizer, run.weights))
+
+
+def _is_otherwise(run: RunParams) -> bool:
+    """Whether `run` has a network or a training that the study had not."""
+    return (
+        any(getattr(run, key) != field.default for key, field in Variant.model_fields.items())
+        or run.zero_gamma
+        or run.label_smoothing > 0
+        or run.decay == "cosine"
+        or run.batch_norm_momentum != BATCH_NORM_MOMENTUM
+    )

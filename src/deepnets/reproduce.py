@@ -149,6 +149,8 @@ def judge(
             kind: Kind = "equal within the tolerance"
             return Verdict(kind, f"{where}; {what}; {tolerance.basis}")
     limit = f"beyond the tolerance ({tolerance.basis})" if tolerance else "no tolerance is known"
+    if outcome.test and outcome.test["accuracy"][0] < tolerances.LEARNED:
+        limit += f" for a run with a test accuracy below {tolerances.LEARNED}"
     return Verdict("different", f"{where}; {what}; {limit}")
 
 

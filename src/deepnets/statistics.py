@@ -4,6 +4,7 @@ Nothing here knows of files, runs or claims; and nothing that
 trains imports it, so that a change here makes no training stale.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -93,6 +94,15 @@ def prediction(count: int, level: float = 0.95) -> float:
     Student's t with as many degrees of freedom: the mean is known, not estimated.
     """
     return float(t.ppf((1 + level) / 2, count))
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Student's t interval for the mean behind `values`, at least one; None for a single one."""
+    mean, deviation = spread(values)
+    if deviation is None:
+        return None
+    half = float(t.ppf((1 + level) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    return mean - half, mean + half
 
 
 def mcnemar(

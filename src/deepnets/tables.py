@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 
 from deepnets import published, statistics
-from deepnets.params import RunParams
+from deepnets.params import Adam, RunParams, Sgd
 from deepnets.results import Result
 
 # Validation accuracies that convergence is measured by.
 LEVELS = (0.97, 0.98, 0.99)
+
+# What an optimizer brings along with it.
+_OPTIMIZER_SETTINGS = {*Adam.model_fields, *Sgd.model_fields}
 
 _LAST = ("accuracy", "loss", "val_accuracy", "val_loss")
 
@@ -77,10 +80,12 @@ def _difference(a: Result, b: Result) -> str | None:
     if a.labels is None or b.labels is None or not np.array_equal(a.labels, b.labels):
         return None
     own, other = a.params.flat, b.params.flat
-    if any(own.get(key) != other.get(key) for key in ("arch", "seed", "epochs", "train_images")):
-        return None
-    differing = [key for key in ("optimizer", "weights") if own[key] != other[key]]
-    return differing[0] if len(differing) == 1 else None
+    differing = {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
+    if differing == {"weights"}:
+        return "weights"
+    if "optimizer" in differing and differing <= {"optimizer", *_OPTIMIZER_SETTINGS}:
+        return "optimizer"
+    return None
 
 
 def _row(name: str, runs: Sequence[RunParams], seeds: Sequence[Result]) -> dict[str, Any]:

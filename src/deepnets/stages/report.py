@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 
 from deepnets import (
     diagrams,
+    evidence,
     figures,
     files,
     page,
     params,
     project,
     published,
+    questions,
     results,
     scores,
     statistics,
     tables,
     verdicts,
 )
-from deepnets.params import RunEntry, RunParams
+from deepnets.params import Pair, Question, RunEntry, RunParams
 from deepnets.results import Result
 
 HISTORY = project.REPORTS / "history.csv"
@@ -63,11 +65,17 @@ def main() -> None:
         (HISTORY, tables.history(found)),
     ):
         files.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    diagnoses = {
+        name: files.read_json(of.diagnosis) for name, of in paths.items() if of.diagnosis.is_file()
+    }
     _draw(study.runs, table, found)
     architectures = _draw_architectures(study.runs, paths)
+    asked = study.report.questions
     sections = [
         _heading(study.report.title, runs, table),
-        _verdicts(found),
+        *([_answers(asked, found, diagnoses), _effects(study.runs, found)] if asked else []),
+        *([] if asked else [_verdicts(found)]),
+        _diagnoses(diagnoses),
         _results(table),
         _curves(found),
         _convergence(found),
@@ -137,6 +145,115 @@ def _verdicts(found: Found) -> list[str]:
         "rules, fixed before the runs:",
         "\n".join(f"- {rule}" for rule in verdicts.RULES),
     ]
+
+
+def _answers(
+    asked: Sequence[Question], found: Found, diagnoses: Mapping[str, dict[str, Any]]
+) -> list[str]:
+    parts = ["## The questions"]
+    for question in asked:
+        of = questions.answer(question, found, diagnoses)
+        parts += [
+            f"### {page.literal(of.question)}",
+            f"**{of.word.capitalize()}.** {of.numbers}",
+            *([page.literal(of.cause)] if of.cause else []),
+        ]
+        shown = ", ".join(f"`deepnets diff {pair.row} {pair.than}`" for pair in of.pairs)
+        if shown:
+            names = ["effects.svg"]
+            for name, is_meant in (("flow.svg", True), ("norms.svg", False)):
+                looked = [diagnoses[row] for row in question.diagnosed if row in diagnoses]
+                if looked and (is_meant or any(map(_has_norms, looked))):
+                    names.append(name)
+            parts.append(f"Figures: {', '.join(names)}. Shown by {shown}.")
+    return [
+        *parts,
+        "### By which rules",
+        "Rebuilt by `deepnets report` from the runs, and these by `deepnets reproduce RUN`. The "
+        "rules, fixed before the runs:",
+        "\n".join(f"- {rule}" for rule in questions.RULES),
+    ]
+
+
+def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
+    """A factor at a time: every row beside the one that it was made of."""
+    rows: list[dict[str, Any]] = []
+    panels: dict[str, list[evidence.Effect]] = {}
+    learned = {}
+    for name, entry in entries.items():
+        before = questions.parent(name, entries)
+        histories = [[of.history for of in found.get(key, [])] for key in (name, before) if key]
+        if name in found:
+            learned[name] = (histories[0], histories[1] if before else [])
+        pair = Pair(row=name, than=before) if before else None
+        compared = questions.compare(pair, found) if pair else None
+        if before is None or compared is None:
+            continue
+        changed = questions.changes(entry, entries[before])
+        change = ", ".join(
+            f"{key} {'as shared' if value is None else value}" for key, value in changed.items()
+        )
+        interval = statistics.mean_interval(compared.differences)
+        panels.setdefault(_ARCH_NAMES[entry.arch], []).append(
+            evidence.Effect(name, change, compared.differences, interval)
+        )
+        mean = 100 * float(np.mean(compared.differences))
+        rows.append(
+            {
+                "row": name,
+                "made of": before,
+                "by": change,
+                "test acc": f"{compared.accuracy_a:.4f}",
+                "points more": f"{mean:+.2f}",
+                "95 % interval": ""
+                if interval is None
+                else f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}",
+                "ahead with": f"{sum(d > 0 for d in compared.differences)} of "
+                f"{len(compared.differences)} seeds",
+                "p": _p_value(compared.p_value),
+                "shown by": f"`deepnets diff {name} {before}`",
+            }
+        )
+    if not rows:
+        return []
+    evidence.effects(panels, project.REPORTS / "effects")
+    evidence.learning(learned, project.REPORTS / "learning")
+    return [
+        "## A factor at a time",
+        _markdown(pd.DataFrame(rows)),
+        "Paired by seed, which starts both rows from the same weights and shows them the same "
+        "images in the same order. The interval is Student's, of the mean difference over the "
+        "seeds; p is McNemar's, of the same test images.",
+        "![Difference in test accuracy that each factor makes](effects.svg)",
+        "![Validation accuracy by epoch, a panel a row](learning.svg)",
+    ]
+
+
+def _diagnoses(diagnoses: Mapping[str, dict[str, Any]]) -> list[str]:
+    if not diagnoses:
+        return []
+    evidence.flow(diagnoses, project.REPORTS / "flow")
+    parts = [
+        "## What flows through the layers",
+        "Root mean squares of activations and gradients in each layer, on the first "
+        f"{next(iter(diagnoses.values()))['images']} validation images, dropout and augmentation "
+        "off: where the training starts, after its first steps, and where it ends. First seed; "
+        "rebuilt by `deepnets diagnose RUN`.",
+        "![Activations and gradients by layer](flow.svg)",
+    ]
+    normalised = {name: of for name, of in diagnoses.items() if _has_norms(of)}
+    if normalised:
+        evidence.norms(normalised, project.REPORTS / "norms")
+        parts += [
+            "Batch normalisation trains with the statistics of each batch and predicts with moving "
+            "averages of them. Where these lag behind, a network that has learned guesses.",
+            "![Moving averages against the batch, by layer](norms.svg)",
+        ]
+    return parts
+
+
+def _has_norms(diagnosis: Mapping[str, Any]) -> bool:
+    return any(of["batch_norms"] for of in diagnosis["moments"].values())
 
 
 def _results(table: pd.DataFrame) -> list[str]:
@@ -270,7 +387,7 @@ def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
 def _pairs(pairs: pd.DataFrame) -> list[str]:
     if not len(pairs):
         return []
-    shown = pairs.assign(p=pairs["p"].map(lambda p: f"{p:.4f}" if p >= 0.0001 else "< 0.0001"))
+    shown = pairs.assign(p=pairs["p"].map(_p_value))
     shown["shown by"] = pairs["shown by"].map("`{}`".format)
     return [
         "## Paired tests",
@@ -463,6 +580,10 @@ def _draw_architectures(
         )
         drawn.append(entry.arch)
     return drawn
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def _number(mean: float, deviation: float = float("nan")) -> str:

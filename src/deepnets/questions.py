@@ -1,0 +1,167 @@
+"""What finished runs answer to the questions of a study, by rules that are fixed beforehand.
+
+`RULES` states them for readers of the report.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from deepnets.comparisons import Comparison, Runs, compare_runs, evaluated
+from deepnets.params import Pair, Question, RunEntry
+from deepnets.results import Result
+from deepnets.statistics import mean_interval, spread
+
+LEVEL = 0.05
+
+# In accuracy; less than this is no answer to "why does it lag".
+MARGIN = 0.01
+
+# A paragraph each, for the report.
+RULES = (
+    "A pair of rows differs in what the question asks about. Its first row is ahead if it is more "
+    f"accurate with every seed that both have, and the exact McNemar test says p < {LEVEL}.",
+    "Yes: the first row of every pair is ahead.",
+    "No: in every pair the second row is ahead, or the first gains too little, the 95 % interval "
+    f"of the mean difference over the seeds (Student's t) lying below {100 * MARGIN:g} percentage "
+    "point of test accuracy.",
+    "Undecided: anything else.",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of a question: a word, a sentence with the numbers, and one with the cause.
+
+    `pairs` are those of its rows that were compared.
+    """
+
+    question: str
+    word: Literal["yes", "no", "undecided", "not run"]
+    numbers: str
+    cause: str
+    pairs: list[Pair]
+
+
+def answer(
+    question: Question,
+    found: Mapping[str, Sequence[Result]],
+    diagnoses: Mapping[str, dict[str, Any]],
+) -> Answer:
+    """The answer that the runs in `found` give.
+
+    Args:
+        question: as params.yaml has it.
+        found: the seeds of each row that have been trained.
+        diagnoses: what `diagnose` wrote, by row.
+    """
+    compared = [(pair, of) for pair in question.ahead if (of := compare(pair, found)) is not None]
+    comparisons = [of for _, of in compared]
+    missing = [pair for pair in question.ahead if pair not in [pair for pair, _ in compared]]
+    if missing:
+        word: Literal["yes", "no", "undecided", "not run"] = "not run"
+        numbers = "Not run, or not on the same images: " + ", ".join(
+            f"{pair.row} beside {pair.than}" for pair in missing
+        )
+    elif all(of.counts(1, LEVEL) for of in comparisons):
+        word, numbers = "yes", "; ".join(map(describe, comparisons))
+    elif all(of.counts(-1, LEVEL) or _gains_little(of) for of in comparisons):
+        word, numbers = "no", "; ".join(map(describe, comparisons))
+    else:
+        word, numbers = "undecided", "; ".join(map(describe, comparisons))
+    causes = [cause(name, diagnoses[name]) for name in question.diagnosed if name in diagnoses]
+    known = [question.known] if question.known else []
+    if causes:
+        together = "; ".join(causes)
+        known = [f"{together[0].upper()}{together[1:]}.", *known]
+    text = " ".join(known)
+    return Answer(question.question, word, f"{numbers}.", text, [pair for pair, _ in compared])
+
+
+def compare(pair: Pair, found: Mapping[str, Sequence[Result]]) -> Comparison | None:
+    """The two rows side by side; None where they share no seed and test images."""
+    row, than = (evaluated(name, found.get(name, [])) for name in (pair.row, pair.than))
+    return compare_runs(row, than)
+
+
+def describe(comparison: Comparison) -> str:
+    """A comparison with its spread: `a 0.97 ± 0.01, b 0.95 ± 0.02 (+2.0 points, ...)`."""
+    low_high = mean_interval(comparison.differences)
+    interval = (
+        ""
+        if low_high is None
+        else f", 95 % interval {_points(low_high[0])} to " + _points(low_high[1])
+    )
+    p_value = f"p = {comparison.p_value:.4f}" if comparison.p_value >= 0.0001 else "p < 0.0001"
+    return (
+        f"{_mean(comparison.a, comparison.seeds)} against {_mean(comparison.b, comparison.seeds)} "
+        f"in test accuracy ({_points(float(np.mean(comparison.differences)))} points{interval}; "
+        f"{_ahead(comparison)}; {p_value})"
+    )
+
+
+def parent(name: str, entries: Mapping[str, RunEntry]) -> str | None:
+    """The row that `name` was made of: of those before it, for the same network, the most alike.
+
+    None for the first row of a network.
+    """
+    own, best, fewest = entries[name], None, 0
+    for other, entry in entries.items():
+        if other == name:
+            break
+        if entry.arch == own.arch:
+            count = len(changes(own, entry))
+            if best is None or count < fewest:
+                best, fewest = other, count
+    return best
+
+
+def changes(own: RunEntry, other: RunEntry) -> dict[str, Any]:
+    """The values of `own` that `other` has not; None for one that is left out."""
+    ours, theirs = own.model_dump(), other.model_dump()
+    return {key: ours[key] for key in ours if ours[key] != theirs[key]}
+
+
+def cause(name: str, diagnosis: Mapping[str, Any]) -> str:
+    """The numbers of a diagnosis that say why a network learns, or does not."""
+    moment = next(key for key in diagnosis["moments"] if key.startswith("after"))
+    start, then = diagnosis["moments"]["start"], diagnosis["moments"][moment]
+    if then["batch_norms"]:
+        gaps = [of["mean_gap"] for of in then["batch_norms"] if of["mean_gap"] is not None]
+        return (
+            f"{moment}, {name} gets {then['batch']['accuracy']:.2f} of {diagnosis['images']} "
+            "validation images right with their own batch's statistics and "
+            f"{then['moving']['accuracy']:.2f} with its moving averages, which lie "
+            f"{np.median(gaps):.2g} standard deviations beside the batch's (median layer)"
+        )
+    first, last = (_kernels(start)[place] for place in (0, -2))
+    return (
+        f"at the start of {name}, activations go from {first['activation']:.2g} after the first "
+        f"convolution to {last['activation']:.2g} after the last, and {moment} the gradient in the "
+        f"first kernel is {_kernels(then)[0]['gradient']:.2g} (root mean squares)"
+    )
+
+
+def _kernels(moment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [of for of in moment["layers"] if "gradient" in of and not of["name"].endswith("_gate")]
+
+
+def _gains_little(comparison: Comparison) -> bool:
+    interval = mean_interval(comparison.differences)
+    return interval is not None and interval[1] < MARGIN
+
+
+def _mean(runs: Runs, seeds: Sequence[int]) -> str:
+    mean, deviation = spread([runs.accuracy(seed) for seed in seeds])
+    return f"{runs.name} {mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+
+def _ahead(comparison: Comparison) -> str:
+    count = sum(difference > 0 for difference in comparison.differences)
+    return f"ahead with {count} of {len(comparison.differences)} seeds"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"

@@ -1,0 +1,171 @@
+"""What runs answer to a study's questions, by the rules that the report states."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepnets import params, questions
+from deepnets.params import Pair, Question, RunEntry
+from deepnets.results import Result
+from project import ROOT
+
+LABELS = np.arange(1000, dtype=np.uint8) % 10
+PARAMS = params.load(ROOT / "params.yaml").run_params("resnet50-sgd-random", 0)
+
+
+def seeds(name: str, *missed: int) -> list[Result]:
+    """A row that misses so many of the first images, seed by seed."""
+    found = []
+    for seed, count in enumerate(missed):
+        guesses = LABELS.copy()
+        guesses[:count] = (guesses[:count] + 1) % 10
+        found.append(
+            Result(
+                run=name,
+                seed=seed,
+                history=[],
+                timing=[],
+                outcome="completed",
+                provenance={},
+                labels=LABELS,
+                predicted=guesses,
+                probabilities=np.eye(10, dtype=np.float32)[guesses],
+                params=PARAMS,
+            )
+        )
+    return found
+
+
+def ask(found: dict[str, list[Result]], *pairs: tuple[str, str], **own: Any) -> questions.Answer:
+    ahead = [Pair(row=row, than=than) for row, than in pairs]
+    question = Question(question="Is it so?", ahead=ahead, **own)
+    return questions.answer(question, found, {})
+
+
+BASE = seeds("base", 200, 210, 190)
+
+
+@pytest.mark.parametrize(
+    ("missed", "word"),
+    [
+        ((100, 90, 95), "yes"),
+        ((300, 310, 305), "no"),
+        # One seed behind.
+        ((100, 220, 95), "undecided"),
+        # The same to half a point.
+        ((199, 209, 190), "no"),
+    ],
+)
+def test_answer_follows_the_rules(missed: tuple[int, ...], word: str) -> None:
+    found = {"base": BASE, "row": seeds("row", *missed)}
+    assert ask(found, ("row", "base")).word == word
+
+
+def test_answer_shows_its_numbers() -> None:
+    found = {"base": BASE, "row": seeds("row", 100, 90, 95)}
+    said = ask(found, ("row", "base"), known="It is known.")
+    assert said.numbers == (
+        "row 0.9050 ± 0.0050 against base 0.8000 ± 0.0100 in test accuracy (+10.50 points, "
+        "95 % interval +7.21 to +13.79; ahead with 3 of 3 seeds; p < 0.0001)."
+    )
+    assert said.cause == "It is known."
+    assert said.pairs == [Pair(row="row", than="base")]
+
+
+def test_every_pair_has_to_be_ahead() -> None:
+    found = {"base": BASE, "good": seeds("good", 100, 90, 95), "bad": seeds("bad", 300, 310, 305)}
+    assert ask(found, ("good", "base"), ("bad", "base")).word == "undecided"
+    assert ask(found, ("bad", "base"), ("base", "good")).word == "no"
+
+
+def test_what_was_not_run_is_named() -> None:
+    said = ask({"base": BASE}, ("row", "base"))
+    assert (said.word, said.numbers) == (
+        "not run",
+        "Not run, or not on the same images: row beside base.",
+    )
+
+
+def test_other_test_images_are_not_compared() -> None:
+    other = [replace(of, labels=LABELS[::-1].copy()) for of in seeds("row", 100, 90, 95)]
+    assert ask({"base": BASE, "row": other}, ("row", "base")).word == "not run"
+
+
+def test_only_seeds_of_both_are_compared() -> None:
+    compared = questions.compare(
+        Pair(row="row", than="base"), {"base": BASE, "row": seeds("row", 100)}
+    )
+    assert compared is not None
+    assert compared.seeds == [0]
+    assert compared.differences == pytest.approx([0.1])
+    assert "interval" not in questions.describe(compared)
+
+
+def entry(**values: Any) -> RunEntry:
+    shared = {"arch": "vgg16", "optimizer": "sgd", "weights": "random"}
+    return RunEntry.model_validate(shared | values)
+
+
+def test_a_row_was_made_of_the_one_before_that_is_most_alike() -> None:
+    entries = {
+        "zero": entry(),
+        "other-network": entry(arch="resnet50"),
+        "one": entry(weights="he"),
+        "two": entry(weights="he", decay="cosine", warmup_epochs=0.5),
+        "aside": entry(highway=True),
+        "last": entry(weights="he", optimizer="adam"),
+    }
+    made_of = {name: questions.parent(name, entries) for name in entries}
+    assert made_of == {
+        "zero": None,
+        "other-network": None,
+        "one": "zero",
+        "two": "one",
+        "aside": "zero",
+        "last": "one",
+    }
+    assert questions.changes(entries["two"], entries["one"]) == {
+        "decay": "cosine",
+        "warmup_epochs": 0.5,
+    }
+    assert questions.changes(entries["zero"], entries["aside"]) == {"highway": None}
+
+
+def layers(*rows: tuple[str, float, float]) -> dict[str, Any]:
+    return {
+        "layers": [
+            {"name": name, "kind": "Conv2D", "activation": out, "gradient": gradient, "weight": 1.0}
+            for name, out, gradient in rows
+        ],
+        "batch_norms": [],
+        "batch": {"accuracy": 0.1},
+        "moving": {"accuracy": 0.1},
+    }
+
+
+def test_cause_of_a_network_without_norms_is_what_flows_through_it() -> None:
+    start = layers(("a", 0.2, 1e-3), ("b", 0.004, 1e-4), ("b_gate", 9, 9), ("logits", 0.5, 0.1))
+    then = layers(("a", 0.2, 3e-5), ("b", 0.004, 1e-4), ("logits", 0.5, 0.1))
+    found = {"images": 128, "moments": {"start": start, "after 100 steps": then}}
+    assert questions.cause("row", found) == (
+        "at the start of row, activations go from 0.2 after the first convolution to 0.004 after "
+        "the last, and after 100 steps the gradient in the first kernel is 3e-05 (root mean "
+        "squares)"
+    )
+
+
+def test_cause_of_a_network_with_norms_is_what_its_averages_do() -> None:
+    norms = [{"name": str(g), "mean_gap": g, "deviation_ratio": 1.0} for g in (0.5, 8.0, 2.0)]
+    then = layers() | {
+        "batch_norms": [*norms, {"name": "x", "mean_gap": None, "deviation_ratio": None}],
+        "batch": {"accuracy": 0.93},
+        "moving": {"accuracy": 0.1},
+    }
+    found = {"images": 128, "moments": {"start": then, "after 100 steps": then}}
+    assert questions.cause("row", found) == (
+        "after 100 steps, row gets 0.93 of 128 validation images right with their own batch's "
+        "statistics and 0.10 with its moving averages, which lie 2 standard deviations beside the "
+        "batch's (median layer)"
+    )
