@@ -161,6 +161,47 @@ def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path
     assert "no tolerance is known" in verdict
 
 
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with one small run of two seeds, and one of `mlflow run` beside the grid."""
+    copy = clone(tmp_path_factory.mktemp("seeds"))
+    copy.edit_params(_study)
+    copy.edit_params(lambda p: p["train"].update(seed=[2, 1]))
+    shrink_networks(copy)
+    copy.commit("small")
+    own = {"PYTHONPATH": str(copy.folder / "src")}
+    starts = [["download"], ["preprocess"], ["initialize", "vgg16-random"]]
+    commands = [*starts, ["train", RUN], ["evaluate", RUN]]
+    copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
+    options = ["seed=2", "train_images=48", "input_channels=1", "label_smoothing=0.1", "epochs=1"]
+    chosen = [word for option in options for word in ("-P", option)]
+    copy.run("mlflow", "run", ".", *chosen, env=own)
+    copy.commit("results")
+    return copy
+
+
+def test_every_seed_of_a_run_comes_out_again(seeds: Clone, tmp_path: Path) -> None:
+    result = _reproduce(seeds, tmp_path, RUN)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for seed in (2, 1):
+        assert f"{RUN}, seed {seed}: bit-identical" in result.stdout
+    one = _reproduce(seeds, tmp_path, RUN, "--seed", "1")
+    assert one.returncode == 0, one.stdout + one.stderr
+    assert f"{RUN}, seed 1: bit-identical" in one.stdout
+    assert "seed 2" not in one.stdout
+
+
+def test_a_run_beside_the_grid_comes_out_again(seeds: Clone, tmp_path: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{seeds.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("deeper-networks-single")
+    (run,) = client.search_runs([experiment.experiment_id])
+    result = _reproduce(seeds, tmp_path, run.info.run_id)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{run.info.run_name}, seed 2: bit-identical" in result.stdout
+
+
 # The comparison, on a run that is in git.
 
 
