@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import small_networks
-from deepnets import data, diagnosis, models, optimizers, params, steps
+from deepnets import data, diagnosis, models, optimizers, params, scores, steps
 from deepnets.data import Split
 from deepnets.params import Arch, RunParams
 from deepnets.stages import diagnose
@@ -100,6 +100,14 @@ def test_averages_that_follow_the_batch_are_no_distance_away() -> None:
     mean = np.mean(np.asarray(convolved), axis=(0, 1, 2))
     assert first["mean_gap"] == pytest.approx(size(mean / deviation), rel=0.01)
     assert first["deviation_ratio"] == pytest.approx(np.median(1 / deviation), rel=0.01)
+
+
+def test_moving_averages_are_scored_as_they_were() -> None:
+    run = run_of("resnet50", batch_norm_momentum=0.5)
+    model, found = probed(run)
+    expected = scores.score(models.predict(model, IMAGES), LABELS)
+    assert found["moving"] == pytest.approx(expected, rel=1e-3)
+    assert found["batch"]["loss"] != pytest.approx(expected["loss"], rel=1e-2)
 
 
 def test_what_is_no_number_is_none() -> None:

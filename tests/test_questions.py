@@ -52,6 +52,8 @@ BASE = seeds("base", 200, 210, 190)
     [
         ((100, 90, 95), "yes"),
         ((300, 310, 305), "no"),
+        # Ahead with every seed, but not always by as much.
+        ((199, 150, 100), "undecided"),
         # One seed behind.
         ((100, 220, 95), "undecided"),
         # The same to half a point.
@@ -61,6 +63,26 @@ BASE = seeds("base", 200, 210, 190)
 def test_answer_follows_the_rules(missed: tuple[int, ...], word: str) -> None:
     found = {"base": BASE, "row": seeds("row", *missed)}
     assert ask(found, ("row", "base")).word == word
+
+
+def test_one_seed_decides_nothing() -> None:
+    found = {"base": seeds("base", 200), "row": seeds("row", 100)}
+    assert ask(found, ("row", "base")).word == "undecided"
+
+
+@pytest.mark.parametrize("missed", [(870, 880, 860), (900, 900, 900), (999, 999, 999)])
+def test_networks_that_have_not_learned_are_not_compared(missed: tuple[int, ...]) -> None:
+    found = {"base": seeds("base", 900, 900, 900), "row": seeds("row", *missed)}
+    said = ask(found, ("row", "base"))
+    assert said.word == "undecided"
+    assert said.numbers.endswith("p < 0.0001): neither has learned.") or missed[0] == 900
+
+
+def test_a_seed_that_did_not_end_as_it_should_is_shown() -> None:
+    row = seeds("row", 100, 90, 95)
+    row[1] = replace(row[1], outcome="collapsed")
+    said = ask({"base": BASE, "row": row}, ("row", "base"))
+    assert said.numbers.startswith("row (seed 1 collapsed) 0.9050")
 
 
 def test_answer_shows_its_numbers() -> None:
@@ -148,7 +170,7 @@ def layers(*rows: tuple[str, float, float]) -> dict[str, Any]:
 def test_cause_of_a_network_without_norms_is_what_flows_through_it() -> None:
     start = layers(("a", 0.2, 1e-3), ("b", 0.004, 1e-4), ("b_gate", 9, 9), ("logits", 0.5, 0.1))
     then = layers(("a", 0.2, 3e-5), ("b", 0.004, 1e-4), ("logits", 0.5, 0.1))
-    found = {"images": 128, "moments": {"start": start, "after 100 steps": then}}
+    found = {"images": 128, "moments": {"start": start, "after 100 steps": then, "end": then}}
     assert questions.cause("row", found) == (
         "at the start of row, activations go from 0.2 after the first convolution to 0.004 after "
         "the last, and after 100 steps the gradient in the first kernel is 3e-05 (root mean "
@@ -163,9 +185,17 @@ def test_cause_of_a_network_with_norms_is_what_its_averages_do() -> None:
         "batch": {"accuracy": 0.93},
         "moving": {"accuracy": 0.1},
     }
-    found = {"images": 128, "moments": {"start": then, "after 100 steps": then}}
+    end = then | {"batch": {"accuracy": 0.98}, "moving": {"accuracy": 0.5}}
+    found = {"images": 128, "moments": {"start": then, "after 100 steps": then, "end": end}}
     assert questions.cause("row", found) == (
         "after 100 steps, row gets 0.93 of 128 validation images right with their own batch's "
         "statistics and 0.10 with its moving averages, which lie 2 standard deviations beside the "
-        "batch's (median layer)"
+        "batch's (median layer); at the end 0.98 and 0.50"
     )
+
+
+def test_what_goes_on_from_a_highway_layer_is_what_its_connection_puts_out() -> None:
+    moment = layers(("a", 0.2, 1e-3), ("a_gate", 9, 9), ("logits", 0.5, 0.1))
+    moment["layers"].append({"name": "a_highway", "kind": "Add", "activation": 0.7})
+    shown = [(of["name"], of["activation"], of["gradient"]) for of in questions.path(moment)]
+    assert shown == [("a", 0.7, 1e-3), ("logits", 0.5, 0.1)]

@@ -73,7 +73,8 @@ class Probe:
         transforms = np.tile(np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float32), (len(images), 1))
         scored = {
             name: self._score([images, transforms], labels, training)
-            for name, training in (("batch", True), ("moving", False))
+            # Before the averages move, which they do in training.
+            for name, training in (("moving", False), ("batch", True))
         }
         self._classifier.set_weights(weights)
         activations, moments = self._inside([self._scaled(images)], training=True)

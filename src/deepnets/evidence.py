@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from deepnets.figures import WIDTH, save
+from deepnets.questions import path
 
 # By moment, in their order: the start, after some steps, the end.
 _MOMENTS: tuple[dict[str, Any], ...] = (
@@ -139,18 +140,18 @@ def learning(rows: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], stem: Path
 def flow(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     """Activations and gradients by layer, a column a run, a line a moment of its training.
 
-    Where a network has residual blocks, activations are those after each block's sum.
+    Activations are those that go on from each layer; where a network has residual blocks, those
+    after each block's sum.
     """
     figure, axes = _by_layer(diagnoses, 2)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
         column[0].set_title(f"{name}", fontsize=_SMALL)
         for style, of in zip(_MOMENTS, diagnosis["moments"].values(), strict=False):
-            layers = of["layers"]
-            sums = [layer for layer in layers if layer["kind"] == "Add"]
-            plain = [layer for layer in layers if not layer["name"].endswith("_gate")]
-            shown = sums or [layer for layer in plain if layer["kind"] != "Add"]
+            kernels = path(of)
+            sums = [layer for layer in of["layers"] if layer["kind"] == "Add"]
+            shown = sums if of["batch_norms"] and sums else kernels
             _line(column[0], [layer["activation"] for layer in shown], style)
-            _line(column[1], [layer["gradient"] for layer in plain if "gradient" in layer], style)
+            _line(column[1], [layer["gradient"] for layer in kernels], style)
     axes[0, 0].set_ylabel("activation")
     axes[1, 0].set_ylabel("gradient of the kernel")
     _finish(figure, axes, diagnoses, stem)

@@ -177,8 +177,8 @@ class _Training(Variant):
     drawn uniformly: rotation within +-`augment_rotation` degrees, shift within +-`augment_shift`
     of the side, zoom within 1 +- `augment_zoom`, each axis by itself.
     `batch_norm_momentum` is that of the moving statistics, in networks that have them. `precision`
-    is that of the study unless something faster is asked for. `zero_gamma` starts each of
-    ResNet50's residual blocks as the identity (Goyal et al. 2017, section 5.1).
+    is that of the study unless something faster is asked for. `zero_gamma` silences
+    the residual branch of each of ResNet50's blocks at the start (Goyal et al. 2017, section 5.1).
     `label_smoothing` is the share of a label that is spread over all digits in the training's loss
     (Szegedy et al. 2016, section 7).
     """

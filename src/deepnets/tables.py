@@ -17,7 +17,7 @@ from deepnets.results import Result
 LEVELS = (0.97, 0.98, 0.99)
 
 # What an optimizer brings along with it.
-_OPTIMIZER_SETTINGS = {*Adam.model_fields, *Sgd.model_fields}
+_OPTIMIZER_SETTINGS = {"optimizer", *Adam.model_fields, *Sgd.model_fields} - {"warmup_epochs"}
 
 _LAST = ("accuracy", "loss", "val_accuracy", "val_loss")
 
@@ -83,7 +83,8 @@ def _difference(a: Result, b: Result) -> str | None:
     differing = {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
     if differing == {"weights"}:
         return "weights"
-    if "optimizer" in differing and differing <= {"optimizer", *_OPTIMIZER_SETTINGS}:
+    scheduled = "cosine" in (own["decay"], other["decay"]) and "decay" in differing
+    if "optimizer" in differing and differing <= _OPTIMIZER_SETTINGS and not scheduled:
         return "optimizer"
     return None
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from deepnets.params import Arch, InputRange, RunParams, Variant, Weights
 
-# Within the -1 to -4 that Srivastava et al. 2015 name; T is 0.12 at first.
+# Srivastava et al. 2015, section 2.2, suggest -1 to -3, the lower the deeper the network; T is 0.12
+# at first.
 GATE_BIAS = -2.0
 
 # The study's code feeds VGG-16 pixels in [-1, 1] and ResNet50 pixels in [0, 1].

@@ -114,14 +114,13 @@ def _heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.Data
         f"{len(done)} of {len(table)} runs are finished."
         + (f" Not run yet: {', '.join(missing)}." if missing else ""),
     ]
-    first = next(iter(runs.values()))[0]
-    images = first.train_images
+    scales = sorted({of[0].train_images or published.TRAIN_IMAGES for of in runs.values()})
     meant = table["study_accuracy"].notna().any()
-    if meant and images is not None and images < published.TRAIN_IMAGES:
+    if meant and scales[0] < published.TRAIN_IMAGES:
         epochs = sorted({of[0].epochs for of in runs.values()})
         parts.append(
-            f"> **Reduced scale.** These runs train on {images:,} images for "
-            f"{' or '.join(map(str, epochs))} epochs; the study trained on "
+            f"> **Reduced scale.** These runs train on {' or '.join(f'{n:,}' for n in scales)} "
+            f"images for {' or '.join(map(str, epochs))} epochs; the study trained on "
             f"{published.TRAIN_IMAGES:,} for {published.EPOCHS} (one row "
             f"{published.LONG_EPOCHS}). Their numbers stand beside the study's to show the form of "
             "the report: the differences say nothing about whether the study reproduces."
@@ -221,9 +220,10 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
     return [
         "## A factor at a time",
         _markdown(pd.DataFrame(rows)),
-        "Paired by seed, which starts both rows from the same weights and shows them the same "
-        "images in the same order. The interval is Student's, of the mean difference over the "
-        "seeds; p is McNemar's, of the same test images.",
+        "Paired by seed: both rows start from the same weights wherever they have the same layers "
+        "and `weights`, and see the same images in the same order where they have equally many. "
+        "The interval is Student's, of the mean difference over the seeds; p is McNemar's, of the "
+        "same test images.",
         "![Difference in test accuracy that each factor makes](effects.svg)",
         "![Validation accuracy by epoch, a panel a row](learning.svg)",
     ]
