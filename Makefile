@@ -49,7 +49,7 @@ bench: $(READY)   ## how fast training is, beside Keras and PyTorch; about 15 mi
 	    echo "without PyTorch's column: see benchmarks/requirements.txt"
 	@$(BIN)/python benchmarks/bench.py
 
-drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; about 80 minutes
+drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; over an hour
 	@$(BIN)/python benchmarks/drift.py
 
 ui: $(READY)      ## compare runs in MLflow, http://localhost:5000

@@ -1,6 +1,6 @@
 """How far runs drift that differ in rounding alone: threads, oneDNN, the processor's instructions.
 
-    make drift                                   about 80 minutes on two cores
+    make drift                                   over an hour on two cores
     python benchmarks/drift.py --folder DIR      keeps its runs there, and goes on with them
 
 Two of the tour's runs, and the beginning of a third, are trained with several seeds, once as this
