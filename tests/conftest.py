@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ settings.load_profile("test")
 for _variable in list(os.environ):
     if _variable.startswith(("MLFLOW_", "DEEPNETS_", "MAKE", "MFLAGS")):
         del os.environ[_variable]
+
+# A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from deepnets import runtime  # noqa: E402
 
