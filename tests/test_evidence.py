@@ -1,8 +1,10 @@
 """The figures that answer questions show the numbers that they were given."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -12,11 +14,13 @@ from deepnets.evidence import Effect
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, still open."""
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
+    """The figures that were saved, still open during the test."""
     saved: list[Figure] = []
     monkeypatch.setattr(evidence, "save", lambda figure, stem: saved.append(figure))
-    return saved
+    yield saved
+    for figure in saved:
+        plt.close(figure)
 
 
 def lines(axis: Any) -> list[list[float]]:
