@@ -35,7 +35,7 @@ tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with t
 repro: $(READY)   ## the study at full scale: 9 runs, a day or more on a CPU; resumes where it stopped
 	@$(BIN)/deepnets repro
 
-test: $(READY)    ## all checks and tests, about 15 minutes on two cores
+test: $(READY)    ## all checks and tests, about 20 minutes on two cores
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/pytest
 
