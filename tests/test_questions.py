@@ -106,7 +106,7 @@ def test_what_was_not_run_is_named() -> None:
     said = ask({"base": BASE}, ("row", "base"))
     assert (said.word, said.numbers) == (
         "not run",
-        "Not run, or not on the same images: row beside base.",
+        "To be tested on the same images: row beside base.",
     )
 
 
@@ -167,11 +167,15 @@ def layers(*rows: tuple[str, float, float]) -> dict[str, Any]:
     }
 
 
+def diagnosis(start: Any, then: Any, end: Any) -> dict[str, Any]:
+    moments = {"start": start, "after 100 steps": then, "end": end}
+    return {"images": 128, "moments": moments}
+
+
 def test_cause_of_a_network_without_norms_is_what_flows_through_it() -> None:
     start = layers(("a", 0.2, 1e-3), ("b", 0.004, 1e-4), ("b_gate", 9, 9), ("logits", 0.5, 0.1))
     then = layers(("a", 0.2, 3e-5), ("b", 0.004, 1e-4), ("logits", 0.5, 0.1))
-    found = {"images": 128, "moments": {"start": start, "after 100 steps": then, "end": then}}
-    assert questions.cause("row", found) == (
+    assert questions.cause("row", diagnosis(start, then, then)) == (
         "at the start of row, activations go from 0.2 after the first convolution to 0.004 after "
         "the last, and after 100 steps the gradient in the first kernel is 3e-05 (root mean "
         "squares)"
@@ -186,8 +190,7 @@ def test_cause_of_a_network_with_norms_is_what_its_averages_do() -> None:
         "moving": {"accuracy": 0.1},
     }
     end = then | {"batch": {"accuracy": 0.98}, "moving": {"accuracy": 0.5}}
-    found = {"images": 128, "moments": {"start": then, "after 100 steps": then, "end": end}}
-    assert questions.cause("row", found) == (
+    assert questions.cause("row", diagnosis(then, then, end)) == (
         "after 100 steps, row gets 0.93 of 128 validation images right with their own batch's "
         "statistics and 0.10 with its moving averages, which lie 2 standard deviations beside the "
         "batch's (median layer); at the end 0.98 and 0.50"

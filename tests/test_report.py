@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +104,26 @@ def _write(name: str, seeds: list[tuple[int, str]]) -> None:
     (paths.figures(0) / "mistakes.png").write_bytes(b"\x89PNG mistakes of " + name.encode())
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study with three of nine runs finished, and its report."""
-    folder = tmp_path_factory.mktemp("study")
+def _reported(
+    folder: Path, edit: Callable[[dict[str, Any]], None], diagnoses: dict[str, Any]
+) -> Path:
+    """The folder, with what is `DONE` of the root's study as `edit` leaves it, and its report."""
     (folder / FILE).write_text((ROOT / FILE).read_text())
-    edit_yaml(folder / FILE, _params)
+    edit_yaml(folder / FILE, edit)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, seeds in DONE.items():
             _write(name, seeds)
+        for name, diagnosis in diagnoses.items():
+            files.write_json(Path(f"metrics/{name}/diagnosis.json"), diagnosis)
         report.main()
     return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with three of nine runs finished, and its report."""
+    return _reported(tmp_path_factory.mktemp("study"), _params, {})
 
 
 @pytest.fixture(scope="module")
@@ -284,20 +293,13 @@ def _moment(accuracy: float) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of the same study, with questions."""
-    folder = tmp_path_factory.mktemp("asked")
-    (folder / FILE).write_text((ROOT / FILE).read_text())
-    edit_yaml(folder / FILE, _asking)
     moments = {"start": _moment(0.1), "after 100 steps": _moment(0.9), "end": _moment(0.95)}
     diagnosis = {"run": "resnet50-sgd-random", "seed": 0, "images": 128, "moments": moments}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for name, seeds in DONE.items():
-            _write(name, seeds)
-        files.write_json(Path("metrics/resnet50-sgd-random/diagnosis.json"), diagnosis)
-        report.main()
-        for name in ("effects", "learning", "flow", "norms"):
-            assert (project.REPORTS / f"{name}.png").stat().st_size > 10_000
-        return report.TEXT.read_text()
+    folder = tmp_path_factory.mktemp("asked")
+    _reported(folder, _asking, {"resnet50-sgd-random": diagnosis})
+    for name in ("effects", "learning", "flow", "norms"):
+        assert (folder / project.REPORTS / f"{name}.png").stat().st_size > 10_000
+    return (folder / report.TEXT).read_text()
 
 
 def test_questions_take_the_place_of_the_claims(asked: str, text: str) -> None:
@@ -317,7 +319,7 @@ def test_an_answer_has_its_numbers_cause_and_command(asked: str) -> None:
 
 def test_an_answer_that_lacks_a_run_says_so_and_what_is_known(asked: str) -> None:
     answer = asked[asked.index("### Is SGD") : asked.index("### By which rules")]
-    assert "**Not run.** Not run, or not on the same images: resnet50-adam-random" in answer
+    assert "**Not run.** To be tested on the same images: resnet50-adam-random" in answer
     assert "After 100 steps, resnet50-sgd-random gets 0.90 of 128 validation images" in answer
 
 

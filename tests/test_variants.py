@@ -33,10 +33,8 @@ def run_of(arch: Arch, **changes: Any) -> RunParams:
     return params.resolve(STUDY.train, STUDY.recipes, entry, 0)
 
 
-@pytest.fixture(scope="module")
-def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[Arch, Path]:
+def _starts(folder: Path) -> dict[Arch, Path]:
     """Starting weights of both networks, as initialize writes them."""
-    folder = tmp_path_factory.mktemp("starts")
     written: dict[Arch, Path] = {}
     for arch in ("vgg16", "resnet50"):
         written[arch] = folder / f"{arch}.weights.h5"
@@ -44,15 +42,17 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[Arch, Path]:
     return written
 
 
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[Arch, Path]:
+    return _starts(tmp_path_factory.mktemp("starts"))
+
+
 @pytest.fixture
 def small_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Arch, Path]:
-    """Starting weights of small networks that take the place of both."""
-    written: dict[Arch, Path] = {}
+    """Those of small networks that take the place of both."""
     for arch, backbone in small_networks.BACKBONES.items():
         monkeypatch.setitem(models._BACKBONES, arch, backbone)
-        written[arch] = tmp_path / f"{arch}.weights.h5"
-        models.save_start(models.initialize(arch, "random", 0, SIZE), written[arch])
-    return written
+    return _starts(tmp_path)
 
 
 @pytest.fixture(scope="module")

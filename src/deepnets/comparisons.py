@@ -52,11 +52,6 @@ class Runs:
         odd = [f"seed {s} {r.outcome}" for s, r in self.results.items() if r.outcome != "completed"]
         return f"{self.name} ({', '.join(odd)})" if odd else self.name
 
-    def accuracy(self, seed: int) -> float:
-        """Of the test images, with one seed."""
-        result = self.results[seed]
-        return float((self.probabilities[seed].argmax(axis=1) == result.labels).mean())
-
     @property
     def validation_accuracy(self) -> float:
         """After the last epoch, mean over the seeds; 0 for one that diverged in its first."""
@@ -75,27 +70,43 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Test accuracy of `a` against that of `b`: fractions, means over the seeds that both have.
+    """Test accuracy of `a` against that of `b`: fractions, one for each of the `seeds` of both.
 
     `sign` is 1 where `a` is ahead with every seed, -1 where `b` is, and 0 otherwise. `p_value` is
     that of `mcnemar`; where it would favour the other side than the seeds do, `sign` is 0.
-    `differences` are those of `a` less `b`, by seed.
     """
 
     a: Runs
     b: Runs
     seeds: list[int]
-    accuracy_a: float
-    accuracy_b: float
+    accuracies_a: list[float]
+    accuracies_b: list[float]
     sign: int
     p_value: float
-    differences: list[float]
 
     def __str__(self) -> str:
         seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
-        p_value = f"p = {self.p_value:.4f}" if self.p_value >= 0.0001 else "p < 0.0001"
         accuracies = f"{self.a} {self.accuracy_a:.4f}, {self.b} {self.accuracy_b:.4f}"
-        return f"{accuracies} ({seeds}; {p_value})"
+        return f"{accuracies} ({seeds}; p {p_text(self.p_value, '= ')})"
+
+    @property
+    def accuracy_a(self) -> float:
+        """Mean over the seeds; so `accuracy_b`."""
+        return spread(self.accuracies_a)[0]
+
+    @property
+    def accuracy_b(self) -> float:
+        return spread(self.accuracies_b)[0]
+
+    @property
+    def differences(self) -> list[float]:
+        """Of `a` less `b`, by seed."""
+        return [a - b for a, b in zip(self.accuracies_a, self.accuracies_b, strict=True)]
+
+    @property
+    def seeds_ahead(self) -> int:
+        """With how many seeds `a` is the more accurate."""
+        return sum(difference > 0 for difference in self.differences)
 
     def counts(self, sign: int, level: float) -> bool:
         """Whether there is a difference of that sign, significant at `level`."""
@@ -184,11 +195,10 @@ def compare_runs(a: Runs, b: Runs) -> Comparison | None:
         a,
         b,
         seeds,
-        float(right_a.mean()) / len(labels),
-        float(right_b.mean()) / len(labels),
+        (right_a / len(labels)).tolist(),
+        (right_b / len(labels)).tolist(),
         signs.pop() if len(signs) == 1 else 0,
         test.p_value,
-        [float(difference) / len(labels) for difference in right_a - right_b],
     )
 
 
@@ -206,6 +216,11 @@ def race(comparison: Comparison) -> Race:
         if None not in epochs_a and None not in epochs_b:
             break
     return Race(a, b, threshold, epochs_a, epochs_b)
+
+
+def p_text(value: float, equals: str = "") -> str:
+    """For a table; `equals` stands before a number that is not too small to be shown."""
+    return f"{equals}{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def _digits(runs: Runs, seed: int) -> bytes:

@@ -47,7 +47,7 @@ class Probe:
         self._watched = [layer for layer in backbone.layers if isinstance(layer, watched)]
         # A layer's first call is the one in the backbone; faster stand-ins may call it again.
         nodes = {layer.name: layer._inbound_nodes[0] for layer in backbone.layers}
-        scale = self._classifier.get_layer("scale")
+        self._scale = self._classifier.get_layer("scale")
         self._inside = keras.Model(
             backbone.inputs,
             [
@@ -55,7 +55,6 @@ class Probe:
                 [_moments(nodes[of.name].input_tensors[0]) for of in self._norms],
             ],
         )
-        self._scaled = scale
         self._view = models.training_view(self._classifier)
         self._stepper = steps.build(self._view, keras.optimizers.SGD(_RATE))
 
@@ -71,13 +70,11 @@ class Probe:
         """
         self._classifier.set_weights(weights)
         transforms = np.tile(np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float32), (len(images), 1))
-        scored = {
-            name: self._score([images, transforms], labels, training)
-            # Before the averages move, which they do in training.
-            for name, training in (("moving", False), ("batch", True))
-        }
+        # By the moving averages before they move, which they do in training.
+        moving = self._logits([images, transforms], training=False)
+        batch = self._logits([images, transforms], training=True)
         self._classifier.set_weights(weights)
-        activations, moments = self._inside([self._scaled(images)], training=True)
+        activations, moments = self._inside([self._scale(images)], training=True)
         self._classifier.set_weights(weights)
         norms = [
             _norm(layer, *map(keras.ops.convert_to_numpy, of))
@@ -85,25 +82,21 @@ class Probe:
         ]
         gradients = self._gradients(Batch(images, labels, transforms))
         self._classifier.set_weights(weights)
-        layers = [
-            self._layer(layer, float(activation), gradients)
-            for layer, activation in zip(self._watched, activations, strict=True)
-        ]
-        top = self._classifier.get_layer("logits")
-        layers.append(self._layer(top, scored["batch"].pop("logits"), gradients))
-        scored["moving"].pop("logits")
-        return {"layers": layers, "batch_norms": norms, **scored}
-
-    def _score(
-        self, inputs: list[NDArray[Any]], labels: NDArray[np.uint8], training: bool
-    ) -> dict[str, Any]:
-        logits = keras.ops.convert_to_numpy(self._view(inputs, training=training))
-        probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-        found = scores.score(probabilities, labels)
+        sizes = [*map(float, activations), _size(batch)]
+        layers = [*self._watched, self._classifier.get_layer("logits")]
         return {
-            **{key: _finite(value) for key, value in found.items()},
-            "logits": _size(logits),
+            "layers": [
+                self._layer(layer, size, gradients)
+                for layer, size in zip(layers, sizes, strict=True)
+            ],
+            "batch_norms": norms,
+            "moving": _score(moving, labels),
+            "batch": _score(batch, labels),
         }
+
+    def _logits(self, inputs: list[NDArray[Any]], training: bool) -> NDArray[np.float32]:
+        logits = self._view(inputs, training=training)
+        return np.asarray(keras.ops.convert_to_numpy(logits))
 
     def _gradients(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """By the path of each trainable weight, the loss's gradient: what a plain step takes off.
@@ -128,6 +121,11 @@ class Probe:
             row["gradient"] = _finite(_size(gradients[layer.kernel.path]))
             row["weight"] = _finite(_size(layer.kernel.numpy()))
         return row
+
+
+def _score(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> dict[str, Any]:
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    return {key: _finite(value) for key, value in scores.score(probabilities, labels).items()}
 
 
 def _norm(

@@ -143,7 +143,7 @@ def flow(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     Activations are those that go on from each layer; where a network has residual blocks, those
     after each block's sum.
     """
-    figure, axes = _by_layer(diagnoses, 2)
+    figure, axes = _by_layer(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
         column[0].set_title(f"{name}", fontsize=_SMALL)
         for style, of in zip(_MOMENTS, diagnosis["moments"].values(), strict=False):
@@ -162,7 +162,7 @@ def norms(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
 
     Above, the means in the batch's standard deviations; below, the ratio of the deviations.
     """
-    figure, axes = _by_layer(diagnoses, 2)
+    figure, axes = _by_layer(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
         after = next(key for key in diagnosis["moments"] if key.startswith("after"))
         scored = diagnosis["moments"][after]
@@ -180,12 +180,13 @@ def norms(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     _finish(figure, axes, diagnoses, stem)
 
 
-def _by_layer(diagnoses: Mapping[str, Any], rows: int) -> tuple[Any, Any]:
+def _by_layer(diagnoses: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Two rows of axes, a column a run."""
     return plt.subplots(
-        rows,
+        2,
         len(diagnoses),
         layout="constrained",
-        figsize=(max(WIDTH, 1.6 * len(diagnoses)), 1.7 * rows + 0.9),
+        figsize=(max(WIDTH, 1.6 * len(diagnoses)), 4.3),
         sharey="row",
         squeeze=False,
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deepnets.comparisons import Comparison, Runs, compare_runs, evaluated
+from deepnets.comparisons import Comparison, Runs, compare_runs, evaluated, p_text
 from deepnets.params import Pair, Question, RunEntry
 from deepnets.results import Result
 from deepnets.statistics import mean_interval, spread
@@ -63,25 +63,26 @@ def answer(
         found: the seeds of each row that have been trained.
         diagnoses: what `diagnose` wrote, by row.
     """
-    compared = [(pair, of) for pair in question.ahead if (of := compare(pair, found)) is not None]
-    comparisons = [of for _, of in compared]
-    missing = [pair for pair in question.ahead if pair not in [pair for pair, _ in compared]]
+    compared = {pair: compare(pair, found) for pair in question.ahead}
+    comparisons = [of for of in compared.values() if of is not None]
+    missing = [pair for pair, of in compared.items() if of is None]
     if missing:
         word: Literal["yes", "no", "undecided", "not run"] = "not run"
-        numbers = "Not run, or not on the same images: " + ", ".join(
+        numbers = "To be tested on the same images: " + ", ".join(
             f"{pair.row} beside {pair.than}" for pair in missing
         )
     else:
         word, numbers = _word(comparisons), "; ".join(map(describe, comparisons))
         if any(map(_at_the_floor, comparisons)):
             numbers += ": neither has learned"
-    causes = [cause(name, diagnoses[name]) for name in question.diagnosed if name in diagnoses]
-    known = [question.known] if question.known else []
-    if causes:
-        together = "; ".join(causes)
-        known = [f"{together[0].upper()}{together[1:]}.", *known]
-    text = " ".join(known)
-    return Answer(question.question, word, f"{numbers}.", text, [pair for pair, _ in compared])
+    causes = "; ".join(
+        cause(name, diagnoses[name]) for name in question.diagnosed if name in diagnoses
+    )
+    sentences = [f"{causes[0].upper()}{causes[1:]}."] if causes else []
+    if question.known:
+        sentences.append(question.known)
+    pairs = [pair for pair in question.ahead if pair not in missing]
+    return Answer(question.question, word, f"{numbers}.", " ".join(sentences), pairs)
 
 
 def compare(pair: Pair, found: Mapping[str, Sequence[Result]]) -> Comparison | None:
@@ -93,17 +94,19 @@ def compare(pair: Pair, found: Mapping[str, Sequence[Result]]) -> Comparison | N
 def describe(comparison: Comparison) -> str:
     """A comparison with its spread: `a 0.97 ± 0.01, b 0.95 ± 0.02 (+2.0 points, ...)`."""
     low_high = mean_interval(comparison.differences)
-    interval = (
-        ""
-        if low_high is None
-        else f", 95 % interval {_points(low_high[0])} to " + _points(low_high[1])
-    )
-    p_value = f"p = {comparison.p_value:.4f}" if comparison.p_value >= 0.0001 else "p < 0.0001"
+    interval = f", 95 % interval {points(low_high)}" if low_high else ""
     return (
-        f"{_mean(comparison.a, comparison.seeds)} against {_mean(comparison.b, comparison.seeds)} "
-        f"in test accuracy ({_points(float(np.mean(comparison.differences)))} points{interval}; "
-        f"{_ahead(comparison)}; {p_value})"
+        f"{_mean(comparison.a, comparison.accuracies_a)} against "
+        f"{_mean(comparison.b, comparison.accuracies_b)} in test accuracy "
+        f"({points([float(np.mean(comparison.differences))])} points{interval}; ahead with "
+        f"{comparison.seeds_ahead} of {len(comparison.seeds)} seeds; "
+        f"p {p_text(comparison.p_value, '= ')})"
     )
+
+
+def points(differences: Sequence[float]) -> str:
+    """A difference of accuracies, or the two ends of an interval of them, in percentage points."""
+    return " to ".join(f"{100 * difference:+.2f}" for difference in differences)
 
 
 def parent(name: str, entries: Mapping[str, RunEntry]) -> str | None:
@@ -191,15 +194,6 @@ def _said(value: float | None) -> str:
     return "no number" if value is None else f"{value:.2g}"
 
 
-def _mean(runs: Runs, seeds: Sequence[int]) -> str:
-    mean, deviation = spread([runs.accuracy(seed) for seed in seeds])
+def _mean(runs: Runs, accuracies: Sequence[float]) -> str:
+    mean, deviation = spread(accuracies)
     return f"{runs} {mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
-
-
-def _ahead(comparison: Comparison) -> str:
-    count = sum(difference > 0 for difference in comparison.differences)
-    return f"ahead with {count} of {len(comparison.differences)} seeds"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f}"

@@ -28,6 +28,7 @@ from deepnets import (
     tables,
     verdicts,
 )
+from deepnets.comparisons import p_text
 from deepnets.params import Pair, Question, RunEntry, RunParams
 from deepnets.results import Result
 
@@ -159,11 +160,10 @@ def _answers(
         ]
         shown = ", ".join(f"`deepnets diff {pair.row} {pair.than}`" for pair in of.pairs)
         if shown:
+            looked = [diagnoses[row] for row in question.diagnosed if row in diagnoses]
             names = ["effects.svg"]
-            for name, is_meant in (("flow.svg", True), ("norms.svg", False)):
-                looked = [diagnoses[row] for row in question.diagnosed if row in diagnoses]
-                if looked and (is_meant or any(map(_has_norms, looked))):
-                    names.append(name)
+            names += ["flow.svg"] if looked else []
+            names += ["norms.svg"] if any(map(_has_norms, looked)) else []
             parts.append(f"Figures: {', '.join(names)}. Shown by {shown}.")
     return [
         *parts,
@@ -179,37 +179,38 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
     rows: list[dict[str, Any]] = []
     panels: dict[str, list[evidence.Effect]] = {}
     learned = {}
+
+    def histories(name: str) -> list[Any]:
+        return [of.history for of in found.get(name, [])]
+
     for name, entry in entries.items():
         before = questions.parent(name, entries)
-        histories = [[of.history for of in found.get(key, [])] for key in (name, before) if key]
         if name in found:
-            learned[name] = (histories[0], histories[1] if before else [])
-        pair = Pair(row=name, than=before) if before else None
-        compared = questions.compare(pair, found) if pair else None
-        if before is None or compared is None:
+            learned[name] = (histories(name), histories(before) if before else [])
+        if before is None:
+            continue
+        compared = questions.compare(Pair(row=name, than=before), found)
+        if compared is None:
             continue
         changed = questions.changes(entry, entries[before])
         change = ", ".join(
             f"{key} {'as shared' if value is None else value}" for key, value in changed.items()
         )
         interval = statistics.mean_interval(compared.differences)
+        mean = float(np.mean(compared.differences))
         panels.setdefault(_ARCH_NAMES[entry.arch], []).append(
             evidence.Effect(name, change, compared.differences, interval)
         )
-        mean = 100 * float(np.mean(compared.differences))
         rows.append(
             {
                 "row": name,
                 "made of": before,
                 "by": change,
                 "test acc": f"{compared.accuracy_a:.4f}",
-                "points more": f"{mean:+.2f}",
-                "95 % interval": ""
-                if interval is None
-                else f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}",
-                "ahead with": f"{sum(d > 0 for d in compared.differences)} of "
-                f"{len(compared.differences)} seeds",
-                "p": _p_value(compared.p_value),
+                "points more": questions.points([mean]),
+                "95 % interval": questions.points(interval or []),
+                "ahead with": f"{compared.seeds_ahead} of {len(compared.seeds)} seeds",
+                "p": p_text(compared.p_value),
                 "shown by": f"`deepnets diff {name} {before}`",
             }
         )
@@ -387,7 +388,7 @@ def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
 def _pairs(pairs: pd.DataFrame) -> list[str]:
     if not len(pairs):
         return []
-    shown = pairs.assign(p=pairs["p"].map(_p_value))
+    shown = pairs.assign(p=pairs["p"].map(p_text))
     shown["shown by"] = pairs["shown by"].map("`{}`".format)
     return [
         "## Paired tests",
@@ -580,10 +581,6 @@ def _draw_architectures(
         )
         drawn.append(entry.arch)
     return drawn
-
-
-def _p_value(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def _number(mean: float, deviation: float = float("nan")) -> str:
