@@ -127,6 +127,22 @@ def test_small_stem_keeps_the_image_at_its_size() -> None:
     assert tuple(kernel.shape) == (3, 3, 3, 64)
 
 
+def test_zero_gamma_starts_out_with_a_view_of_one_corner(starts: dict[Arch, Path]) -> None:
+    """Strided 1x1 shortcuts keep one pixel of four, and nothing else goes through at first."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    same_corner, same_rest = noise[:1].copy(), noise[:1].copy()
+    same_corner[:, 6:], same_corner[:, :, 6:] = noise[1:, 6:], noise[1:, :, 6:]
+    same_rest[:, :6, :6] = noise[1:, :6, :6]
+    for zero_gamma in (True, False):
+        model = models.start(run_of("resnet50", zero_gamma=zero_gamma), SIZE, starts["resnet50"])
+        logits = [
+            keras.ops.convert_to_numpy(models.training_view(model)([images, IDENTITY[None]]))
+            for images in (noise[:1], same_corner, same_rest)
+        ]
+        assert np.array_equal(logits[0], logits[1]) == zero_gamma
+        assert not np.array_equal(logits[0], logits[2])
+
+
 def test_batch_norm_stands_between_each_convolution_and_its_relu() -> None:
     model = models.build("vgg16", SIZE, 0.5, 0.75, run_of("vgg16", batch_norm=True))
     layers = {layer["name"]: layer for layer in models.layers(model)}
