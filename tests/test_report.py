@@ -229,6 +229,27 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
     assert html.count("<table>") == 8
 
 
+def test_comparisons_need_only_what_git_keeps(
+    text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A clone has the predictions, not the probabilities, which are DVC's."""
+    folder = _reported(tmp_path_factory.mktemp("clone"), _params, {})
+    for path in folder.glob("metrics/*/probabilities.npy"):
+        path.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        report.main()
+    again = (folder / report.TEXT).read_text()
+    for first, last in (
+        ("## The study's claims", "## Results"),
+        ("## Paired tests", "## The networks"),
+    ):
+        assert (
+            again[again.index(first) : again.index(last)]
+            == (text[text.index(first) : text.index(last)])
+        )
+
+
 def test_combined_history_holds_means_over_seeds(study: Path) -> None:
     history = pd.read_csv(study / report.HISTORY)
     adam = history[history["run"] == "vgg16-adam-random"]
@@ -277,6 +298,7 @@ QUESTIONS = [
 def _asking(params: dict[str, Any]) -> None:
     _params(params)
     params["report"]["questions"] = QUESTIONS
+    params["diagnose"]["runs"] = ["resnet50-sgd-random"]
     params["runs"]["resnet50-adam-random"]["input_channels"] = 1
 
 
@@ -319,7 +341,7 @@ def test_an_answer_has_its_numbers_cause_and_command(asked: str) -> None:
 
 def test_an_answer_that_lacks_a_run_says_so_and_what_is_known(asked: str) -> None:
     answer = asked[asked.index("### Is SGD") : asked.index("### By which rules")]
-    assert "**Not run.** To be tested on the same images: resnet50-adam-random" in answer
+    assert "**Not run.** To be tested with every seed: resnet50-adam-random" in answer
     assert "After 100 steps, resnet50-sgd-random gets 0.90 of 128 validation images" in answer
 
 

@@ -11,10 +11,16 @@ from deepnets import statistics
 LABELS = np.arange(20, dtype=np.uint8) % 10
 
 
-def predictions(wrong: Collection[int], confidence: float = 1.0) -> np.ndarray:
-    """float32 (20, 10): the right digit of LABELS but for the images in `wrong`."""
+def digits(wrong: Collection[int]) -> np.ndarray:
+    """uint8 (20,): the right digit of LABELS but for the images in `wrong`."""
     guesses = LABELS.copy()
     guesses[list(wrong)] = (guesses[list(wrong)] + 1) % 10
+    return guesses
+
+
+def predictions(wrong: Collection[int], confidence: float = 1.0) -> np.ndarray:
+    """float32 (20, 10): those digits, each with `confidence`."""
+    guesses = digits(wrong)
     probabilities = np.full((20, 10), (1 - confidence) / 9, np.float32)
     probabilities[np.arange(20), guesses] = confidence
     return probabilities
@@ -99,23 +105,23 @@ def test_interval_of_the_tours_thousand_digits() -> None:
 def test_mcnemar_is_the_binomial_of_the_discordant_pairs(
     wrong_a: Collection[int], wrong_b: Collection[int], only_a: int, only_b: int, p_value: float
 ) -> None:
-    result = statistics.mcnemar(LABELS, predictions(wrong_a), predictions(wrong_b))
+    result = statistics.mcnemar(LABELS, digits(wrong_a), digits(wrong_b))
     assert (result.only_a, result.only_b) == (only_a, only_b)
     assert result.p_value == pytest.approx(p_value)
 
 
 def test_mcnemar_counts_an_image_once_however_many_seeds_miss_it() -> None:
-    perfect = predictions(range(0))
-    a = np.stack([perfect, perfect, predictions(range(10, 12))])
-    same = statistics.mcnemar(LABELS, a, np.stack([predictions(range(4))] * 3))
+    perfect = digits(range(0))
+    a = np.stack([perfect, perfect, digits(range(10, 12))])
+    same = statistics.mcnemar(LABELS, a, np.stack([digits(range(4))] * 3))
     # Images 10 and 11: b is right with one seed more.
     assert same == (4, 2, pytest.approx(2 * (1 + 6 + 15) / 2**6))
-    others = np.stack([predictions(range(s, s + 3)) for s in (0, 3, 6)])
+    others = np.stack([digits(range(s, s + 3)) for s in (0, 3, 6)])
     assert statistics.mcnemar(LABELS, np.stack([perfect] * 3), others) == (9, 0, 2 / 2**9)
 
 
 def test_mcnemar_sets_a_seeds_win_off_against_a_loss() -> None:
-    perfect, missed = predictions(range(0)), predictions(range(7))
+    perfect, missed = digits(range(0)), digits(range(7))
     result = statistics.mcnemar(LABELS, np.stack([perfect, missed]), np.stack([missed, perfect]))
     assert result == (0, 0, 1)
 

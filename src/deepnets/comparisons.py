@@ -1,6 +1,6 @@
 """Which rows of a grid may be set against each other, and how they compare.
 
-Rows compare if they share scale and test images; seeds are paired. Knows of no claim.
+Rows of a `Group` share scale and test images; seeds are paired. Knows of no claim.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,11 +41,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Runs:
-    """The evaluated runs of the row called `name`, by seed; probabilities float32 (n, 10)."""
+    """The evaluated runs of the row called `name`, by seed."""
 
     name: str
     results: dict[int, Result] = field(default_factory=dict)
-    probabilities: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The name, and which seeds did not end as they should."""
@@ -147,7 +146,7 @@ def groups(results: Mapping[str, Sequence[Result]]) -> list[Group]:
     found: dict[tuple[Scale, bytes], Group] = {}
     for name, seeds in results.items():
         for result in seeds:
-            if result.labels is None or result.probabilities is None:
+            if result.labels is None:
                 continue
             run = result.params
             scale = Scale(run.epochs, result.provenance["images"]["train"])
@@ -155,18 +154,12 @@ def groups(results: Mapping[str, Sequence[Result]]) -> list[Group]:
             runs = group.rows.setdefault(Row(run.arch, run.optimizer, run.weights), Runs(name))
             if runs.name == name:
                 runs.results[result.seed] = result
-                runs.probabilities[result.seed] = result.probabilities
     return list(found.values())
 
 
 def evaluated(name: str, seeds: Sequence[Result]) -> Runs:
     """The row `name`, with those of its `seeds` that have been tested."""
-    runs = Runs(name)
-    for result in seeds:
-        if result.labels is not None and result.probabilities is not None:
-            runs.results[result.seed] = result
-            runs.probabilities[result.seed] = result.probabilities
-    return runs
+    return Runs(name, {result.seed: result for result in seeds if result.labels is not None})
 
 
 def compare(group: Group, row_a: Row, row_b: Row) -> Comparison | None:
@@ -185,11 +178,11 @@ def compare_runs(a: Runs, b: Runs) -> Comparison | None:
         return None
     labels = a.results[seeds[0]].labels
     assert labels is not None
-    probabilities_a = np.stack([a.probabilities[seed] for seed in seeds])
-    probabilities_b = np.stack([b.probabilities[seed] for seed in seeds])
-    right_a = (probabilities_a.argmax(axis=2) == labels).sum(axis=1)
-    right_b = (probabilities_b.argmax(axis=2) == labels).sum(axis=1)
-    test = mcnemar(labels, probabilities_a, probabilities_b)
+    predicted_a = np.stack([_predicted(a, seed) for seed in seeds])
+    predicted_b = np.stack([_predicted(b, seed) for seed in seeds])
+    right_a = (predicted_a == labels).sum(axis=1)
+    right_b = (predicted_b == labels).sum(axis=1)
+    test = mcnemar(labels, predicted_a, predicted_b)
     signs = set(np.sign([*(right_a - right_b), test.only_a - test.only_b]).tolist())
     return Comparison(
         a,
@@ -228,3 +221,9 @@ def _digits(runs: Runs, seed: int) -> bytes:
     labels = runs.results[seed].labels
     assert labels is not None
     return labels.tobytes()
+
+
+def _predicted(runs: Runs, seed: int) -> NDArray[np.uint8]:
+    predicted = runs.results[seed].predicted
+    assert predicted is not None
+    return predicted

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from deepnets.figures import WIDTH, save
-from deepnets.questions import path
+from deepnets.questions import after_steps, path
 
 # By moment, in their order: the start, after some steps, the end.
 _MOMENTS: tuple[dict[str, Any], ...] = (
@@ -145,7 +145,7 @@ def flow(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     """
     figure, axes = _by_layer(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
-        column[0].set_title(f"{name}", fontsize=_SMALL)
+        column[0].set_title(name, fontsize=_SMALL)
         for style, of in zip(_MOMENTS, diagnosis["moments"].values(), strict=False):
             kernels = path(of)
             sums = [layer for layer in of["layers"] if layer["kind"] == "Add"]
@@ -164,7 +164,7 @@ def norms(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     """
     figure, axes = _by_layer(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
-        after = next(key for key in diagnosis["moments"] if key.startswith("after"))
+        after = after_steps(diagnosis)
         scored = diagnosis["moments"][after]
         column[0].set_title(
             f"{name}\n{after}: {scored['batch']['accuracy']:.2f} right by the batch,\n"

@@ -3,7 +3,7 @@
 `RULES` states them for readers of the report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,38 +16,44 @@ from deepnets.statistics import mean_interval, spread
 
 LEVEL = 0.05
 
-# In accuracy. Less than this is no answer to "why does it lag".
-MARGIN = 0.01
+# In test accuracy: a mean difference below this answers no question.
+MARGIN = 0.005
 
-# The mean test accuracy that a network has to exceed to count as one that learns at all: one that
+# The test accuracy that a network has to exceed to count as one that learns at all: one that
 # always says the same digit has up to 0.1135.
 FLOOR = 0.2
 
 # A paragraph each, for the report.
 RULES = (
-    "A pair of rows differs in what the question asks about. Its first row is ahead if it is more "
-    "accurate with every seed that both have, the 95 % interval of the mean difference over the "
-    "seeds (Student's t) lies above 0, and the exact McNemar test on the same test images says "
-    f"p < {LEVEL}.",
-    "Yes: the first row of every pair is ahead, by however little.",
-    "No: not so, and in every pair the second row is ahead, or the first gains too little, that "
-    f"interval lying below {100 * MARGIN:g} percentage point.",
-    f"Undecided: anything else. That is so as well where both rows of a pair are at {FLOOR} or "
-    "below: networks that have not learned can not be compared.",
+    "A pair of rows differs in what the question asks about. It says yes if its first row is more "
+    "accurate with every seed, the 95 % interval of the mean difference over the seeds (Student's "
+    f"t) lies above 0, the mean is {100 * MARGIN:g} percentage points or more, and the exact "
+    f"McNemar test on the same test images says p < {LEVEL}. It says no if that interval lies "
+    f"below {100 * MARGIN:g} percentage points.",
+    f"A network that gets at most {FLOOR} of the test images right has not learned. Where one seed "
+    "of a pair ends so, seeds are counted in place of an interval: yes, if the first row learned "
+    "with every seed and the second with none; no, if it is the other way round or neither learned "
+    "with any.",
+    "Yes and no: all pairs of the question say so. It depends: some say yes and all others no. "
+    "Undecided: anything else, and whatever has one seed only. Not run: a row lacks a seed.",
+    "An answer holds for this scale and these rates. Every question stands at 95 % by itself: of "
+    "many, chance alone may answer one.",
 )
+
+Word = Literal["yes", "no", "it depends", "undecided", "not run"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a question: a word, a sentence with the numbers, and one with the cause.
+    """What is known of a question: a word, a sentence with the numbers, and one on the mechanism.
 
     `pairs` are those of its rows that were compared.
     """
 
     question: str
-    word: Literal["yes", "no", "undecided", "not run"]
+    word: Word
     numbers: str
-    cause: str
+    mechanism: str
     pairs: list[Pair]
 
 
@@ -55,6 +61,7 @@ def answer(
     question: Question,
     found: Mapping[str, Sequence[Result]],
     diagnoses: Mapping[str, dict[str, Any]],
+    seeds: Sequence[int],
 ) -> Answer:
     """The answer that the runs in `found` give.
 
@@ -62,27 +69,29 @@ def answer(
         question: as params.yaml has it.
         found: the seeds of each row that have been trained.
         diagnoses: what `diagnose` wrote, by row.
+        seeds: all that a row has to have been tested with.
     """
     compared = {pair: compare(pair, found) for pair in question.ahead}
-    comparisons = [of for of in compared.values() if of is not None]
-    missing = [pair for pair, of in compared.items() if of is None]
-    if missing:
-        word: Literal["yes", "no", "undecided", "not run"] = "not run"
-        numbers = "To be tested on the same images: " + ", ".join(
-            f"{pair.row} beside {pair.than}" for pair in missing
-        )
-    else:
-        word, numbers = _word(comparisons), "; ".join(map(describe, comparisons))
-        if any(map(_at_the_floor, comparisons)):
-            numbers += ": neither has learned"
-    causes = "; ".join(
-        cause(name, diagnoses[name]) for name in question.diagnosed if name in diagnoses
+    complete = {
+        pair: of for pair, of in compared.items() if of is not None and set(of.seeds) == set(seeds)
+    }
+    words = {pair: judge(of) for pair, of in complete.items()}
+    missing = [f"{pair.row} beside {pair.than}" for pair in compared if pair not in complete]
+    several = len(compared) > 1
+    sentences = [
+        "; ".join(describe(of) + f": {words[pair]}" * several for pair, of in complete.items()),
+        "To be tested with every seed: " * bool(missing) + ", ".join(missing),
+    ]
+    mechanism = "; ".join(
+        diagnosed(name, diagnoses[name]) for name in question.diagnosed if name in diagnoses
     )
-    sentences = [f"{causes[0].upper()}{causes[1:]}."] if causes else []
-    if question.known:
-        sentences.append(question.known)
-    pairs = [pair for pair in question.ahead if pair not in missing]
-    return Answer(question.question, word, f"{numbers}.", " ".join(sentences), pairs)
+    return Answer(
+        question.question,
+        "not run" if missing else _together(set(words.values())),
+        " ".join(f"{sentence}." for sentence in sentences if sentence),
+        " ".join(filter(None, [_sentence(mechanism), question.known])),
+        list(complete),
+    )
 
 
 def compare(pair: Pair, found: Mapping[str, Sequence[Result]]) -> Comparison | None:
@@ -91,16 +100,49 @@ def compare(pair: Pair, found: Mapping[str, Sequence[Result]]) -> Comparison | N
     return compare_runs(row, than)
 
 
+def judge(comparison: Comparison) -> Literal["yes", "no", "undecided"]:
+    """What a pair says, by `RULES`."""
+    every = len(comparison.seeds)
+    low_high = interval(comparison)
+    if low_high is None and every > 1:
+        learned = _learned(comparison.accuracies_a), _learned(comparison.accuracies_b)
+        if learned == (every, 0):
+            return "yes"
+        return "no" if learned in ((0, every), (0, 0)) else "undecided"
+    if low_high is None:
+        return "undecided"
+    low, high = low_high
+    if high < MARGIN:
+        return "no"
+    gains = low > 0 and float(np.mean(comparison.differences)) >= MARGIN
+    return "yes" if gains and comparison.counts(1, LEVEL) else "undecided"
+
+
+def interval(comparison: Comparison) -> tuple[float, float] | None:
+    """Of the mean difference, 95 %; None for one seed, and where one has not learned."""
+    every = len(comparison.seeds)
+    if _learned(comparison.accuracies_a) < every or _learned(comparison.accuracies_b) < every:
+        return None
+    return mean_interval(comparison.differences)
+
+
 def describe(comparison: Comparison) -> str:
-    """A comparison with its spread: `a 0.97 ± 0.01, b 0.95 ± 0.02 (+2.0 points, ...)`."""
-    low_high = mean_interval(comparison.differences)
-    interval = f", 95 % interval {points(low_high)}" if low_high else ""
+    """A comparison with its spread: `a 0.97 ± 0.01 against b 0.95 ± 0.02 (+2.0 points, ...)`."""
+    low_high = interval(comparison)
+    every = len(comparison.seeds)
+    learned = _learned(comparison.accuracies_a), _learned(comparison.accuracies_b)
+    numbers = [points([float(np.mean(comparison.differences))]) + " points"]
+    if low_high:
+        numbers[0] += f", 95 % interval {points(low_high)}"
+    if learned == (0, 0):
+        numbers.append("neither has learned")
+    elif learned != (every, every):
+        numbers.append(f"learned with {learned[0]} against {learned[1]} of {every} seeds")
+    numbers.append(f"ahead with {comparison.seeds_ahead} of {every} seeds")
+    numbers.append(f"p {p_text(comparison.p_value, '= ')}")
     return (
         f"{_mean(comparison.a, comparison.accuracies_a)} against "
-        f"{_mean(comparison.b, comparison.accuracies_b)} in test accuracy "
-        f"({points([float(np.mean(comparison.differences))])} points{interval}; ahead with "
-        f"{comparison.seeds_ahead} of {len(comparison.seeds)} seeds; "
-        f"p {p_text(comparison.p_value, '= ')})"
+        f"{_mean(comparison.b, comparison.accuracies_b)} in test accuracy ({'; '.join(numbers)})"
     )
 
 
@@ -131,9 +173,14 @@ def changes(own: RunEntry, other: RunEntry) -> dict[str, Any]:
     return {key: ours[key] for key in ours if ours[key] != theirs[key]}
 
 
-def cause(name: str, diagnosis: Mapping[str, Any]) -> str:
-    """The numbers of a diagnosis that say why a network learns, or does not."""
-    moment = next(key for key in diagnosis["moments"] if key.startswith("after"))
+def after_steps(diagnosis: Mapping[str, Any]) -> str:
+    """The moment between the start and the end, by its name."""
+    return next(name for name in map(str, diagnosis["moments"]) if name.startswith("after"))
+
+
+def diagnosed(name: str, diagnosis: Mapping[str, Any]) -> str:
+    """The numbers of one seed's diagnosis that bear on whether its network learns."""
+    moment = after_steps(diagnosis)
     start, then, end = (diagnosis["moments"][key] for key in ("start", moment, "end"))
     if then["batch_norms"]:
         gaps = [of["mean_gap"] for of in then["batch_norms"] if of["mean_gap"] is not None]
@@ -141,7 +188,8 @@ def cause(name: str, diagnosis: Mapping[str, Any]) -> str:
             f"{moment}, {name} gets {then['batch']['accuracy']:.2f} of {diagnosis['images']} "
             "validation images right with their own batch's statistics and "
             f"{then['moving']['accuracy']:.2f} with its moving averages, which lie "
-            f"{np.median(gaps):.2g} standard deviations beside the batch's (median layer); at the "
+            f"{_said(float(np.median(gaps)) if gaps else None)} standard deviations beside the "
+            "batch's (median layer); at the "
             f"end {end['batch']['accuracy']:.2f} and {end['moving']['accuracy']:.2f}"
         )
     *_, last, _ = path(start)
@@ -165,29 +213,19 @@ def path(moment: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _word(comparisons: Sequence[Comparison]) -> Literal["yes", "no", "undecided"]:
-    if any(map(_at_the_floor, comparisons)):
-        return "undecided"
-    if all(_is_ahead(of, 1) for of in comparisons):
-        return "yes"
-    if all(_is_ahead(of, -1) or _gains_little(of) for of in comparisons):
-        return "no"
-    return "undecided"
+def _together(words: Collection[str]) -> Word:
+    """What pairs that say `words` answer together."""
+    if set(words) == {"yes", "no"}:
+        return "it depends"
+    return "yes" if set(words) == {"yes"} else "no" if set(words) == {"no"} else "undecided"
 
 
-def _is_ahead(comparison: Comparison, sign: int) -> bool:
-    """Whether the first row (1) or the second (-1) is ahead, by `RULES`."""
-    interval = mean_interval([sign * difference for difference in comparison.differences])
-    return comparison.counts(sign, LEVEL) and interval is not None and interval[0] > 0
+def _learned(accuracies: Sequence[float]) -> int:
+    return sum(accuracy > FLOOR for accuracy in accuracies)
 
 
-def _gains_little(comparison: Comparison) -> bool:
-    interval = mean_interval(comparison.differences)
-    return interval is not None and interval[1] < MARGIN
-
-
-def _at_the_floor(comparison: Comparison) -> bool:
-    return max(comparison.accuracy_a, comparison.accuracy_b) <= FLOOR
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _said(value: float | None) -> str:

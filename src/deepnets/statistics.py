@@ -107,8 +107,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 def mcnemar(
     labels: NDArray[np.uint8],
-    probabilities_a: NDArray[np.float32],
-    probabilities_b: NDArray[np.float32],
+    predicted_a: NDArray[np.uint8],
+    predicted_b: NDArray[np.uint8],
 ) -> McNemar:
     """Exact McNemar test of two classifiers on the same images.
 
@@ -121,11 +121,10 @@ def mcnemar(
 
     Args:
         labels: (n,).
-        probabilities_a: (n, 10), or (seeds, n, 10).
-        probabilities_b: of the same shape, seed by seed.
+        predicted_a: (n,), or (seeds, n).
+        predicted_b: of the same shape, seed by seed.
     """
-    right_a = probabilities_a.argmax(axis=-1) == labels
-    right_b = probabilities_b.argmax(axis=-1) == labels
+    right_a, right_b = predicted_a == labels, predicted_b == labels
     lead = (right_a.astype(np.int64) - right_b).reshape(-1, len(labels)).sum(axis=0)
     only_a, only_b = int((lead > 0).sum()), int((lead < 0).sum())
     discordant = only_a + only_b

@@ -40,16 +40,16 @@ def pairs(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     A row a pair and seed: how many of the same test images only one of the two gets right.
     """
     rows = []
-    tested = [r for seeds in found.values() for r in seeds if r.probabilities is not None]
+    tested = [r for seeds in found.values() for r in seeds if r.predicted is not None]
     for index, a in enumerate(tested):
         for b in tested[index + 1 :]:
             differs = _difference(a, b)
             if differs is None:
                 continue
             assert a.labels is not None
-            assert a.probabilities is not None
-            assert b.probabilities is not None
-            test = statistics.mcnemar(a.labels, a.probabilities, b.probabilities)
+            assert a.predicted is not None
+            assert b.predicted is not None
+            test = statistics.mcnemar(a.labels, a.predicted, b.predicted)
             rows.append(
                 {
                     "differ in": differs,

@@ -39,7 +39,8 @@ RULES = (
     "A claim is supported if all the rows that the study based it on were run and every comparison "
     "counts in its favour. The first claim also needs Adam to be faster in every comparison: in "
     f"fewer epochs, with every seed, at a validation accuracy of {THRESHOLDS[0]} or else the "
-    f"highest of {', '.join(map(str, THRESHOLDS[1:]))} that both reach.",
+    f"highest of {', '.join(map(str, THRESHOLDS[1:]))} that both reach; where they do not even "
+    "reach the last, who gets there wins.",
     "A claim is contradicted if one comparison counts against it, with a p-value below "
     f"{LEVEL} divided by the number of comparisons that the claim needs. A network's best row, the "
     "one with the highest validation accuracy after the last epoch, is known once all its rows "
@@ -204,7 +205,7 @@ def _decide(claim: _Claim, group: Group, comparisons: list[Comparison], needed: 
 
 def _undecided(claim: _Claim, group: Group, comparisons: list[Comparison], reason: str) -> Verdict:
     ahead = {sign for c in comparisons for sign in (1, -1) if c.counts(sign, LEVEL)}
-    points = "neither way"
+    points = "both ways" if ahead else "neither way"
     if len(ahead) == 1:
         points = "to the claim" if ahead.pop() > 0 else "against it"
     return Verdict(

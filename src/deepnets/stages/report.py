@@ -67,15 +67,20 @@ def main() -> None:
     ):
         files.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
     diagnoses = {
-        name: files.read_json(of.diagnosis) for name, of in paths.items() if of.diagnosis.is_file()
+        name: files.read_json(paths[name].diagnosis)
+        for name in study.diagnose.runs
+        if paths[name].diagnosis.is_file()
     }
     _draw(study.runs, table, found)
     architectures = _draw_architectures(study.runs, paths)
     asked = study.report.questions
     sections = [
         _heading(study.report.title, runs, table),
-        *([_answers(asked, found, diagnoses), _effects(study.runs, found)] if asked else []),
-        *([] if asked else [_verdicts(found)]),
+        *(
+            [_answers(asked, found, diagnoses, seeds), _effects(study.runs, found)]
+            if asked
+            else [_verdicts(found)]
+        ),
         _diagnoses(diagnoses),
         _results(table),
         _curves(found),
@@ -117,8 +122,8 @@ def _heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.Data
     ]
     scales = sorted({of[0].train_images or published.TRAIN_IMAGES for of in runs.values()})
     meant = table["study_accuracy"].notna().any()
-    if meant and scales[0] < published.TRAIN_IMAGES:
-        epochs = sorted({of[0].epochs for of in runs.values()})
+    epochs = sorted({of[0].epochs for of in runs.values()})
+    if meant and (scales[0] < published.TRAIN_IMAGES or epochs[0] < published.EPOCHS):
         parts.append(
             f"> **Reduced scale.** These runs train on {' or '.join(f'{n:,}' for n in scales)} "
             f"images for {' or '.join(map(str, epochs))} epochs; the study trained on "
@@ -148,15 +153,18 @@ def _verdicts(found: Found) -> list[str]:
 
 
 def _answers(
-    asked: Sequence[Question], found: Found, diagnoses: Mapping[str, dict[str, Any]]
+    asked: Sequence[Question],
+    found: Found,
+    diagnoses: Mapping[str, dict[str, Any]],
+    seeds: Sequence[int],
 ) -> list[str]:
     parts = ["## The questions"]
     for question in asked:
-        of = questions.answer(question, found, diagnoses)
+        of = questions.answer(question, found, diagnoses, seeds)
         parts += [
             f"### {page.literal(of.question)}",
             f"**{of.word.capitalize()}.** {of.numbers}",
-            *([page.literal(of.cause)] if of.cause else []),
+            *([page.literal(of.mechanism)] if of.mechanism else []),
         ]
         shown = ", ".join(f"`deepnets diff {pair.row} {pair.than}`" for pair in of.pairs)
         if shown:
@@ -164,7 +172,7 @@ def _answers(
             names = ["effects.svg"]
             names += ["flow.svg"] if looked else []
             names += ["norms.svg"] if any(map(_has_norms, looked)) else []
-            parts.append(f"Figures: {', '.join(names)}. Shown by {shown}.")
+            parts.append(f"Figures: {', '.join(names)}. The first seed image by image: {shown}.")
     return [
         *parts,
         "### By which rules",
@@ -196,7 +204,7 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
         change = ", ".join(
             f"{key} {'as shared' if value is None else value}" for key, value in changed.items()
         )
-        interval = statistics.mean_interval(compared.differences)
+        interval = questions.interval(compared)
         mean = float(np.mean(compared.differences))
         panels.setdefault(_ARCH_NAMES[entry.arch], []).append(
             evidence.Effect(name, change, compared.differences, interval)
@@ -223,8 +231,8 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
         _markdown(pd.DataFrame(rows)),
         "Paired by seed: both rows start from the same weights wherever they have the same layers "
         "and `weights`, and see the same images in the same order where they have equally many. "
-        "The interval is Student's, of the mean difference over the seeds; p is McNemar's, of the "
-        "same test images.",
+        "The interval is Student's, of the mean difference over the seeds, where all of them have "
+        "learned; p is McNemar's, of the same test images.",
         "![Difference in test accuracy that each factor makes](effects.svg)",
         "![Validation accuracy by epoch, a panel a row](learning.svg)",
     ]
@@ -320,7 +328,7 @@ def _curves(found: Found) -> list[str]:
         return []
     return [
         "## Learning curves",
-        "The study's figures 5 to 8, redrawn from these runs, both networks on the same axes.",
+        "Drawn as the study's figures 5 to 8, both networks on the same axes.",
         "![Accuracy and loss by epoch, a column a network](curves.svg)",
     ]
 
