@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 import stress
 from project import Clone, environment
@@ -60,6 +61,23 @@ def test_a_killed_dvc_takes_its_training_with_it(
 ) -> None:
     kill = stress.Kill(stress.dvc(RUN), signal.SIGKILL, False, 0.9)
     assert stress.survives(start, kill, left_alone, tmp_path / "clone") is None
+
+
+def test_a_torn_dvc_lock_costs_no_training(copy: Clone) -> None:
+    copy.edit_params(lambda params: params["train"].update(epochs=1, train_images=32))
+    stage = f"train@{RUN}"
+    copy.run("dvc", "repro", stage)
+    lock = copy.folder / "dvc.lock"
+    whole = lock.read_text()
+    lock.write_text(whole[: whole.rindex("cmd:")])
+    refused = copy.run("dvc", "repro", stage, check=False)
+    assert refused.returncode
+    assert "dvc.lock' " in refused.stderr
+    lock.unlink()
+    again = copy.run("dvc", "repro", stage).stdout
+    assert "continuing after epoch 1 of 1" in again
+    before, after = (YAML(typ="safe").load(text)["stages"] for text in (whole, lock.read_text()))
+    assert after[stage] == before[stage]
 
 
 def test_another_training_starts_afresh_and_says_why(copy: Clone) -> None:
