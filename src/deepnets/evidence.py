@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from deepnets import ladders
 from deepnets.figures import WIDTH, save
 from deepnets.questions import after_steps, path
 
@@ -209,4 +210,75 @@ def _finish(figure: Any, axes: Any, diagnoses: Mapping[str, Any], stem: Path) ->
         for style, moment in zip(_MOMENTS, moments, strict=False)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    save(figure, stem)
+
+
+def climbs(panels: Sequence[tuple[str, Sequence[ladders.Climb]]], stem: Path) -> None:
+    """Validation accuracy by epochs, and the test accuracy of the rung that it has chosen.
+
+    Args:
+        panels: a heading, and how a ladder gets to each goal, at least one; a panel each.
+        stem: see `effects`.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), layout="constrained", figsize=(WIDTH, 2.8), sharey=True, squeeze=False
+    )
+    for axis, (title, shown) in zip(axes[0], panels, strict=True):
+        rungs = shown[0].rungs
+        for seed in range(len(rungs[0].validation)):
+            axis.errorbar(
+                [rung.epochs for rung in rungs],
+                [100 * rung.validation[seed] for rung in rungs],
+                [100 * rung.error[seed] for rung in rungs],
+                color=_COLOUR,
+                marker="o",
+                markersize=4,
+                capsize=3,
+                linewidth=1,
+            )
+        for climb in shown:
+            axis.axhline(100 * climb.goal, color=_GREY, linestyle="--", linewidth=0.8)
+            axis.annotate(
+                f"study, {ladders.WEIGHTS[climb.weights]}",
+                (1, 100 * climb.goal),
+                xycoords=("axes fraction", "data"),
+                xytext=(-2, 2),
+                textcoords="offset points",
+                ha="right",
+                color=_GREY,
+                fontsize=_SMALL,
+            )
+            rung = climb.chosen
+            if rung is None or rung.test is None or rung.interval is None:
+                continue
+            low, high = rung.interval
+            axis.errorbar(
+                rung.epochs,
+                100 * rung.test,
+                [[100 * (rung.test - low)], [100 * (high - rung.test)]],
+                color="#D55E00",
+                marker="s",
+                markersize=4,
+                capsize=3,
+            )
+        axis.set_xscale("log", base=2)
+        axis.set_xlim(rungs[0].epochs / 1.5, rungs[-1].epochs * 1.5)
+        axis.xaxis.set_major_locator(FixedLocator([rung.epochs for rung in rungs]))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_title(title)
+        axis.set_xlabel("epochs")
+    axes[0, 0].set_ylabel("accuracy, %")
+    handles = [
+        Line2D([], [], color=_COLOUR, marker="o", label="validation, ± one standard error"),
+        Line2D(
+            [],
+            [],
+            color="#D55E00",
+            marker="s",
+            linestyle="none",
+            label="test, 95 % interval, of the rung that validation has chosen",
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     save(figure, stem)

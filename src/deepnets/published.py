@@ -6,7 +6,7 @@ is the last epoch, with dropout and augmentation on; test is MNIST's 10,000 test
 
 from typing import NamedTuple
 
-from deepnets.params import RunParams, Variant
+from deepnets.params import RunParams, Variant, Weights
 
 # The rows that its tables have; the ninth, longer experiment is the one with nesterov.
 EPOCHS, LONG_EPOCHS = 15, 50
@@ -47,6 +47,12 @@ def of(run: RunParams) -> Published | None:
     if run.arch == "resnet50" and run.optimizer == "sgd" and run.nesterov:
         return _LONG
     return _RESULTS.get((run.arch, run.optimizer, run.weights))
+
+
+def best_test_accuracy(weights: Weights) -> float:
+    """The highest test accuracy that the study reached from `weights`, which it must have used."""
+    tested = [row.test_accuracy for key, row in _RESULTS.items() if key[2] == weights]
+    return max(accuracy for accuracy in tested if accuracy is not None)
 
 
 def _is_otherwise(run: RunParams) -> bool:

@@ -17,6 +17,7 @@ from deepnets import (
     evidence,
     figures,
     files,
+    ladders,
     page,
     params,
     project,
@@ -74,13 +75,12 @@ def main() -> None:
     _draw(study.runs, table, found)
     architectures = _draw_architectures(study.runs, paths)
     asked = study.report.questions
+    rungs = ladders.ladders({name: of[0] for name, of in runs.items()})
     sections = [
         _heading(study.report.title, runs, table),
-        *(
-            [_answers(asked, found, diagnoses, seeds), _effects(study.runs, found)]
-            if asked
-            else [_verdicts(found)]
-        ),
+        *([_answers(asked, found, diagnoses, seeds), _effects(study.runs, found)] if asked else []),
+        *([_climbs(rungs, found)] if rungs else []),
+        *([] if asked or rungs else [_verdicts(found)]),
         _diagnoses(diagnoses),
         _results(table),
         _curves(found),
@@ -236,6 +236,46 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
         "![Difference in test accuracy that each factor makes](effects.svg)",
         "![Validation accuracy by epoch, a panel a row](learning.svg)",
     ]
+
+
+def _climbs(rungs: Sequence[Sequence[str]], found: Found) -> list[str]:
+    """The fewest epochs above the study's best results, a row a network and result."""
+    climbed = [climbs for names in rungs if (climbs := ladders.climb(names, found))]
+    if not climbed:
+        return []
+    panels = [(_ARCH_NAMES[climbs[0].arch], climbs) for climbs in climbed]
+    evidence.climbs(panels, project.REPORTS / "climbs")
+    return [
+        "## The fewest epochs that beat the study",
+        _markdown(pd.DataFrame([_climb_row(of) for climbs in climbed for of in climbs])),
+        "Rebuilt by `deepnets report` from the runs, and these by `deepnets reproduce RUN`. The "
+        "rules, fixed before the runs:",
+        "\n".join(f"- {rule}" for rule in ladders.RULES),
+        "![Validation accuracy by epochs, and the test accuracy of what it chose](climbs.svg)",
+    ]
+
+
+def _climb_row(climb: ladders.Climb) -> dict[str, Any]:
+    epochs = ", ".join(str(rung.epochs) for rung in climb.rungs)
+    rung = climb.chosen
+    row = {
+        "network": _ARCH_NAMES[climb.arch],
+        "study's best test acc": f"{climb.goal:.4f}, from {ladders.WEIGHTS[climb.weights]}",
+        "epochs tried": epochs,
+        "fewest above": str(rung.epochs) if rung else "none",
+        "row": rung.row if rung else "",
+        "val acc": ", ".join(f"{of:.4f}" for of in rung.validation) if rung else "",
+        "test acc": "",
+        "95 % interval": "",
+        "beats the study's": "not decided" if rung else "",
+    }
+    if rung and rung.test is not None and rung.interval is not None:
+        row |= {
+            "test acc": f"{rung.test:.4f}",
+            "95 % interval": f"{rung.interval[0]:.4f} to {rung.interval[1]:.4f}",
+            "beats the study's": "yes" if rung.test > climb.goal else "no",
+        }
+    return row
 
 
 def _diagnoses(diagnoses: Mapping[str, dict[str, Any]]) -> list[str]:
