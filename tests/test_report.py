@@ -345,6 +345,18 @@ def test_an_answer_that_lacks_a_run_says_so_and_what_is_known(asked: str) -> Non
     assert "After 100 steps, resnet50-sgd-random gets 0.90 of 128 validation images" in answer
 
 
+def test_rows_alike_in_optimizer_and_weights_have_their_names(tmp_path: Path, text: str) -> None:
+    def twins(params: dict[str, Any]) -> None:
+        _params(params)
+        params["runs"]["vgg16-sgd-random"] |= {"optimizer": "adam", "dropout": 0.25}
+
+    folder = _reported(tmp_path, twins, {})
+    vgg16 = (folder / report.TEXT).read_text().partition("### VGG-16")[2].partition("###")[0]
+    names = [line.split("|")[1].strip() for line in vgg16.strip().splitlines()]
+    assert {"run", "vgg16-adam-random", "vgg16-sgd-random"} <= set(names)
+    assert "| run " not in text.partition("### VGG-16")[2].partition("###")[0]
+
+
 def test_every_row_stands_beside_the_one_that_it_was_made_of(asked: str) -> None:
     table = asked[asked.index("## A factor at a time") :].split("\n\n")[1]
     assert [line.split("|")[1:4] for line in table.splitlines()[2:]] == [

@@ -30,6 +30,9 @@ _COLOUR = "#0072B2"
 _GREY = "#595959"
 _SMALL = 7
 
+# Of validation, from chance up.
+_ACCURACIES = (0.1, 0.5, 0.9, 0.97, 0.99)
+
 # Percentage points; differences below the first are drawn on a linear scale.
 _POINTS = (1, 3, 10, 30, 100)
 
@@ -83,10 +86,7 @@ def effects(panels: Mapping[str, Sequence[Effect]], stem: Path) -> None:
     axis.xaxis.set_major_locator(FixedLocator([*(-p for p in reversed(_POINTS)), 0, *_POINTS]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel(
-        "difference in test accuracy to the row that it was made of, percentage points "
-        f"(linear up to {_POINTS[0]})"
-    )
+    axis.set_xlabel(f"percentage points of test accuracy gained (linear up to {_POINTS[0]})")
     handles = [
         Line2D([], [], color=_COLOUR, marker="o", label="mean, 95 % interval over the seeds"),
         Line2D([], [], color=_GREY, marker="|", linestyle="none", label="one seed"),
@@ -124,7 +124,12 @@ def learning(rows: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], stem: Path
                 values = [row["val_accuracy"] for row in rows_of_seed]
                 axis.plot(epochs, values, marker=".", linewidth=1, **style)
         axis.set_title(name, fontsize=_SMALL)
-        axis.set_ylim(0, 1.02)
+        # 0.97 and 0.98 differ as visibly as 0.3 and 0.4.
+        axis.set_yscale("logit", nonpositive="clip")
+        axis.set_ylim(_ACCURACIES[0] / 2, 1 - (1 - _ACCURACIES[-1]) / 2)
+        axis.yaxis.set_major_locator(FixedLocator(_ACCURACIES))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.tick_params(labelbottom=place + columns >= len(rows))
         if place + columns >= len(rows):

@@ -233,7 +233,7 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
         "and `weights`, and see the same images in the same order where they have equally many. "
         "The interval is Student's, of the mean difference over the seeds, where all of them have "
         "learned; p is McNemar's, of the same test images.",
-        "![Difference in test accuracy that each factor makes](effects.svg)",
+        "![Test accuracy that each row gains on the one that it was made of](effects.svg)",
         "![Validation accuracy by epoch, a panel a row](learning.svg)",
     ]
 
@@ -311,10 +311,10 @@ def _results(table: pd.DataFrame) -> list[str]:
     parts = ["## Results"]
     for arch in map(str, dict.fromkeys(table["arch"])):
         rows = table[table["arch"] == arch]
-        parts += [
-            f"### {_ARCH_NAMES[arch]}",
-            _markdown(_results_shown(rows, ["optimizer", "weights"])),
-        ]
+        keys = ["optimizer", "weights"]
+        if rows.duplicated(keys).any():
+            keys = ["run"]
+        parts += [f"### {_ARCH_NAMES[arch]}", _markdown(_results_shown(rows, keys))]
     return [
         *parts,
         "Train: the last epoch, dropout and augmentation on, as in the study. Validation and "
