@@ -250,6 +250,25 @@ def test_comparisons_need_only_what_git_keeps(
         )
 
 
+def test_only_calibration_needs_more_than_git_keeps(
+    study: Path, text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = _reported(tmp_path_factory.mktemp("partly"), _params, {})
+    (folder / "metrics/vgg16-sgd-random/probabilities.npy").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        report.main()
+    for name in ("confusion.svg", "class_accuracy.svg"):
+        drawn = (folder / project.REPORTS / name).read_bytes()
+        assert drawn == (study / project.REPORTS / name).read_bytes()
+    again = (folder / report.TEXT).read_text()
+    calibration = again[again.index("## Calibration") : again.index("## Paired tests")]
+    assert "| vgg16-adam-random   |" in calibration
+    assert "| vgg16-sgd-random" not in calibration
+    assert "Their probabilities are not at hand here: vgg16-sgd-random." in calibration
+    assert "not at hand" not in text
+
+
 def test_combined_history_holds_means_over_seeds(study: Path) -> None:
     history = pd.read_csv(study / report.HISTORY)
     adam = history[history["run"] == "vgg16-adam-random"]

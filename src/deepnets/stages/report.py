@@ -414,9 +414,11 @@ def _errors(found: Found, paths: Mapping[str, project.RunFiles]) -> list[str]:
 
 
 def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
-    done = table[table["ece"].notna()]
+    tested = table[table["test_accuracy"].notna()]
+    done = tested[tested["ece"].notna()]
     if not len(done):
         return []
+    lacking = tested[tested["ece"].isna()]["run"].tolist()
     errors = pd.DataFrame(
         {
             "run": done["run"],
@@ -428,6 +430,7 @@ def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
         "How often a network is right when it says that it is this sure. ECE is the expected "
         "calibration error over 15 bins of equal width (Guo et al. 2017).",
         _markdown(errors),
+        *([f"Their probabilities are not at hand here: {', '.join(lacking)}."] if lacking else []),
         _REBUILT,
         "![Reliability diagrams](reliability.svg)",
     ]
@@ -590,23 +593,23 @@ def _draw_predictions(styles: Mapping[str, figures.Run], found: Found) -> None:
     matrices: dict[str, NDArray[np.int64]] = {}
     calibrations: dict[figures.Run, figures.Calibration] = {}
     for name, seeds in found.items():
-        tested = [
-            (of.labels, of.probabilities)
+        counts = [
+            scores.confusion_matrix(of.labels, of.predicted)
             for of in seeds
-            if of.labels is not None and of.probabilities is not None
+            if of.labels is not None and of.predicted is not None
         ]
-        if not tested:
-            continue
-        matrices[name] = np.sum(
-            [scores.confusion_matrix(of, guesses.argmax(axis=1)) for of, guesses in tested], axis=0
-        )
-        labels, probabilities = tested[0]
-        calibrations[styles[name]] = figures.Calibration(
-            *statistics.calibration(labels, probabilities)
-        )
+        if counts:
+            matrices[name] = np.sum(counts, axis=0)
+        for of in seeds:
+            if of.labels is not None and of.probabilities is not None:
+                calibrations[styles[name]] = figures.Calibration(
+                    *statistics.calibration(of.labels, of.probabilities)
+                )
+                break
     if matrices:
         figures.grid_confusion(matrices, project.REPORTS / "confusion")
         figures.class_accuracy(matrices, project.REPORTS / "class_accuracy")
+    if calibrations:
         figures.reliability(calibrations, project.REPORTS / "reliability")
 
 
