@@ -100,9 +100,15 @@ def test_one_seed_decides_nothing() -> None:
         ((100, 90, 95), (900, 900, 900), "no", "learned with 0 against 3 of 3 seeds"),
         ((900, 900, 900), (100, 900, 95), "undecided", "learned with 2 against 0 of 3 seeds"),
         ((900, 90, 95), (100, 90, 95), "undecided", "learned with 3 against 2 of 3 seeds"),
+        # A seed above the floor is still below every seed of the other row.
+        ((900, 750, 900), (100, 90, 95), "yes", "learned with 3 against 1 of 3 seeds"),
+        ((100, 90, 95), (900, 750, 600), "no", "learned with 2 against 3 of 3 seeds"),
+        ((900, 750, 600), (100, 90, 610), "undecided", "learned with 3 against 2 of 3 seeds"),
+        # One above the other, but at chance both.
+        ((900, 900, 900), (850, 840, 860), "no", "neither has learned"),
     ],
 )
-def test_where_a_network_has_not_learned_seeds_are_counted(
+def test_where_a_network_has_not_learned_seeds_are_ranked(
     base: tuple[int, ...], row: tuple[int, ...], word: str, said: str
 ) -> None:
     answered = ask({"base": seeds("base", *base), "row": seeds("row", *row)}, ("row", "base"))

@@ -177,7 +177,7 @@ def _answers(
         *parts,
         "### By which rules",
         "Rebuilt by `deepnets report` from the runs, and these by `deepnets reproduce RUN`. The "
-        "rules, fixed before the runs:",
+        "rules, fixed before the runs but for the one that says otherwise:",
         "\n".join(f"- {rule}" for rule in questions.RULES),
     ]
 
@@ -354,7 +354,7 @@ def _results_shown(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
                 lambda value: "" if pd.isna(value) else f"{100 * value:+.2f}"
             )
     for key, name, form in (
-        ("best_epoch", "best epoch", "{:g}"),
+        ("best_epoch", "best epoch", "{:.3g}"),
         ("seconds", "s/epoch", "{:.0f}"),
         ("parameters", "parameters", "{:,.0f}"),
     ):
