@@ -1,4 +1,4 @@
-"""What finished runs answer to the questions of a study, by rules that are fixed beforehand.
+"""What finished runs answer to the questions of a study, by rules.
 
 `RULES` states them for readers of the report.
 """
