@@ -229,17 +229,22 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
     assert html.count("<table>") == 8
 
 
+def _without_probabilities(folder: Path, rows: str) -> str:
+    """The report of `folder`, made again when those of the `rows` (a pattern) are gone."""
+    for path in list(folder.glob(f"metrics/{rows}/probabilities.npy")):
+        path.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        report.main()
+    return (folder / report.TEXT).read_text()
+
+
 def test_comparisons_need_only_what_git_keeps(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A clone has the predictions, not the probabilities, which are DVC's."""
     folder = _reported(tmp_path_factory.mktemp("clone"), _params, {})
-    for path in folder.glob("metrics/*/probabilities.npy"):
-        path.unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        report.main()
-    again = (folder / report.TEXT).read_text()
+    again = _without_probabilities(folder, "*")
     for first, last in (
         ("## The study's claims", "## Results"),
         ("## Paired tests", "## The networks"),
@@ -254,14 +259,10 @@ def test_only_calibration_needs_more_than_git_keeps(
     study: Path, text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = _reported(tmp_path_factory.mktemp("partly"), _params, {})
-    (folder / "metrics/vgg16-sgd-random/probabilities.npy").unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        report.main()
+    again = _without_probabilities(folder, "vgg16-sgd-random")
     for name in ("confusion.svg", "class_accuracy.svg"):
         drawn = (folder / project.REPORTS / name).read_bytes()
         assert drawn == (study / project.REPORTS / name).read_bytes()
-    again = (folder / report.TEXT).read_text()
     calibration = again[again.index("## Calibration") : again.index("## Paired tests")]
     assert "| vgg16-adam-random   |" in calibration
     assert "| vgg16-sgd-random" not in calibration

@@ -34,10 +34,11 @@ RULES = (
     "of a pair ends so, seeds are ranked in place of an interval: yes, if every seed of the first "
     "row is more accurate than every seed of the second; no, if it is the other way round or none "
     "has learned. By chance alone, three seeds and three stand in that order once in twenty.",
-    "This rule of ranks was written when most rows of studies/open-questions had been run, in "
-    "place of one that counted the seeds that had learned: that one left a pair at 0.97 against "
-    "0.16 undecided, since one seed of the latter had got 0.25. The change can turn an undecided "
-    "pair into a yes or a no, and nothing else.",
+    "This rule of ranks is no rule from before the runs: it was written when the results of most "
+    "rows of studies/open-questions had been seen. Before, seeds were counted: yes, if the first "
+    "row learned with every seed and the second with none; no, if it was the other way round or "
+    "neither learned with any. The change can turn an undecided pair into a yes or a no, and "
+    "nothing else; the questions where it did say so.",
     "Yes and no: all pairs of the question say so. It depends: some say yes and all others no. "
     "Undecided: anything else, and whatever has one seed only. Not run: a row lacks a seed.",
     "An answer holds for this scale and these rates. Every question stands at 95 % by itself: of "

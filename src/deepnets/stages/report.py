@@ -600,12 +600,16 @@ def _draw_predictions(styles: Mapping[str, figures.Run], found: Found) -> None:
         ]
         if counts:
             matrices[name] = np.sum(counts, axis=0)
-        for of in seeds:
-            if of.labels is not None and of.probabilities is not None:
-                calibrations[styles[name]] = figures.Calibration(
-                    *statistics.calibration(of.labels, of.probabilities)
-                )
-                break
+        calibrated = next(
+            (
+                statistics.calibration(of.labels, of.probabilities)
+                for of in seeds
+                if of.labels is not None and of.probabilities is not None
+            ),
+            None,
+        )
+        if calibrated is not None:
+            calibrations[styles[name]] = figures.Calibration(*calibrated)
     if matrices:
         figures.grid_confusion(matrices, project.REPORTS / "confusion")
         figures.class_accuracy(matrices, project.REPORTS / "class_accuracy")
