@@ -1,4 +1,4 @@
-"""What finished runs answer to the questions of a study, by rules.
+"""What finished runs answer to the questions of a study, by rules that are fixed beforehand.
 
 `RULES` states them for readers of the report.
 """
@@ -31,16 +31,12 @@ RULES = (
     f"McNemar test on the same test images says p < {LEVEL}. It says no if that interval lies "
     f"below {100 * MARGIN:g} percentage points.",
     f"A network that gets at most {FLOOR} of the test images right has not learned. Where one seed "
-    "of a pair ends so, seeds are ranked in place of an interval: yes, if every seed of the first "
-    "row is more accurate than every seed of the second; no, if it is the other way round or none "
-    "has learned. By chance alone, three seeds and three stand in that order once in twenty.",
-    "This rule of ranks is no rule from before the runs: it was written when the results of most "
-    "rows of studies/open-questions had been seen. Before, seeds were counted: yes, if the first "
-    "row learned with every seed and the second with none; no, if it was the other way round or "
-    "neither learned with any. The change can turn an undecided pair into a yes or a no, and "
-    "nothing else; the questions where it did say so.",
+    "of a pair ends so, seeds are counted in place of an interval: yes, if the first row learned "
+    "with every seed and the second with none; no, if it is the other way round or neither learned "
+    "with any.",
     "Yes and no: all pairs of the question say so. It depends: some say yes and all others no. "
-    "Undecided: anything else, and whatever has one seed only. Not run: a row lacks a seed.",
+    "Undecided: anything else, and whatever has one seed only; it does not mean that the rows are "
+    "alike. Not run: a row lacks a seed.",
     "An answer holds for this scale and these rates. Every question stands at 95 % by itself: of "
     "many, chance alone may answer one.",
 )
@@ -87,14 +83,12 @@ def answer(
         "; ".join(describe(of) + f": {words[pair]}" * several for pair, of in complete.items()),
         "To be tested with every seed: " * bool(missing) + ", ".join(missing),
     ]
-    mechanism = "; ".join(
-        diagnosed(name, diagnoses[name]) for name in question.diagnosed if name in diagnoses
-    )
+    shown = {name: diagnoses[name] for name in question.diagnosed if name in diagnoses}
     return Answer(
         question.question,
         "not run" if missing else _together(set(words.values())),
         " ".join(f"{sentence}." for sentence in sentences if sentence),
-        " ".join(filter(None, [_sentence(mechanism), question.known])),
+        _sentence("; ".join(filter(None, [diagnosed(shown), question.known]))),
         list(complete),
     )
 
@@ -107,12 +101,13 @@ def compare(pair: Pair, found: Mapping[str, Sequence[Result]]) -> Comparison | N
 
 def judge(comparison: Comparison) -> Literal["yes", "no", "undecided"]:
     """What a pair says, by `RULES`."""
+    every = len(comparison.seeds)
     low_high = interval(comparison)
-    if low_high is None and len(comparison.seeds) > 1:
-        a, b = comparison.accuracies_a, comparison.accuracies_b
-        if min(a) > max(b) and _learned(a):
+    if low_high is None and every > 1:
+        learned = _learned(comparison.accuracies_a), _learned(comparison.accuracies_b)
+        if learned == (every, 0):
             return "yes"
-        return "no" if max(a) < min(b) or not _learned(a) + _learned(b) else "undecided"
+        return "no" if learned in ((0, every), (0, 0)) else "undecided"
     if low_high is None:
         return "undecided"
     low, high = low_high
@@ -182,25 +177,50 @@ def after_steps(diagnosis: Mapping[str, Any]) -> str:
     return next(name for name in map(str, diagnosis["moments"]) if name.startswith("after"))
 
 
-def diagnosed(name: str, diagnosis: Mapping[str, Any]) -> str:
-    """The numbers of one seed's diagnosis that bear on whether its network learns."""
+def diagnosed(diagnoses: Mapping[str, Mapping[str, Any]]) -> str:
+    """The numbers of one seed's diagnoses that bear on whether a network learns, row by row.
+
+    Of networks with batch normalisation these are accuracies, of others what flows through the
+    layers. The first row of each kind says what its numbers are, those after it follow suit.
+    """
+    said = []
+    explained: set[bool] = set()
+    for name, of in diagnoses.items():
+        normalised = bool(of["moments"]["start"]["batch_norms"])
+        tell = _told_by_norms if normalised else _told_by_flow
+        said.append(tell(name, of, normalised not in explained))
+        explained.add(normalised)
+    return "; ".join(said)
+
+
+def _told_by_norms(name: str, diagnosis: Mapping[str, Any], explain: bool) -> str:
     moment = after_steps(diagnosis)
-    start, then, end = (diagnosis["moments"][key] for key in ("start", moment, "end"))
-    if then["batch_norms"]:
-        gaps = [of["mean_gap"] for of in then["batch_norms"] if of["mean_gap"] is not None]
+    then, end = (
+        {by: f"{diagnosis['moments'][key][by]['accuracy']:.2f}" for by in ("batch", "moving")}
+        for key in (moment, "end")
+    )
+    if not explain:
         return (
-            f"{moment}, {name} gets {then['batch']['accuracy']:.2f} of {diagnosis['images']} "
-            "validation images right with their own batch's statistics and "
-            f"{then['moving']['accuracy']:.2f} with its moving averages, which lie "
-            f"{_said(float(np.median(gaps)) if gaps else None)} standard deviations beside the "
-            "batch's (median layer); at the "
-            f"end {end['batch']['accuracy']:.2f} and {end['moving']['accuracy']:.2f}"
+            f"{name} {then['batch']} and {then['moving']}, at the end {end['batch']} and "
+            f"{end['moving']}"
         )
-    *_, last, _ = path(start)
     return (
-        f"at the start of {name}, activations go from {_said(path(start)[0]['activation'])} after "
-        f"the first convolution to {_said(last['activation'])} after the last, and {moment} the "
-        f"gradient in the first kernel is {_said(path(then)[0]['gradient'])} (root mean squares)"
+        f"{moment}, {name} gets {then['batch']} of {diagnosis['images']} validation images right "
+        f"with their own statistics and {then['moving']} with its moving averages, at the end "
+        f"{end['batch']} and {end['moving']}"
+    )
+
+
+def _told_by_flow(name: str, diagnosis: Mapping[str, Any], explain: bool) -> str:
+    moment = after_steps(diagnosis)
+    convolutions = path(diagnosis["moments"]["start"])[:-1]
+    first, last = (f"{convolutions[at]['activation']:.2g}" for at in (0, -1))
+    gradient = f"{path(diagnosis['moments'][moment])[0]['gradient']:.2g}"
+    if not explain:
+        return f"{name} from {first} to {last}, then {gradient}"
+    return (
+        f"from the first convolution to the last, activations of {name} go from {first} to {last} "
+        f"at the start, and {moment} the first kernel's gradient is {gradient}"
     )
 
 
@@ -229,11 +249,7 @@ def _learned(accuracies: Sequence[float]) -> int:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def _said(value: float | None) -> str:
-    return "no number" if value is None else f"{value:.2g}"
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
 def _mean(runs: Runs, accuracies: Sequence[float]) -> str:

@@ -163,8 +163,9 @@ def _answers(
         of = questions.answer(question, found, diagnoses, seeds)
         parts += [
             f"### {page.literal(of.question)}",
-            f"**{of.word.capitalize()}.** {of.numbers}",
-            *([page.literal(of.mechanism)] if of.mechanism else []),
+            " ".join(
+                [f"**{of.word.capitalize()}.** {of.numbers}", page.literal(of.mechanism)]
+            ).strip(),
         ]
         shown = ", ".join(f"`deepnets diff {pair.row} {pair.than}`" for pair in of.pairs)
         if shown:
@@ -177,7 +178,7 @@ def _answers(
         *parts,
         "### By which rules",
         "Rebuilt by `deepnets report` from the runs, and these by `deepnets reproduce RUN`. The "
-        "rules, fixed before the runs but for the one that says otherwise:",
+        "rules, fixed before the runs:",
         "\n".join(f"- {rule}" for rule in questions.RULES),
     ]
 
