@@ -21,7 +21,7 @@ RULES = (
     "higher: sqrt(a (1 - a) / n) for an accuracy of a on n images. With several seeds, each is.",
     "The fewest epochs are those of the lowest rung that is above. They are the fewest of the "
     "rungs that were run; what lies between two rungs was not tried.",
-    "The test set chooses nothing. A network is tested once, and the test accuracy of the rung "
+    "The test set chooses nothing. Every rung is tested once, and the test accuracy of the one "
     "that validation has chosen is the one that counts, whichever way it falls.",
 )
 

@@ -163,9 +163,7 @@ def _answers(
         of = questions.answer(question, found, diagnoses, seeds)
         parts += [
             f"### {page.literal(of.question)}",
-            " ".join(
-                [f"**{of.word.capitalize()}.** {of.numbers}", page.literal(of.mechanism)]
-            ).strip(),
+            f"**{of.word.capitalize()}.** {of.numbers} {page.literal(of.mechanism)}".rstrip(),
         ]
         shown = ", ".join(f"`deepnets diff {pair.row} {pair.than}`" for pair in of.pairs)
         if shown:
