@@ -55,3 +55,29 @@ def test_imagenet_weights_are_fetched_once_and_start_every_seed(
             np.testing.assert_array_equal(ours, theirs)
         tops.append(model.get_layer("logits").get_weights()[0])
     assert not np.array_equal(*tops)
+
+
+def test_weights_that_a_study_describes_start_it_as_imagenet_does(
+    backbone: keras.Model, tmp_path: Path
+) -> None:
+    offered = tmp_path / "mirror" / NAME
+    described = {"source": NAME, "sha256": files.file_digest(offered), "archs": ["vgg16"]}
+
+    def describe(params: dict[str, Any]) -> None:
+        params["starting_weights"] = {"other": described}
+        params["runs"]["vgg16-sgd-other"] = {
+            "arch": "vgg16",
+            "optimizer": "sgd",
+            "weights": "other",
+        }
+        params["initialize"].append("vgg16-other")
+
+    edit_yaml(Path("params.yaml"), describe)
+    for weights in ("imagenet", "other"):
+        initialize.main(f"vgg16-{weights}")
+    for seed in (0, 1):
+        first, second = (
+            Path(f"data/weights/vgg16-{weights}/seed-{seed}.weights.h5").read_bytes()
+            for weights in ("imagenet", "other")
+        )
+        assert first == second

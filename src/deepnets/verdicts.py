@@ -12,7 +12,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from deepnets.comparisons import THRESHOLDS, Comparison, Group, Row, Scale, compare, groups, race
 from deepnets.params import Arch, OptimizerName, Weights
@@ -166,7 +166,8 @@ def _judge(claim: _Claim, found: Sequence[Group]) -> Verdict:
         comparisons = _compare(group, pairs)
         if comparisons and group.scale == STUDY_SCALE:
             return _decide(claim, group, comparisons, len(pairs))
-        comparisons = _compare(group, claim.pairs(group, get_args(Weights)))
+        every = tuple(dict.fromkeys(row.weights for row in group.rows))
+        comparisons = _compare(group, claim.pairs(group, every))
         if comparisons:
             limit = f"Only {STUDY_SCALE} from the study's weights decide"
             return _undecided(claim, group, comparisons, limit)

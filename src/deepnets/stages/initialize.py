@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import cast
 
 from deepnets import files, mirrors, models, params, project
-from deepnets.params import Arch, Weights
+from deepnets.params import Arch, StartingWeights, Weights
 
 
 def main(start: str) -> None:
@@ -15,23 +15,37 @@ def main(start: str) -> None:
     for seed in study.train.seeds:
         write(
             cast(Arch, arch),
-            cast(Weights, weights),
+            weights,
             seed,
             study.preprocess.image_size,
             project.start_file(project.STARTS / start, seed),
+            study.starting_weights.get(weights),
         )
 
 
-def write(arch: Arch, weights: Weights, seed: int, image_size: int, target: Path) -> None:
+def write(
+    arch: Arch,
+    weights: Weights,
+    seed: int,
+    image_size: int,
+    target: Path,
+    described: StartingWeights | None = None,
+) -> None:
     """Draw or load the starting weights and save them to `target`.
 
-    ImageNet weights are fetched once into data/imagenet and checked against Keras' digest.
+    Those from a file (Keras' ImageNet weights, or those that the study has `described`) are fetched
+    once into data/imagenet and checked against the digest.
     """
-    imagenet_file = None
-    if weights == "imagenet":
-        imagenet_file = project.IMAGENET / mirrors.IMAGENET[arch].name
-        mirrors.imagenet(arch, imagenet_file)
-    classifier = models.initialize(arch, weights, seed, image_size, imagenet_file)
+    file = None
+    if described is not None:
+        pinned = mirrors.PinnedFile.at(described.source, described.sha256)
+        file = project.IMAGENET / weights / pinned.name
+        mirrors.weights(pinned, file, f"{weights} weights of {arch}")
+    elif weights == "imagenet":
+        pinned = mirrors.IMAGENET[arch]
+        file = project.IMAGENET / pinned.name
+        mirrors.weights(pinned, file, f"ImageNet weights of {arch}")
+    classifier = models.initialize(arch, weights, seed, image_size, file)
     files.require_room(target.parent, 6 * classifier.count_params(), "starting weights")
     models.save_start(classifier, target)
     files.seal(target)
