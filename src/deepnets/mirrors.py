@@ -203,9 +203,8 @@ def _first(sources: Sequence[str], fetch: Callable[[str], T], what: str) -> T:
             failures.append(f"{_shown(source)}: {error}")
             print(f"{what}: not from {failures[-1]}", flush=True)
     raise UserError(
-        f"{what} could not be fetched ({'; '.join(failures) or 'no source is named'}): on a machine "
-        "without internet, set "
-        f"{VARIABLE} to a directory or URL that holds the files"
+        f"{what} could not be fetched ({'; '.join(failures) or 'no source is named'}): on a "
+        f"machine without internet, set {VARIABLE} to a directory or URL that holds the files"
     )
 
 
