@@ -284,6 +284,13 @@ def test_mean_is_that_of_the_seeds_that_neither_collapsed_nor_diverged(
     assert legend[0] == f"{RUNS[0].name} (4 seeds, 1 collapsed, 1 diverged)"
 
 
+def test_seeds_that_all_ended_alike_are_one_word(drawn: list[Figure]) -> None:
+    trainings = [Training(chance(3), "collapsed")] * 3
+    figures.learning_curves({"VGG-16": {SGD: trainings}}, Path("x"))
+    texts = drawn[0].get_axes()[1].get_legend().get_texts()
+    assert texts[0].get_text() == f"{SGD.name} (3 seeds, collapsed)"
+
+
 def test_training_that_diverged_in_its_first_epoch_is_marked_at_the_foot(
     drawn: list[Figure],
 ) -> None:

@@ -121,6 +121,9 @@ def test_a_seed_that_did_not_end_as_it_should_is_shown() -> None:
     row[1] = replace(row[1], outcome="collapsed")
     said = ask({"base": BASE, "row": row}, ("row", "base"))
     assert said.numbers.startswith("row (seed 1 collapsed) 0.9050")
+    row = [replace(of, outcome="collapsed") for of in row]
+    said = ask({"base": BASE, "row": row}, ("row", "base"))
+    assert said.numbers.startswith("row (collapsed) 0.9050")
 
 
 def test_answer_shows_its_numbers() -> None:

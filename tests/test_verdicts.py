@@ -369,7 +369,7 @@ def test_a_collapsed_run_counts_and_is_called_that() -> None:
     stuck = result("vgg16-adam-random", range(890), outcome="collapsed", validation=(0.1, 0.1))
     verdict, evidence = claim(1, grid() | {"vgg16-adam-random": [stuck]})
     assert verdict == "undecided"
-    assert "vgg16-adam-random (seed 0 collapsed) 0.1100 (seed 0; p < 0.0001)" in evidence
+    assert "vgg16-adam-random (collapsed) 0.1100 (seed 0; p < 0.0001)" in evidence
     assert "vgg16-sgd-random 2 and vgg16-adam-random never for 0.8" in evidence
     fine = result("vgg16-adam-random", range(40), seed=1)
     wild = result("vgg16-adam-random", range(500), seed=2, outcome="diverged")

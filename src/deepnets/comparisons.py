@@ -47,8 +47,11 @@ class Runs:
     results: dict[int, Result] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The name, and which seeds did not end as they should."""
+        """The name, and which seeds did not end as they should; one word if all ended alike."""
         odd = [f"seed {s} {r.outcome}" for s, r in self.results.items() if r.outcome != "completed"]
+        outcomes = {result.outcome for result in self.results.values()}
+        if odd and len(outcomes) == 1:
+            odd = [*outcomes]
         return f"{self.name} ({', '.join(odd)})" if odd else self.name
 
     @property

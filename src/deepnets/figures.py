@@ -695,7 +695,8 @@ def _described(name: str, trainings: Sequence[Training]) -> str:
     notes = [f"{len(trainings)} seeds"] if len(trainings) > 1 else []
     for outcome in OUTCOME_MARKERS:
         if outcomes[outcome]:
-            notes.append(f"{outcomes[outcome]} {outcome}" if notes else outcome)
+            alike = outcomes[outcome] == len(trainings)
+            notes.append(outcome if alike else f"{outcomes[outcome]} {outcome}")
     return f"{name} ({', '.join(notes)})" if notes else name
 
 

@@ -144,7 +144,7 @@ def _state(runs: Sequence[RunParams], seeds: Sequence[Result]) -> str:
     for kind in ("collapsed", "diverged"):
         count = sum(of.outcome == kind for of in seeds)
         if count:
-            notes.append(kind if len(runs) == 1 else f"{count} of {len(runs)} {kind}")
+            notes.append(kind if count == len(seeds) else f"{count} of {len(runs)} {kind}")
     untested = sum(of.test is None for of in seeds)
     if len(seeds) < len(runs):
         notes.append(f"{len(seeds)} of {len(runs)} seeds")
