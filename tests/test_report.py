@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 import architectures
-from deepnets import files, page, project, published, results
+from deepnets import files, page, project, published, results, tables, verdicts
 from deepnets.params import FILE, load
+from deepnets.results import Outcome
 from deepnets.stages import report
 from project import ROOT, edit_yaml
 
@@ -146,6 +147,35 @@ def test_collapsed_and_diverged_runs_are_marked(text: str) -> None:
     assert "resnet50-sgd-random: 1 of 2 diverged" in text
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [
+        (["collapsed"] * 3, "collapsed"),
+        (["diverged"], "diverged, 1 of 3 seeds"),
+        (["collapsed", "completed"], "1 of 3 collapsed, 2 of 3 seeds"),
+        (["collapsed", "diverged", "collapsed"], "2 of 3 collapsed, 1 of 3 diverged"),
+        (["completed"] * 3, ""),
+    ],
+)
+def test_seeds_that_all_ended_alike_are_one_word(outcomes: list[Outcome], state: str) -> None:
+    name = "vgg16-adam-random"
+    runs = [load(ROOT / FILE).run_params(name, 0).model_copy(update={"seed": s}) for s in range(3)]
+    seeds = [
+        results.Result(
+            run=name,
+            seed=seed,
+            params=runs[seed],
+            history=[],
+            timing=[],
+            outcome=outcome,
+            provenance={"parameter_count": {"total": 1}},
+            test={"accuracy": 0.1, "loss": 2.3},
+        )
+        for seed, outcome in enumerate(outcomes)
+    ]
+    assert tables.results({name: runs}, {name: seeds})["state"].tolist() == [state]
+
+
 def test_ours_stand_beside_the_studys_with_difference_and_spread(text: str) -> None:
     row = next(line for line in text.splitlines() if line.startswith("| adam "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -198,6 +228,26 @@ def test_every_claim_has_a_verdict(text: str) -> None:
         "undecided",
         "not run",
     ]
+
+
+def test_rules_stand_with_their_date_and_the_later_form_after_them(text: str) -> None:
+    claims = text[text.index("## The study's claims") : text.index("## Results")]
+    assert "The rules, fixed on 23 November 2026, before the runs:" in claims
+    rules, _, after = claims.rpartition("\n- ")
+    assert "27 November 2026" not in rules
+    assert "27 November 2026, after the full-scale numbers were known" in after
+    assert "decides no comparison differently" in after
+
+
+def test_scope_is_read_together_with_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = [
+        verdicts.Verdict("One.", "contradicted", "Numbers.", "from random weights"),
+        verdicts.Verdict("Two.", "supported", "Numbers."),
+    ]
+    monkeypatch.setattr(verdicts, "judge", lambda _: judged)
+    table = report._verdicts({})[1]
+    cells = [[cell.strip() for cell in line.split("|")[3:4]] for line in table.splitlines()[2:]]
+    assert cells == [["**contradicted** from random weights"], ["**supported**"]]
 
 
 def test_provenance_says_where_the_runs_differ(text: str) -> None:

@@ -4,16 +4,21 @@ A run's predictions are right but for the images it is told to miss. If one run 
 that the other gets right, and no others differ, the exact McNemar p-value is 2 / 2**n.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from deepnets import params
+from deepnets import params, published
 from deepnets.comparisons import Race, Row, Runs, compare, groups, race
+from deepnets.params import Weights
 from deepnets.results import Outcome, Result
-from deepnets.verdicts import judge
+from deepnets.verdicts import STUDY_WEIGHTS, judge
 from project import ROOT
 
 STUDY = params.load(ROOT / "params.yaml")
@@ -205,24 +210,229 @@ def test_nothing_run(results: Results) -> None:
 RANDOM = [name for name in MISSES if name.endswith("random")]
 
 
-def test_part_of_what_a_claim_needs_cannot_support_it() -> None:
-    results = grid(rows=RANDOM)
-    assert verdicts(results)[:4] == ["undecided", "contradicted", "not run", "undecided"]
-    evidence = claim(1, results)[1]
-    assert evidence.endswith(
-        "Not run at this scale: vgg16 adam imagenet, vgg16 sgd imagenet, resnet50 adam imagenet, "
-        "resnet50 sgd imagenet; the differences that count point to the claim."
+NO_VGG16_IMAGENET = "vgg16 adam imagenet, vgg16 sgd imagenet"
+NO_RESNET50_IMAGENET = "resnet50 adam imagenet, resnet50 sgd imagenet"
+NO_IMAGENET = f"{NO_VGG16_IMAGENET}, {NO_RESNET50_IMAGENET}"
+
+
+def scoped(results: Results) -> list[str]:
+    """Verdicts as in the report; those without a scope are a word alone."""
+    return [f"{of.verdict} {of.scope}".rstrip() for of in judge(results)]
+
+
+def test_full_scale_runs_from_random_weights_are_decided_for_these() -> None:
+    """Three seeds, but for one row with one; a collapse; and rows by another recipe after them."""
+    labels = np.arange(10_000, dtype=np.uint8) % 10
+    full: dict[str, tuple[Sequence[int], Sequence[float], Outcome]] = {
+        "vgg16-adam-random": ((8865, 8865, 8865), (0.1, 0.1), "collapsed"),
+        "vgg16-sgd-random": ((54, 48, 53), (0.98, 0.994), "completed"),
+        "resnet50-adam-random": ((200,), (0.96, 0.98), "completed"),
+        "resnet50-sgd-random": ((669, 443, 239), (0.5, 0.955), "completed"),
+    }
+    results: Results = {
+        name: [
+            result(
+                name, range(missed), seed=s, labels=labels, validation=validation, outcome=outcome
+            )
+            for s, missed in enumerate(misses)
+        ]
+        for name, (misses, validation, outcome) in full.items()
+    }
+    others = {
+        f"{name}-code": [result(name, range(5), labels=labels, learning_rate=0.001)]
+        for name in ("resnet50-sgd-random", "vgg16-adam-random")
+    }
+    judged = judge(results | others)
+    assert scoped(results | others) == [
+        "contradicted from random weights",
+        "supported from random weights",
+        "not run",
+        "supported from random weights",
+        "not run",
+    ]
+    numbers = "Test accuracy after 15 epochs on 50,000 images: "
+    resnet50 = "resnet50-adam-random 0.9800, resnet50-sgd-random 0.9331 (seed 0; p < 0.0001)"
+    assert [of.evidence for of in judged[:4]] == [
+        f"{numbers}vgg16-sgd-random 0.9948, vgg16-adam-random (collapsed) 0.1135 (seeds 0, 1, 2; "
+        "p < 0.0001); resnet50-sgd-random 0.9331, resnet50-adam-random 0.9800 (seed 0; p < 0.0001)"
+        "; epochs to a validation accuracy: vgg16-sgd-random 1, 1, 1 and vgg16-adam-random never, "
+        "never, never for 0.8; resnet50-sgd-random 2 and resnet50-adam-random 1 for 0.95. Against "
+        "it: resnet50-adam-random over resnet50-sgd-random. "
+        f"Not run at the study's scale: {NO_IMAGENET}.",
+        f"{numbers}{resnet50}. Not run at the study's scale: {NO_RESNET50_IMAGENET}.",
+        "No two finished runs that differ in this share epochs, images and a seed. "
+        f"Not run at the study's scale: {NO_RESNET50_IMAGENET}.",
+        f"{numbers}vgg16-sgd-random 0.9946, resnet50-adam-random 0.9800 (seed 0; p < 0.0001). "
+        f"Not run at the study's scale: {NO_IMAGENET}.",
+    ]
+    for of in judged[:4]:
+        assert of.evidence.endswith(f": {', '.join(map(str, of.missing))}.")
+    assert judged[4].missing == []
+
+
+@pytest.mark.parametrize("weights", STUDY_WEIGHTS)
+def test_rows_from_one_kind_of_weights_are_decided_for_it(weights: str) -> None:
+    scope = f"from {published.WEIGHTS[weights]}"
+    rows = [name for name in MISSES if name.endswith(weights)]
+    assert scoped(grid(rows=rows)) == [
+        f"supported {scope}",
+        f"contradicted {scope}",
+        "not run",
+        f"supported {scope}",
+        "not run",
+    ]
+
+
+def test_a_whole_grid_has_no_scope_and_misses_nothing() -> None:
+    assert all(of.scope == "" and of.missing == [] for of in judge(grid()))
+
+
+def test_one_network_alone_decides_nothing_and_the_other_is_named() -> None:
+    rows = ["vgg16-adam-random", "vgg16-sgd-random"]
+    judged = judge(grid(rows=rows))
+    assert scoped(grid(rows=rows)) == ["undecided", *["not run"] * 4]
+    resnet50 = (
+        "resnet50 adam random, resnet50 adam imagenet, resnet50 sgd random, resnet50 sgd imagenet"
     )
-    assert claim(3, grid(rows=[*RANDOM, "resnet50-adam-imagenet"]))[0] == "undecided"
+    assert judged[0].evidence.endswith(
+        "Not all of its rows were run; the differences that count point to the claim. "
+        f"Not run at the study's scale: {NO_VGG16_IMAGENET}, {resnet50}."
+    )
+    for of in judged[1:3]:
+        assert of.evidence.endswith(f"seed. Not run at the study's scale: {resnet50}.")
 
 
-def test_the_best_row_is_not_known_before_all_were_run() -> None:
+def test_one_missing_row_leaves_its_weights_undecided() -> None:
+    """Nor do the others decide for them: each of the weights has all its rows, or no say."""
+    rows = [name for name in MISSES if name != "resnet50-adam-random"]
+    assert scoped(grid(rows=rows))[:4] == [
+        "supported from ImageNet weights",
+        "contradicted from ImageNet weights",
+        "undecided",
+        "supported from ImageNet weights",
+    ]
+    rows.remove("resnet50-sgd-imagenet")
+    assert scoped(grid(rows=rows))[:4] == ["undecided", "not run", "not run", "undecided"]
+    assert claim(4, grid(rows=rows))[1].endswith(
+        "Not all of its rows were run; the differences that count point to the claim. "
+        "Not run at the study's scale: resnet50 adam random, resnet50 sgd imagenet."
+    )
+
+
+def test_a_claim_about_both_weights_is_decided_for_neither_alone() -> None:
+    results = grid(rows=[*RANDOM, "resnet50-adam-imagenet"])
+    assert scoped(results)[2] == "undecided"
+    assert claim(3, results)[1].endswith(
+        "Not all of its rows were run; the differences that count point to the claim. "
+        "Not run at the study's scale: resnet50 sgd imagenet."
+    )
+    worse = {"resnet50-adam-random": [result("resnet50-adam-random", range(300))]}
+    assert scoped(results | worse)[2] == "contradicted"
+
+
+def test_a_counterexample_from_other_weights_contradicts() -> None:
+    """VGG-16's rows from ImageNet weights, though ResNet50's are missing, and random ones agree."""
+    rows = [*RANDOM, "vgg16-adam-imagenet", "vgg16-sgd-imagenet"]
+    results = grid(rows=rows)
+    assert scoped(results)[0] == "supported from random weights"
+    results["vgg16-sgd-imagenet"] = [result("vgg16-sgd-imagenet", range(60 + 7))]
+    assert scoped(results)[0] == "supported from random weights"
+    assert "vgg16-sgd-imagenet 0.9330, vgg16-adam-imagenet 0.9400" in claim(1, results)[1]
+    results["vgg16-sgd-imagenet"] = [result("vgg16-sgd-imagenet", range(60 + 8))]
+    assert scoped(results)[0] == "contradicted from ImageNet weights"
+    results["vgg16-sgd-random"] = [result("vgg16-sgd-random", range(40 + 8))]
+    assert scoped(results)[0] == "contradicted"
+
+
+def test_a_scope_can_be_undecided_and_says_why() -> None:
+    def undecided(name: str, **changes: object) -> str:
+        results = grid(rows=RANDOM)
+        results[name] = [result(name, range(MISSES[name]), **changes)]
+        assert scoped(results)[0] == "undecided from random weights"
+        return claim(1, results)[1]
+
+    assert "Adam is not faster everywhere; " in undecided("vgg16-adam-random", validation=(0.1,))
+    assert "Some rows share no seed; " in undecided("vgg16-adam-random", seed=1)
+    results = grid(rows=RANDOM) | {"vgg16-sgd-random": [result("vgg16-sgd-random", range(40))]}
+    assert scoped(results)[0] == "undecided from random weights"
+    assert claim(1, results)[1].endswith(
+        "Not every difference counts; the differences that count point to the claim. "
+        f"Not run at the study's scale: {NO_IMAGENET}."
+    )
+
+
+def test_the_best_row_from_some_weights_is_known_once_all_of_these_were_run() -> None:
     results = grid(rows=RANDOM)
     results["resnet50-adam-random"] = [result("resnet50-adam-random", [], validation=(0.99,))]
-    verdict, evidence = claim(4, results)
-    assert verdict == "undecided"
-    assert "resnet50-adam-random 1.0000" in evidence
-    assert evidence.endswith("point against it.")
+    # The best VGG-16 of all that there are is from other weights.
+    results["vgg16-sgd-imagenet"] = [result("vgg16-sgd-imagenet", [], validation=(0.999,))]
+    assert scoped(results)[3] == "contradicted from random weights"
+    evidence = claim(4, results)[1]
+    assert "vgg16-adam-random 0.9600, resnet50-adam-random 1.0000 (seed 0; p < 0.0001)" in evidence
+    del results["resnet50-sgd-random"]
+    assert scoped(results)[3] == "undecided"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.sampled_from(STUDY_WEIGHTS),
+    misses=st.lists(st.integers(90, 110), min_size=4, max_size=4),
+    slower=st.integers(0, 3),
+    number=st.sampled_from([1, 2, 4]),
+)
+def test_a_scope_says_what_the_whole_grid_would_say_of_its_rows(
+    weights: Weights, misses: list[int], slower: int, number: int
+) -> None:
+    """Rows that bear the claim out, put where they are missing, do not change the verdict."""
+    names = [name for name in MISSES if name.endswith(weights)]
+    part = {name: [result(name, range(of))] for name, of in zip(names, misses, strict=True)}
+    slow = (0.1, 0.6, 0.81)
+    part[names[slower]] = [result(names[slower], range(misses[slower]), validation=slow)]
+    rest: Results = {}
+    for name in MISSES.keys() - part.keys():
+        better = ("adam" in name) == (number == 2)
+        # Adam is the faster one, and none of them is the best in the end.
+        curve = (0.8, 0.0) if "adam" in name else (0.0, 0.0)
+        rest[name] = [result(name, range(0 if better else 500), validation=curve)]
+    scope = judge(part)[number - 1]
+    whole = judge(rest | part)[number - 1]
+    assert (bool(scope.scope), bool(whole.scope)) == (True, False)
+    assert scope.verdict == whole.verdict
+
+
+def compared(evidence: str) -> set[str]:
+    """The comparisons that it names, with their numbers."""
+    return set(re.findall(r"\S+ [01]\.\d{4}, \S+ [01]\.\d{4} \(seed 0; p [^)]+\)", evidence))
+
+
+def against(evidence: str) -> set[str]:
+    """The pairs that it says are against the claim."""
+    named = re.search(r"Against it: ([^.]+)\.", evidence)
+    return set(named[1].split(", ")) if named else set()
+
+
+@pytest.mark.parametrize(
+    "misses",
+    [
+        tuple(MISSES.values()),
+        tuple(200 - missed for missed in MISSES.values()),
+        # Per pair: 8 to 5 images apart, on either side of a level or of a level that is divided.
+        (40, 33, 60, 68, 150, 143, 180, 188),
+        (40, 48, 60, 53, 150, 158, 180, 175),
+        (40, 47, 60, 66, 150, 157, 180, 186),
+    ],
+)
+def test_missing_rows_change_no_comparison(misses: tuple[int, ...]) -> None:
+    """Of all grids that lack some rows: the pairs, their numbers, and which are against."""
+    whole = {n: [result(n, range(of))] for n, of in zip(MISSES, misses, strict=True)}
+    everything = [of.evidence for of in judge(whole)[:3]]
+    for count in range(len(whole)):
+        for rows in combinations(whole, count):
+            absent = whole.keys() - rows
+            for complete, of in zip(everything, judge({n: whole[n] for n in rows}), strict=False):
+                for said in (compared, against):
+                    kept = {text for text in said(complete) if not absent & set(text.split())}
+                    assert said(of.evidence) == kept
 
 
 def test_the_best_row_is_chosen_by_its_last_validation_accuracy() -> None:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from deepnets import ladders
+from deepnets import ladders, published
 from deepnets.figures import WIDTH, save
 from deepnets.questions import after_steps, path
 
@@ -244,7 +244,7 @@ def climbs(panels: Sequence[tuple[str, Sequence[ladders.Climb]]], stem: Path) ->
         for climb in shown:
             axis.axhline(100 * climb.goal, color=_GREY, linestyle="--", linewidth=0.8)
             axis.annotate(
-                f"study, {ladders.WEIGHTS[climb.weights]}",
+                f"study, {published.WEIGHTS[climb.weights]}",
                 (1, 100 * climb.goal),
                 xycoords=("axes fraction", "data"),
                 xytext=(-2, 2),

@@ -25,9 +25,6 @@ RULES = (
     "that validation has chosen is the one that counts, whichever way it falls.",
 )
 
-# The starting weights whose best results are the goals, in words.
-WEIGHTS: dict[Weights, str] = {"random": "random weights", "imagenet": "ImageNet weights"}
-
 
 @dataclass(frozen=True)
 class Rung:
@@ -88,7 +85,7 @@ def climb(ladder: Sequence[str], found: Mapping[str, Sequence[Result]]) -> list[
     rungs = [_rung(found[name]) for name in run]
     arch = found[run[0]][0].params.arch
     climbs = []
-    for weights in WEIGHTS:
+    for weights in published.WEIGHTS:
         goal = published.best_test_accuracy(weights)
         chosen = next((rung for rung in rungs if rung.is_above(goal)), None)
         climbs.append(Climb(arch, weights, goal, rungs, chosen))

@@ -12,6 +12,8 @@ from deepnets.params import RunParams, Variant, Weights
 EPOCHS, LONG_EPOCHS = 15, 50
 # 60,000 less the 10,000 that it validates on.
 TRAIN_IMAGES = 50_000
+# The starting weights that it used, in words.
+WEIGHTS: dict[Weights, str] = {"random": "random weights", "imagenet": "ImageNet weights"}
 # Keras' default, which it did not change.
 BATCH_NORM_MOMENTUM = 0.99
 

@@ -140,15 +140,21 @@ def _heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.Data
 
 def _verdicts(found: Found) -> list[str]:
     rows = [
-        {"": number, "claim": of.claim, "verdict": f"**{of.verdict}**", "evidence": of.evidence}
+        {
+            "": number,
+            "claim": of.claim,
+            "verdict": f"**{of.verdict}** {of.scope}".rstrip(),
+            "evidence": of.evidence,
+        }
         for number, of in enumerate(verdicts.judge(found), start=1)
     ]
     return [
         "## The study's claims",
         _markdown(pd.DataFrame(rows)),
         "Rebuilt by `deepnets report` from the runs, and these by `deepnets reproduce RUN`. The "
-        "rules, fixed before the runs:",
+        f"rules, fixed on {verdicts.FIXED}, before the runs:",
         "\n".join(f"- {rule}" for rule in verdicts.RULES),
+        verdicts.SCOPE,
     ]
 
 
@@ -259,7 +265,7 @@ def _climb_row(climb: ladders.Climb) -> dict[str, Any]:
     rung = climb.chosen
     row = {
         "network": _ARCH_NAMES[climb.arch],
-        "study's best test acc": f"{climb.goal:.4f}, from {ladders.WEIGHTS[climb.weights]}",
+        "study's best test acc": f"{climb.goal:.4f}, from {published.WEIGHTS[climb.weights]}",
         "epochs tried": epochs,
         "fewest above": str(rung.epochs) if rung else "none",
         "row": rung.row if rung else "",
