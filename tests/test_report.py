@@ -2,129 +2,24 @@
 
 import base64
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
-import architectures
-from deepnets import files, page, project, published, results, tables, verdicts
+import made_up
+from deepnets import page, project, published, results, tables, verdicts
 from deepnets.params import FILE, load
 from deepnets.results import Outcome
 from deepnets.stages import report
-from project import ROOT, edit_yaml
-
-LABELS = np.arange(2000, dtype=np.uint8) % 10
-SEEDS = (0, 1)
-
-# run -> images missed, counted from the first, and the outcome, for each seed.
-DONE: dict[str, list[tuple[int, str]]] = {
-    "vgg16-adam-random": [(20, "completed"), (40, "completed")],
-    "vgg16-sgd-random": [(1800, "collapsed"), (30, "completed")],
-    "resnet50-sgd-random": [(100, "completed"), (1800, "diverged")],
-}
-MISSING = [
-    "vgg16-adam-imagenet",
-    "vgg16-sgd-imagenet",
-    "resnet50-adam-random",
-    "resnet50-adam-imagenet",
-    "resnet50-sgd-imagenet",
-    "resnet50-sgd-random-long",
-]
-
-
-def _params(params: dict[str, Any]) -> None:
-    params["train"] |= {"seed": list(SEEDS), "train_images": 3200, "epochs": 2}
-
-
-def _history(outcome: str, missed: int) -> list[dict[str, Any]]:
-    if outcome == "diverged":
-        return []
-    accuracy = 1 - missed / len(LABELS)
-    return [
-        {
-            "epoch": epoch,
-            "loss": 2.302 if outcome == "collapsed" else 0.1 / epoch,
-            "accuracy": accuracy - 0.02,
-            "val_loss": 2.302 if outcome == "collapsed" else 0.2 / epoch,
-            "val_accuracy": accuracy - 0.01 * (2 - epoch),
-            "learning_rate": 0.01,
-        }
-        for epoch in (1, 2)
-    ]
-
-
-def _provenance(run: str, seed: int) -> dict[str, Any]:
-    return {
-        "run": run,
-        "git": {"commit": "c0ffee", "dirty": seed == 1},
-        "images": {"train": 3200, "validation": 10000, "test": len(LABELS)},
-        "data": {"train": 64 * "a", "validation": 64 * "b"},
-        "test_data": 64 * "c",
-        "start": 64 * str(seed),
-        "parameter_count": {"total": 14719818, "trainable": 14719818, "non_trainable": 0},
-        "environment": {
-            "hardware": {"cpu": "A CPU", "cores": 2, "devices": [], "platform": "Linux"},
-            "versions": {"keras": "3.15.1"},
-            "settings": {"TF_ENABLE_ONEDNN_OPTS": "1"},
-        },
-    }
-
-
-def _write(name: str, seeds: list[tuple[int, str]]) -> None:
-    paths = project.grid_run(name, "-".join(name.split("-")[::2]))
-    rows, trained, tested, predicted, probabilities = {}, {}, {}, [], []
-    for seed, (missed, outcome) in zip(SEEDS, seeds, strict=True):
-        history = _history(outcome, missed)
-        clock = {"validation_seconds": 1.0, "images_per_second": 60.0, "finished_ms": 1}
-        rows[seed] = results.Rows(
-            history, [{"epoch": row["epoch"], "seconds": 50.0, **clock} for row in history]
-        )
-        ends = {kind: int(outcome == kind) for kind in ("collapsed", "diverged")}
-        trained[seed] = {"epochs": len(history), **ends}
-        tested[seed] = {"loss": 0.3, "accuracy": 1 - missed / len(LABELS)}
-        guesses = LABELS.copy()
-        guesses[:missed] = (guesses[:missed] + 1) % 10
-        predicted += [
-            {"seed": seed, "actual": int(a), "predicted": int(p)}
-            for a, p in zip(LABELS, guesses, strict=True)
-        ]
-        probabilities.append(0.9 * np.eye(10, dtype=np.float32)[guesses] + np.float32(0.01))
-    results.write_rows(paths.metrics_dir, rows)
-    files.write_json(paths.train, results.together(trained))
-    files.write_json(paths.test, results.together(tested))
-    files.write_json(paths.provenance, {str(seed): _provenance(name, seed) for seed in SEEDS})
-    layers = architectures.vgg16() if name.startswith("vgg16") else architectures.resnet50()
-    files.write_json(paths.architecture, layers)
-    files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
-    files.write_array(paths.probabilities, np.stack(probabilities))
-    (paths.figures(0)).mkdir(parents=True)
-    (paths.figures(0) / "mistakes.png").write_bytes(b"\x89PNG mistakes of " + name.encode())
-
-
-def _reported(
-    folder: Path, edit: Callable[[dict[str, Any]], None], diagnoses: dict[str, Any]
-) -> Path:
-    """The folder, with what is `DONE` of the root's study as `edit` leaves it, and its report."""
-    (folder / FILE).write_text((ROOT / FILE).read_text())
-    edit_yaml(folder / FILE, edit)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for name, seeds in DONE.items():
-            _write(name, seeds)
-        for name, diagnosis in diagnoses.items():
-            files.write_json(Path(f"metrics/{name}/diagnosis.json"), diagnosis)
-        report.main()
-    return folder
+from project import ROOT
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with three of nine runs finished, and its report."""
-    return _reported(tmp_path_factory.mktemp("study"), _params, {})
+    return made_up.reported(tmp_path_factory.mktemp("study"), made_up.small, {})
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +27,15 @@ def text(study: Path) -> str:
     return (study / report.TEXT).read_text()
 
 
+def _results(text: str, network: str) -> str:
+    """The table of a network's results and what stands below it."""
+    results = text[text.index("\n## Results") : text.index("\n## Learning curves")]
+    return results.partition(f"### {network}\n\n")[2].partition("\n###")[0]
+
+
 def test_missing_rows_are_named(text: str) -> None:
     assert "3 of 9 runs are finished." in text
-    assert f"Not run yet: {', '.join(MISSING)}." in text
+    assert f"Not run yet: {', '.join(made_up.MISSING)}." in text
 
 
 def test_small_scale_is_said_before_any_number(text: str) -> None:
@@ -177,19 +78,32 @@ def test_seeds_that_all_ended_alike_are_one_word(outcomes: list[Outcome], state:
 
 
 def test_ours_stand_beside_the_studys_with_difference_and_spread(text: str) -> None:
-    row = next(line for line in text.splitlines() if line.startswith("| adam "))
+    table = _results(text, "VGG-16")
+    row = next(line for line in table.splitlines() if line.startswith("| vgg16-adam-random "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # Seeds with 20 and 40 of 2,000 wrong: mean 0.985, deviation 0.01 / sqrt(2).
     assert "0.9850 ± 0.0071" in cells
     assert "0.9924" in cells
     assert "-0.74" in cells
-    assert "14,719,818" in cells
+    assert "14,719,818 parameters" in text
+
+
+def test_results_fit_into_a_window_and_the_table_of_all_is_named(study: Path, text: str) -> None:
+    headings = [cell.strip() for cell in _results(text, "VGG-16").split("\n")[0].split("|")[1:-1]]
+    assert headings == [
+        *["run", "epochs", "test acc", "95 % interval", "study's test acc", "difference"],
+        *["train acc", "study's train acc", "val acc", "note"],
+    ]
+    assert "`results.csv` has every row unrounded" in text
+    kept = set(pd.read_csv(study / report.RESULTS_TABLE))
+    assert {"loss", "test_loss", "study_loss", "study_test_loss", "best_epoch"} <= kept
+    assert {"seconds", "parameters", "rebuilt_by"} <= kept
 
 
 def test_runs_that_were_not_made_have_no_numbers_of_ours(study: Path) -> None:
     table = pd.read_csv(study / report.RESULTS_TABLE).set_index("run")
-    assert table.loc[MISSING, "test_accuracy"].isna().all()
-    assert (table.loc[MISSING, "state"] == "not run").all()
+    assert table.loc[made_up.MISSING, "test_accuracy"].isna().all()
+    assert (table.loc[made_up.MISSING, "state"] == "not run").all()
     assert table.loc["resnet50-adam-random", "study_test_accuracy"] == 0.984
     assert table.loc["resnet50-sgd-random-long", "study_accuracy"] == 0.9739
 
@@ -206,11 +120,14 @@ def test_paired_test_of_each_seed_is_the_exact_one(study: Path) -> None:
 
 def test_every_number_says_which_command_rebuilds_it(study: Path, text: str) -> None:
     table = pd.read_csv(study / report.RESULTS_TABLE).set_index("run")
-    trained = [name for name in table.index if name not in MISSING]
+    trained = [name for name in table.index if name not in made_up.MISSING]
     for name in trained:
         assert table.loc[name, "rebuilt_by"] == f"deepnets reproduce {name}"
-        assert f"`deepnets reproduce {name}`" in text
-    assert table.loc[MISSING, "rebuilt_by"].isna().all()
+        # Right below the row's table.
+        below = _results(text, "VGG-16" if name.startswith("vgg16") else "ResNet50")
+        assert f"`deepnets reproduce {name}`" in below.partition("\n\n")[2]
+    assert not [name for name in made_up.MISSING if f"reproduce {name}`" in text]
+    assert table.loc[made_up.MISSING, "rebuilt_by"].isna().all()
     shown = pd.read_csv(study / report.PAIRS_TABLE)["shown by"]
     assert shown[1] == "deepnets diff vgg16-adam-random vgg16-sgd-random --seed 1"
     # Every section with a table of numbers of runs.
@@ -260,6 +177,25 @@ def test_provenance_says_where_the_runs_differ(text: str) -> None:
     assert "train_images 3200" in made
 
 
+def test_settings_are_the_usual_ones_and_what_a_row_has_of_its_own(text: str) -> None:
+    made = text[text.index("## How this was made") :]
+    usual = made.partition("Unless its row says otherwise: ")[2].partition(".\n")[0].split(", ")
+    assert {"arch resnet50", "epochs 2", "optimizer sgd"} <= set(usual)
+    rows = dict(
+        [cell.strip() for cell in line.split("|")[1:3]]
+        for line in made.splitlines()
+        if line.startswith(("| vgg16", "| resnet50"))
+    )
+    assert list(rows) == list(load(ROOT / FILE).runs)
+    long, adam = rows["resnet50-sgd-random-long"], rows["vgg16-adam-random"].split(", ")
+    assert "epochs 50" in long.split(", ")
+    # What only one of the optimizers has is in the rows of all that have it.
+    assert "momentum 0.9" in long.split(", ")
+    assert {"arch vgg16", "optimizer adam"} <= set(adam)
+    assert not [setting for setting in adam if setting.startswith("momentum")]
+    assert any(setting.startswith("beta_1") for setting in adam)
+
+
 def test_every_picture_is_there(study: Path, text: str) -> None:
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     assert len(pictures) == len(set(pictures)) == 13
@@ -274,8 +210,8 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
     assert all(source.startswith("data:image/") for source in sources)
     assert "url(" not in html
     assert "<script" not in html
-    mistakes = base64.b64encode(b"\x89PNG mistakes of vgg16-sgd-random").decode()
-    assert mistakes in html
+    mistakes = study / "metrics/vgg16-sgd-random/figures/seed-0/mistakes.png"
+    assert base64.b64encode(mistakes.read_bytes()).decode() in html
     assert html.count("<table>") == 8
 
 
@@ -293,7 +229,7 @@ def test_comparisons_need_only_what_git_keeps(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A clone has the predictions, not the probabilities, which are DVC's."""
-    folder = _reported(tmp_path_factory.mktemp("clone"), _params, {})
+    folder = made_up.reported(tmp_path_factory.mktemp("clone"), made_up.small, {})
     again = _without_probabilities(folder, "*")
     for first, last in (
         ("## The study's claims", "## Results"),
@@ -308,7 +244,7 @@ def test_comparisons_need_only_what_git_keeps(
 def test_only_calibration_needs_more_than_git_keeps(
     study: Path, text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = _reported(tmp_path_factory.mktemp("partly"), _params, {})
+    folder = made_up.reported(tmp_path_factory.mktemp("partly"), made_up.small, {})
     again = _without_probabilities(folder, "vgg16-sgd-random")
     for name in ("confusion.svg", "class_accuracy.svg"):
         drawn = (folder / project.REPORTS / name).read_bytes()
@@ -330,7 +266,9 @@ def test_combined_history_holds_means_over_seeds(study: Path) -> None:
 def test_terminal_table_is_narrow_and_names_what_is_missing(study: Path) -> None:
     lines = report.terminal_table(study / report.RESULTS_TABLE).splitlines()
     assert max(map(len, lines[:-1])) <= 140
-    assert lines[-1] == f"not run yet: {', '.join(MISSING)}"
+    headings = [cell.strip() for cell in lines[0].split("|")[1:-1]]
+    assert headings == ["run", "epochs", "train acc", "val acc", "test acc", "s/epoch", "note"]
+    assert lines[-1] == f"not run yet: {', '.join(made_up.MISSING)}"
 
 
 def test_nothing_finished_is_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,7 +304,7 @@ QUESTIONS = [
 
 
 def _asking(params: dict[str, Any]) -> None:
-    _params(params)
+    made_up.small(params)
     params["report"]["questions"] = QUESTIONS
     params["diagnose"]["runs"] = ["resnet50-sgd-random"]
     params["runs"]["resnet50-adam-random"]["input_channels"] = 1
@@ -388,7 +326,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
     moments = {"start": _moment(0.1), "after 100 steps": _moment(0.9), "end": _moment(0.95)}
     diagnosis = {"run": "resnet50-sgd-random", "seed": 0, "images": 128, "moments": moments}
     folder = tmp_path_factory.mktemp("asked")
-    _reported(folder, _asking, {"resnet50-sgd-random": diagnosis})
+    made_up.reported(folder, _asking, {"resnet50-sgd-random": diagnosis})
     for name in ("effects", "learning", "flow", "norms"):
         assert (folder / project.REPORTS / f"{name}.png").stat().st_size > 10_000
     return (folder / report.TEXT).read_text()
@@ -415,16 +353,15 @@ def test_an_answer_that_lacks_a_run_says_so_and_what_is_known(asked: str) -> Non
     assert "After 100 steps, resnet50-sgd-random gets 0.90 of 128 validation images" in answer
 
 
-def test_rows_alike_in_optimizer_and_weights_have_their_names(tmp_path: Path, text: str) -> None:
+def test_rows_alike_in_optimizer_and_weights_have_their_names(tmp_path: Path) -> None:
     def twins(params: dict[str, Any]) -> None:
-        _params(params)
+        made_up.small(params)
         params["runs"]["vgg16-sgd-random"] |= {"optimizer": "adam", "dropout": 0.25}
 
-    folder = _reported(tmp_path, twins, {})
-    vgg16 = (folder / report.TEXT).read_text().partition("### VGG-16")[2].partition("###")[0]
-    names = [line.split("|")[1].strip() for line in vgg16.strip().splitlines()]
+    folder = made_up.reported(tmp_path, twins, {})
+    vgg16 = _results((folder / report.TEXT).read_text(), "VGG-16")
+    names = [line.split("|")[1].strip() for line in vgg16.splitlines() if line.startswith("|")]
     assert {"run", "vgg16-adam-random", "vgg16-sgd-random"} <= set(names)
-    assert "| run " not in text.partition("### VGG-16")[2].partition("###")[0]
 
 
 def test_every_row_stands_beside_the_one_that_it_was_made_of(asked: str) -> None:
@@ -453,11 +390,11 @@ def test_a_variant_is_not_set_beside_the_study() -> None:
 
 def test_ladder_takes_the_place_of_the_claims(tmp_path: Path) -> None:
     def climbing(params: dict[str, Any]) -> None:
-        _params(params)
+        made_up.small(params)
         longer = dict(params["runs"]["vgg16-adam-random"])
         params["runs"]["vgg16-adam-random-long"] = longer | {"epochs": 8}
 
-    folder = _reported(tmp_path, climbing, {})
+    folder = made_up.reported(tmp_path, climbing, {})
     assert (folder / project.REPORTS / "climbs.png").stat().st_size > 10_000
     text = (folder / report.TEXT).read_text()
     assert "## The study's claims" not in text

@@ -4,6 +4,7 @@ Works with whatever runs are there, and says which are missing.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,21 @@ PAGE = project.REPORTS / "report.html"
 
 _ARCH_NAMES = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
 
-# Of the columns in the report, those that fit beside each other in a terminal.
+# Of what is known of a run, what fits beside each other in a window of 1,280 pixels, ten columns at
+# most: what compares it with the study. results.csv has the rest.
+_REPORT_COLUMNS = [
+    "run",
+    "epochs",
+    "test acc",
+    "95 % interval",
+    "study's test acc",
+    "difference",
+    "train acc",
+    "study's train acc",
+    "val acc",
+    "note",
+]
+# And in a terminal.
 _TERMINAL_COLUMNS = ["run", "epochs", "train acc", "val acc", "test acc", "s/epoch", "note"]
 
 # Said below every table whose rows are runs.
@@ -104,9 +119,7 @@ def terminal_table(path: Path) -> str:
     table["state"] = table["state"].fillna("")
     done = table[table["test_accuracy"].notna()]
     missing = table[table["test_accuracy"].isna()]["run"].tolist()
-    shown = _results_shown(done, ["run"])
-    narrow = [name for name in _TERMINAL_COLUMNS if name in shown.columns]
-    lines = [_markdown(shown[narrow])] if len(done) else []
+    lines = [_markdown(_results_shown(done, _TERMINAL_COLUMNS))] if len(done) else []
     if missing:
         lines.append(f"not run yet: {', '.join(missing)}")
     return "\n".join(lines)
@@ -316,56 +329,45 @@ def _results(table: pd.DataFrame) -> list[str]:
     parts = ["## Results"]
     for arch in map(str, dict.fromkeys(table["arch"])):
         rows = table[table["arch"] == arch]
-        keys = ["optimizer", "weights"]
-        if rows.duplicated(keys).any():
-            keys = ["run"]
-        parts += [f"### {_ARCH_NAMES[arch]}", _markdown(_results_shown(rows, keys))]
+        parts += [f"### {_ARCH_NAMES[arch]}", _markdown(_results_shown(rows, _REPORT_COLUMNS))]
+        commands = ", ".join(f"`{command}`" for command in rows["rebuilt_by"] if command)
+        parts += [f"Rebuilt, and compared to the bit, by {commands}."] if commands else []
     return [
         *parts,
         "Train: the last epoch, dropout and augmentation on, as in the study. Validation and "
-        "test: the model after the last epoch. Differences are ours less the study's, in "
-        "percentage points of accuracy. ± is the standard deviation over seeds, where there are "
-        "several. Seconds an epoch: median, validation not counted. Every number comes from "
-        f"`metrics/RUN/`; all of them, unrounded, are in `{RESULTS_TABLE.name}`.",
+        "test: the model after the last epoch. The difference is our test accuracy less the "
+        "study's, in percentage points. ± is the standard deviation over seeds, where there are "
+        f"several. `{RESULTS_TABLE.name}` has every row unrounded, and beside these columns the "
+        "losses, the epoch that validated best, the seconds an epoch (median, validation not "
+        "counted), the parameters and the command that rebuilds the row. Every number comes from "
+        "`metrics/RUN/`.",
         "![Test accuracy of every run, with its interval, beside the study's](comparison.svg)",
     ]
 
 
-def _results_shown(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """The columns that people read, rounded; those that hold nothing are left out."""
-    shown = table[keys].copy()
-    shown["epochs"] = table["epochs"]
-    shown["note"] = table["state"]
+def _results_shown(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The columns `names`, rounded for people; those that hold nothing are left out."""
+    shown = pd.DataFrame({"run": table["run"], "epochs": table["epochs"], "note": table["state"]})
     for key, name in (
         ("test_accuracy", "test acc"),
         ("accuracy", "train acc"),
         ("val_accuracy", "val acc"),
-        ("test_loss", "test loss"),
-        ("loss", "train loss"),
     ):
         shown[name] = [
             _number(mean, deviation)
             for mean, deviation in zip(table[key], table[f"{key}_sd"], strict=True)
         ]
-        if key == "test_accuracy":
-            shown["95 % interval"] = [
-                "" if pd.isna(low) else f"{low:.4f} to {high:.4f}"
-                for low, high in zip(table["test_low"], table["test_high"], strict=True)
-            ]
         if f"study_{key}" in table:
             shown[f"study's {name}"] = table[f"study_{key}"].map(_number)
-        if f"study_{key}" in table and key.endswith("accuracy"):
-            shown[f"{name}: difference"] = (table[key] - table[f"study_{key}"]).map(
-                lambda value: "" if pd.isna(value) else f"{100 * value:+.2f}"
-            )
-    for key, name, form in (
-        ("best_epoch", "best epoch", "{:.3g}"),
-        ("seconds", "s/epoch", "{:.0f}"),
-        ("parameters", "parameters", "{:,.0f}"),
-    ):
-        shown[name] = table[key].map(lambda v, f=form: "" if pd.isna(v) else f.format(v))
-    shown["rebuilt by"] = table["rebuilt_by"].map(lambda command: f"`{command}`" if command else "")
-    return shown.drop(columns=[key for key in shown.columns if (shown[key] == "").all()])
+    shown["95 % interval"] = [
+        "" if pd.isna(low) else f"{low:.4f} to {high:.4f}"
+        for low, high in zip(table["test_low"], table["test_high"], strict=True)
+    ]
+    shown["difference"] = (table["test_accuracy"] - table["study_test_accuracy"]).map(
+        lambda value: "" if pd.isna(value) else f"{100 * value:+.2f}"
+    )
+    shown["s/epoch"] = table["seconds"].map(lambda v: "" if pd.isna(v) else f"{v:.0f}")
+    return shown[[name for name in names if (shown[name] != "").any()]]
 
 
 def _curves(found: Found) -> list[str]:
@@ -452,7 +454,7 @@ def _pairs(pairs: pd.DataFrame) -> list[str]:
         "It tells two trained networks apart; whether their optimizers or weights made the "
         "difference takes several seeds.",
         _markdown(shown),
-        "The images themselves are shown by the command in the last column.",
+        "The images themselves are shown by the command of a row.",
     ]
 
 
@@ -480,26 +482,7 @@ def _architectures(architectures: Sequence[str], found: Found) -> list[str]:
 
 def _provenance(runs: Mapping[str, Sequence[RunParams]], found: Found) -> list[str]:
     """Exactly how the numbers were made; what differs between runs is listed for each value."""
-    parts = ["## How this was made"]
-    shared = {
-        key: value
-        for key, value in next(iter(runs.values()))[0].flat.items()
-        if all(key in of[0].flat and of[0].flat[key] == value for of in runs.values())
-    }
-    shared.pop("seed")
-    seeds = [run.seed for run in next(iter(runs.values()))]
-    parts.append(
-        f"Seeds: {', '.join(map(str, seeds))}. Every run: "
-        + ", ".join(f"{key} {value}" for key, value in shared.items())
-        + "."
-    )
-    own = pd.DataFrame(
-        [
-            {"run": name, **{k: v for k, v in of[0].flat.items() if k not in {*shared, "seed"}}}
-            for name, of in runs.items()
-        ]
-    )
-    parts.append(_markdown(own.astype(object).where(own.notna(), "")))
+    parts = ["## How this was made", *_settings(runs)]
     trained = [result for of in found.values() for result in of]
     if trained:
         rows = [
@@ -519,6 +502,36 @@ def _provenance(runs: Mapping[str, Sequence[RunParams]], found: Found) -> list[s
         "its commit and compares it to the bit, `deepnets diff RUN_A RUN_B` puts two side by side, "
         "and `dvc repro` makes all of them and this report anew."
     )
+    return parts
+
+
+def _settings(runs: Mapping[str, Sequence[RunParams]]) -> list[str]:
+    """The settings of all runs, the usual ones, and in a table what each run has of its own.
+
+    A setting that a run lacks, as one optimizer lacks another's, is not a usual one: the run's row
+    could not say so.
+    """
+    seeds = ", ".join(str(run.seed) for run in next(iter(runs.values())))
+    settings = {
+        name: {k: v for k, v in of[0].flat.items() if k != "seed"} for name, of in runs.items()
+    }
+    values: dict[str, list[Any]] = {}
+    for of in settings.values():
+        for key, value in of.items():
+            values.setdefault(key, []).append(value)
+    usual = {k: Counter(v).most_common(1)[0][0] for k, v in values.items() if len(v) == len(runs)}
+    every = {k: v for k, v in usual.items() if set(values[k]) == {v}}
+    own = {
+        name: {k: v for k, v in of.items() if k not in usual or v != usual[k]}
+        for name, of in settings.items()
+    }
+    parts = [f"Seeds: {seeds}. Every run: {_pairs_of(every)}."]
+    if len(every) < len(usual):
+        rest = {k: v for k, v in usual.items() if k not in every}
+        parts.append(f"Unless its row says otherwise: {_pairs_of(rest)}.")
+    if any(own.values()):
+        rows = [{"run": name, "its own": _pairs_of(of)} for name, of in own.items()]
+        parts.append(_markdown(pd.DataFrame(rows)))
     return parts
 
 
@@ -547,14 +560,21 @@ def _pairs_of(values: Mapping[str, Any]) -> str:
 
 def _by_value(trained: Sequence[Result], value: Callable[[Result], Any]) -> str:
     """The value that all runs share, or each value with the runs that have it."""
-    holders: dict[str, list[str]] = {}
-    several = len({result.seed for result in trained}) > 1
+    holders: dict[str, dict[str, list[int]]] = {}
+    seeds: dict[str, list[int]] = {}
     for result in trained:
-        name = f"{result.run} seed {result.seed}" if several else result.run
-        holders.setdefault(str(value(result)), []).append(name)
+        seeds.setdefault(result.run, []).append(result.seed)
+        holders.setdefault(str(value(result)), {}).setdefault(result.run, []).append(result.seed)
     if len(holders) == 1:
         return next(iter(holders))
-    return "; ".join(f"{text} ({', '.join(names)})" for text, names in holders.items())
+
+    def named(run: str, some: list[int]) -> str:
+        return run if some == seeds[run] else f"{run} seed {' and '.join(map(str, some))}"
+
+    return "; ".join(
+        f"{text} ({', '.join(named(run, some) for run, some in of.items())})"
+        for text, of in holders.items()
+    )
 
 
 def _draw(entries: Mapping[str, RunEntry], table: pd.DataFrame, found: Found) -> None:

@@ -1,0 +1,119 @@
+"""A study whose files are made up, small and with something of everything, and its report."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import architectures
+from deepnets import files, project, results
+from deepnets.params import FILE
+from deepnets.stages import report
+from project import ROOT, edit_yaml
+
+LABELS = np.arange(2000, dtype=np.uint8) % 10
+SEEDS = (0, 1)
+
+# run -> images missed, counted from the first, and the outcome, for each seed.
+DONE: dict[str, list[tuple[int, str]]] = {
+    "vgg16-adam-random": [(20, "completed"), (40, "completed")],
+    "vgg16-sgd-random": [(1800, "collapsed"), (30, "completed")],
+    "resnet50-sgd-random": [(100, "completed"), (1800, "diverged")],
+}
+MISSING = [
+    "vgg16-adam-imagenet",
+    "vgg16-sgd-imagenet",
+    "resnet50-adam-random",
+    "resnet50-adam-imagenet",
+    "resnet50-sgd-imagenet",
+    "resnet50-sgd-random-long",
+]
+
+
+def small(params: dict[str, Any]) -> None:
+    """Edit: two seeds, few images, two epochs."""
+    params["train"] |= {"seed": list(SEEDS), "train_images": 3200, "epochs": 2}
+
+
+def _history(outcome: str, missed: int) -> list[dict[str, Any]]:
+    if outcome == "diverged":
+        return []
+    accuracy = 1 - missed / len(LABELS)
+    return [
+        {
+            "epoch": epoch,
+            "loss": 2.302 if outcome == "collapsed" else 0.1 / epoch,
+            "accuracy": accuracy - 0.02,
+            "val_loss": 2.302 if outcome == "collapsed" else 0.2 / epoch,
+            "val_accuracy": accuracy - 0.01 * (2 - epoch),
+            "learning_rate": 0.01,
+        }
+        for epoch in (1, 2)
+    ]
+
+
+def _provenance(run: str, seed: int) -> dict[str, Any]:
+    return {
+        "run": run,
+        "git": {"commit": "c0ffee", "dirty": seed == 1},
+        "images": {"train": 3200, "validation": 10000, "test": len(LABELS)},
+        "data": {"train": 64 * "a", "validation": 64 * "b"},
+        "test_data": 64 * "c",
+        "start": 64 * str(seed),
+        "parameter_count": {"total": 14719818, "trainable": 14719818, "non_trainable": 0},
+        "environment": {
+            "hardware": {"cpu": "A CPU", "cores": 2, "devices": [], "platform": "Linux"},
+            "versions": {"keras": "3.15.1"},
+            "settings": {"TF_ENABLE_ONEDNN_OPTS": "1"},
+        },
+    }
+
+
+def _write(name: str, seeds: list[tuple[int, str]]) -> None:
+    paths = project.grid_run(name, "-".join(name.split("-")[::2]))
+    rows, trained, tested, predicted, probabilities = {}, {}, {}, [], []
+    for seed, (missed, outcome) in zip(SEEDS, seeds, strict=True):
+        history = _history(outcome, missed)
+        clock = {"validation_seconds": 1.0, "images_per_second": 60.0, "finished_ms": 1}
+        rows[seed] = results.Rows(
+            history, [{"epoch": row["epoch"], "seconds": 50.0, **clock} for row in history]
+        )
+        ends = {kind: int(outcome == kind) for kind in ("collapsed", "diverged")}
+        trained[seed] = {"epochs": len(history), **ends}
+        tested[seed] = {"loss": 0.3, "accuracy": 1 - missed / len(LABELS)}
+        guesses = LABELS.copy()
+        guesses[:missed] = (guesses[:missed] + 1) % 10
+        predicted += [
+            {"seed": seed, "actual": int(a), "predicted": int(p)}
+            for a, p in zip(LABELS, guesses, strict=True)
+        ]
+        probabilities.append(0.9 * np.eye(10, dtype=np.float32)[guesses] + np.float32(0.01))
+    results.write_rows(paths.metrics_dir, rows)
+    files.write_json(paths.train, results.together(trained))
+    files.write_json(paths.test, results.together(tested))
+    files.write_json(paths.provenance, {str(seed): _provenance(name, seed) for seed in SEEDS})
+    layers = architectures.vgg16() if name.startswith("vgg16") else architectures.resnet50()
+    files.write_json(paths.architecture, layers)
+    files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
+    files.write_array(paths.probabilities, np.stack(probabilities))
+    (paths.figures(0)).mkdir(parents=True)
+    Image.new("L", (8, 8), list(DONE).index(name)).save(paths.figures(0) / "mistakes.png")
+
+
+def reported(
+    folder: Path, edit: Callable[[dict[str, Any]], None], diagnoses: dict[str, Any]
+) -> Path:
+    """The folder, with what is `DONE` of the root's study as `edit` leaves it, and its report."""
+    (folder / FILE).write_text((ROOT / FILE).read_text())
+    edit_yaml(folder / FILE, edit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, seeds in DONE.items():
+            _write(name, seeds)
+        for name, diagnosis in diagnoses.items():
+            files.write_json(Path(f"metrics/{name}/diagnosis.json"), diagnosis)
+        report.main()
+    return folder
