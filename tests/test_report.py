@@ -286,6 +286,15 @@ def test_markup_in_a_title_stays_text(tmp_path: Path) -> None:
     assert "<script" not in html
 
 
+def test_a_cell_of_a_page_has_its_columns_heading_with_it(tmp_path: Path) -> None:
+    rows = "|:--|:--|:--|\n| 1 | x_y |  |\n| 2 | `z` | **w** |\n"
+    html = page.render("A", '| | one_two | a "b" & <c> |\n' + rows, tmp_path)
+    labels = re.findall(r'<td [^>]*data-label="([^"]*)"', html)
+    assert labels == 2 * ["", "one_two", "a &quot;b&quot; &amp; &lt;c&gt;"]
+    assert ">one_<wbr>two</th>" in html
+    assert ">x_y</td>" in html
+
+
 # --- a study with questions
 
 
