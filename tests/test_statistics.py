@@ -147,3 +147,26 @@ def test_spread_divides_by_one_less(
 ) -> None:
     result = statistics.spread(values)
     assert result == (pytest.approx(mean), deviation and pytest.approx(deviation))
+
+
+def curve(*accuracies: tuple[int, float, float]) -> list[dict[str, float]]:
+    """Rows of (epoch, training accuracy, validation accuracy)."""
+    return [{"epoch": e, "accuracy": a, "val_accuracy": v} for e, a, v in accuracies]
+
+
+@pytest.mark.parametrize(
+    ("other", "distance"),
+    [
+        (curve((1, 0.1, 0.2), (2, 0.5, 0.9)), 0),
+        # 0.1, 0.3, 0 and 0.4 of four.
+        (curve((1, 0.2, 0.5), (2, 0.5, 0.5)), 0.2),
+        # Only the second epoch is in both: 0.2 and 0.1 of two.
+        (curve((2, 0.3, 0.8), (3, 1, 1)), 0.15),
+    ],
+)
+def test_distance_of_curves_is_their_mean_difference_in_accuracy(
+    other: list[dict[str, float]], distance: float
+) -> None:
+    one = curve((1, 0.1, 0.2), (2, 0.5, 0.9))
+    assert statistics.curve_distance(one, other) == pytest.approx(distance)
+    assert statistics.curve_distance(other, one) == pytest.approx(distance)

@@ -6,7 +6,7 @@ is the last epoch, with dropout and augmentation on; test is MNIST's 10,000 test
 
 from typing import NamedTuple
 
-from deepnets.params import RunParams, Variant, Weights
+from deepnets.params import Arch, OptimizerName, RunParams, Variant, Weights
 
 # The rows that its tables have; the ninth, longer experiment is the one with nesterov.
 EPOCHS, LONG_EPOCHS = 15, 50
@@ -16,6 +16,15 @@ TRAIN_IMAGES = 50_000
 WEIGHTS: dict[Weights, str] = {"random": "random weights", "imagenet": "ImageNet weights"}
 # Keras' default, which it did not change.
 BATCH_NORM_MOMENTUM = 0.99
+
+# As the study writes them.
+NETWORKS: dict[str, str] = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
+OPTIMIZERS: dict[OptimizerName, str] = {"adam": "Adam", "sgd": "SGD"}
+WEIGHTS: dict[Weights, str] = {
+    "random": "random weights",
+    "imagenet": "ImageNet weights",
+    "he": "He's weights",
+}
 
 
 class Published(NamedTuple):
@@ -28,8 +37,10 @@ class Published(NamedTuple):
     test_loss: float | None
 
 
-# (arch, optimizer, weights)
-_RESULTS = {
+# What tells the rows of its tables apart.
+Key = tuple[Arch, OptimizerName, Weights]
+
+_RESULTS: dict[Key, Published] = {
     ("vgg16", "adam", "random"): Published(EPOCHS, 0.9872, 0.0399, 0.9924, 0.0243),
     ("vgg16", "sgd", "random"): Published(EPOCHS, 0.9884, 0.0371, 0.9914, 0.0258),
     ("vgg16", "adam", "imagenet"): Published(EPOCHS, 0.9857, 0.0658, 0.9807, 0.1523),
@@ -39,6 +50,8 @@ _RESULTS = {
     ("resnet50", "adam", "imagenet"): Published(EPOCHS, 0.9688, 0.1466, 0.9608, 0.6885),
     ("resnet50", "sgd", "imagenet"): Published(EPOCHS, 0.9247, 0.3370, 0.9692, 0.1058),
 }
+# Of the numbers that it printed.
+_LAST_DECIMAL = 0.0001
 _LONG = Published(LONG_EPOCHS, 0.9739, 0.0835, None, None)
 
 
@@ -51,10 +64,33 @@ def of(run: RunParams) -> Published | None:
     return _RESULTS.get((run.arch, run.optimizer, run.weights))
 
 
+def row(key: Key) -> Published:
+    """The row of its tables with this architecture, optimizer and initial weights."""
+    return _RESULTS[key]
+
+
+def described(key: Key) -> str:
+    """`key` for people to read."""
+    arch, optimizer, weights = key
+    return f"{NETWORKS[arch]}, {OPTIMIZERS[optimizer]}, {WEIGHTS[weights]}"
+
+
 def best_test_accuracy(weights: Weights) -> float:
     """The highest test accuracy that the study reached from `weights`, which it must have used."""
-    tested = [row.test_accuracy for key, row in _RESULTS.items() if key[2] == weights]
+    tested = [of.test_accuracy for key, of in _RESULTS.items() if key[2] == weights]
     return max(accuracy for accuracy in tested if accuracy is not None)
+
+
+def ending_with(arch: Arch, accuracy: float, loss: float) -> Key | None:
+    """The row of `arch` whose training ends with these two, as the study printed them.
+
+    To less than one unit of the fourth decimal: not all that it printed is what it stored, rounded.
+    """
+    for key, printed in _RESULTS.items():
+        off = max(abs(printed.accuracy - accuracy), abs(printed.loss - loss))
+        if key[0] == arch and off < _LAST_DECIMAL:
+            return key
+    return None
 
 
 def _is_otherwise(run: RunParams) -> bool:

@@ -138,6 +138,24 @@ def epochs_to(history: Sequence[Mapping[str, float]], threshold: float) -> int |
     return next((int(row["epoch"]) for row in history if row["val_accuracy"] >= threshold), None)
 
 
+def curve_distance(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]) -> float:
+    """How far apart two trainings run: the mean absolute difference in their accuracy.
+
+    Over the epochs that both have, training and validation accuracy counted alike.
+
+    Args:
+        a: rows with epoch, accuracy and val_accuracy, fractions; at least one epoch is also in `b`.
+        b: such rows.
+
+    Returns:
+        A fraction, 0 for the same curves.
+    """
+    others = {row["epoch"]: row for row in b}
+    both = [(row, others[row["epoch"]]) for row in a if row["epoch"] in others]
+    keys = ("accuracy", "val_accuracy")
+    return float(np.mean([abs(one[key] - two[key]) for one, two in both for key in keys]))
+
+
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n - 1 in the denominator), which one value has not.
 
