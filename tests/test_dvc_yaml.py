@@ -82,6 +82,9 @@ def test_deps_are_the_modules_that_the_stage_uses(name: str) -> None:
     used = {path.relative_to(PACKAGE) for path in {module, *_imports(module)}}
     if COMMANDS[name][2]:
         used.add(Path("runtime.py"))  # the command line starts the framework for it
+    # What a module reads of the package's own data has the module's name.
+    data = {path.with_suffix(".json") for path in used}
+    used |= {path for path in data if (PACKAGE / path).is_file()}
     declared = {
         Path(dep.removeprefix("${code}/"))
         for dep in _stage(name)["deps"]

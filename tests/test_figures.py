@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import architectures
-from deepnets import diagrams, figures
+from deepnets import curves, diagrams, figures
 from deepnets.figures import Calibration, Comparison, Run, Training
 
 GENERATOR = np.random.default_rng(0)
@@ -68,6 +68,11 @@ PANELS = {
     },
 }
 
+STUDYS = {
+    "VGG-16": {"the study's hist.p": Training(rows(15, 0.9))},
+    "ResNet50": {f"the study's hist_{i}.p": Training(rows(15, 1 + i / 4)) for i in range(3)},
+}
+
 CALIBRATION = Calibration(
     counts=np.array([0, 9, 0, 91, 9900]),
     confidence=np.array([np.nan, 0.3, np.nan, 0.7, 0.99]),
@@ -91,6 +96,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "curves_of_one": lambda stem: figures.learning_curves(
         {"vgg16": {SGD: [Training(rows(2))]}}, stem
     ),
+    "curves_beside_the_studys": lambda stem: curves.learning_curves(PANELS, STUDYS, stem),
     "confusion": lambda stem: figures.confusion(MATRIX, "vgg16-sgd-random", stem),
     "mistakes": lambda stem: figures.mistakes({"a": DIGITS, "b": DIGITS}, stem),
     "grid_confusion": lambda stem: figures.grid_confusion(MATRICES, stem),
@@ -330,6 +336,37 @@ def test_short_runs_are_not_squeezed(
     left, right = axis.get_xlim()
     assert left < 1
     assert max(lengths) < right < 1.3 * max(lengths)
+
+
+def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
+    drawn: list[Figure],
+) -> None:
+    panels = {"VGG-16": {ADAM: [Training(rows(3))]}, "ResNet50": {SGD: [Training(rows(3))]}}
+    curves.learning_curves(panels, STUDYS, Path("x"))
+    axes = drawn[0].get_axes()
+    keys = ["val_accuracy", "accuracy", "val_loss", "loss"]
+    for place, key in enumerate(keys):
+        for axis, name in zip(axes[2 * place : 2 * place + 2], STUDYS, strict=True):
+            (ours,) = (line for line in lines(axis) if line.get_color() != "black")
+            studys = [line for line in lines(axis) if line.get_color() == "black"]
+            for line, training in zip(studys, STUDYS[name].values(), strict=True):
+                np.testing.assert_array_equal(line.get_ydata(), [row[key] for row in training.rows])
+                assert line.get_linewidth() < ours.get_linewidth()
+                assert line.get_zorder() < ours.get_zorder()
+            assert len({str(line._unscaled_dash_pattern) for line in studys}) == len(studys)
+    for axis, run, name in zip(axes[-2:], (ADAM, SGD), STUDYS, strict=True):
+        legend = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert legend == [run.name, *STUDYS[name]]
+
+
+def test_axes_hold_the_studys_curves_as_well(drawn: list[Figure]) -> None:
+    far = [{"epoch": 1.0, "loss": 50, "accuracy": 0.05, "val_loss": 0.001, "val_accuracy": 0.9989}]
+    panels = {"VGG-16": {ADAM: [Training(rows(3))]}}
+    curves.learning_curves(panels, {"VGG-16": {"the study's": Training(far)}}, Path("x"))
+    for axis in drawn[0].get_axes():
+        low, high = axis.get_ylim()
+        for line in lines(axis):
+            assert low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high
 
 
 # --- accuracy on the scale of its error

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import made_up
-from deepnets import page, project, published, results, tables, verdicts
+from deepnets import histories, page, project, published, results, tables, verdicts
+from deepnets.comparisons import Scale
 from deepnets.params import FILE, load
 from deepnets.results import Outcome
 from deepnets.stages import report
@@ -293,6 +294,57 @@ def test_a_cell_of_a_page_has_its_columns_heading_with_it(tmp_path: Path) -> Non
     assert labels == 2 * ["", "one_two", "a &quot;b&quot; &amp; &lt;c&gt;"]
     assert ">one_<wbr>two</th>" in html
     assert ">x_y</td>" in html
+
+
+# --- beside what the study stored
+
+
+OWN = ("## The study's own curves", "thin black lines", "## What the study's files suggest")
+
+
+@pytest.fixture
+def full_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take what is `DONE` for trainings as long and as large as the study's."""
+    monkeypatch.setattr(histories, "STUDY_SCALE", Scale(epochs=2, images=3200))
+
+
+def test_the_studys_curves_are_shown_only_at_its_scale(text: str, study: Path) -> None:
+    assert not any(words in text for words in OWN)
+    assert "hist" not in (study / project.REPORTS / "curves.svg").read_text()
+
+
+def test_the_studys_curves_stand_beside_rows_at_its_scale(full_scale: None, tmp_path: Path) -> None:
+    folder = made_up.reported(tmp_path, made_up.small, {})
+    text = (folder / report.TEXT).read_text()
+    section = text[text.index(OWN[0]) : text.index("## Convergence")]
+    assert text.index("## Learning curves") < text.index(OWN[1]) < text.index(OWN[0])
+    rows = [line.split("|")[1:5] for line in section.splitlines() if line.startswith("| `hist")]
+    # One of ResNet50's two seeds diverged before its first epoch was over.
+    assert [(row[0].strip(), row[3].strip()) for row in rows] == [
+        ("`hist.p`", "vgg16-sgd-random"),
+        ("`hist_vgg_sgd.p`", "vgg16-sgd-random"),
+        ("`hist_res.p`", "resnet50-sgd-random"),
+        ("`hist_res_adam.p`", "resnet50-sgd-random"),
+        ("`hist_res_sgd_weighted.p`", "resnet50-sgd-random"),
+    ]
+    assert "deepnets reproduce" in section
+    assert "the study's hist.p" in (folder / project.REPORTS / "curves.svg").read_text()
+
+
+@pytest.mark.parametrize("kind", ["questions", "ladder"])
+def test_the_studys_curves_are_no_part_of_another_studys_report(
+    full_scale: None, tmp_path: Path, kind: str
+) -> None:
+    def other(params: dict[str, Any]) -> None:
+        made_up.small(params)
+        if kind == "questions":
+            params["report"]["questions"] = QUESTIONS[:1]
+        else:
+            longer = dict(params["runs"]["vgg16-adam-random"])
+            params["runs"]["vgg16-adam-random-long"] = longer | {"epochs": 8}
+
+    text = (made_up.reported(tmp_path, other, {}) / report.TEXT).read_text()
+    assert not any(words in text for words in OWN)
 
 
 # --- a study with questions

@@ -14,10 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from deepnets import (
+    curves,
     diagrams,
     evidence,
     figures,
     files,
+    histories,
     ladders,
     page,
     params,
@@ -32,6 +34,7 @@ from deepnets import (
 )
 from deepnets.comparisons import p_text
 from deepnets.params import Pair, Question, RunEntry, RunParams
+from deepnets.published_histories import History
 from deepnets.results import Result
 
 HISTORY = project.REPORTS / "history.csv"
@@ -40,7 +43,7 @@ PAIRS_TABLE = project.REPORTS / "pairs.csv"
 TEXT = project.REPORTS / "report.md"
 PAGE = project.REPORTS / "report.html"
 
-_ARCH_NAMES = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
+_ARCH_NAMES = published.NETWORKS
 
 # Of what is known of a run, what fits beside each other in a window of 1,280 pixels, ten columns at
 # most: what compares it with the study. results.csv has the rest.
@@ -87,10 +90,13 @@ def main() -> None:
         for name in study.diagnose.runs
         if paths[name].diagnosis.is_file()
     }
-    _draw(study.runs, table, found)
-    architectures = _draw_architectures(study.runs, paths)
     asked = study.report.questions
     rungs = ladders.ladders({name: of[0] for name, of in runs.items()})
+    # What the study stored stands only beside rows that are meant to be its own.
+    beside_stored = {} if asked or rungs else histories.comparable(found)
+    stored = histories.beside(beside_stored)
+    _draw(study.runs, table, found, stored)
+    architectures = _draw_architectures(study.runs, paths)
     sections = [
         _heading(study.report.title, runs, table),
         *([_answers(asked, found, diagnoses, seeds), _effects(study.runs, found)] if asked else []),
@@ -98,7 +104,8 @@ def main() -> None:
         *([] if asked or rungs else [_verdicts(found)]),
         _diagnoses(diagnoses),
         _results(table),
-        _curves(found),
+        _curves(found, stored),
+        *histories.sections(beside_stored),
         _convergence(found),
         _errors(found, paths),
         _calibration(found, table),
@@ -370,12 +377,13 @@ def _results_shown(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return shown[[name for name in names if (shown[name] != "").any()]]
 
 
-def _curves(found: Found) -> list[str]:
+def _curves(found: Found, stored: Sequence[History]) -> list[str]:
     if not found:
         return []
     return [
         "## Learning curves",
-        "Drawn as the study's figures 5 to 8, both networks on the same axes.",
+        "Drawn as the study's figures 5 to 8, both networks on the same axes."
+        + (" The thin black lines are the study's own, from the files below." if stored else ""),
         "![Accuracy and loss by epoch, a column a network](curves.svg)",
     ]
 
@@ -577,8 +585,13 @@ def _by_value(trained: Sequence[Result], value: Callable[[Result], Any]) -> str:
     )
 
 
-def _draw(entries: Mapping[str, RunEntry], table: pd.DataFrame, found: Found) -> None:
-    """Draw every figure that the finished runs allow."""
+def _draw(
+    entries: Mapping[str, RunEntry],
+    table: pd.DataFrame,
+    found: Found,
+    stored: Sequence[History],
+) -> None:
+    """Draw every figure that the finished runs allow, with what the study `stored` in it."""
     styles = {
         name: figures.Run(name, entry.optimizer, entry.weights) for name, entry in entries.items()
     }
@@ -589,7 +602,7 @@ def _draw(entries: Mapping[str, RunEntry], table: pd.DataFrame, found: Found) ->
         panels.setdefault(_ARCH_NAMES[entries[name].arch], {})[styles[name]] = [
             figures.Training(of.history, of.outcome) for of in seeds
         ]
-    figures.learning_curves(panels, project.REPORTS / "curves")
+    _draw_curves(panels, stored, project.REPORTS / "curves")
     figures.convergence(
         {
             styles[name]: {
@@ -612,6 +625,21 @@ def _draw(entries: Mapping[str, RunEntry], table: pd.DataFrame, found: Found) ->
         )
     figures.comparison(compared, project.REPORTS / "comparison")
     _draw_predictions(styles, found)
+
+
+def _draw_curves(
+    panels: Mapping[str, Mapping[figures.Run, Sequence[figures.Training]]],
+    stored: Sequence[History],
+    stem: Path,
+) -> None:
+    studys: dict[str, dict[str, figures.Training]] = {}
+    for of in stored:
+        named = studys.setdefault(_ARCH_NAMES[of.arch], {})
+        named[f"the study's {of.file}"] = figures.Training(of.rows)
+    if studys:
+        curves.learning_curves(panels, studys, stem)
+    else:
+        figures.learning_curves(panels, stem)
 
 
 def _draw_predictions(styles: Mapping[str, figures.Run], found: Found) -> None:
