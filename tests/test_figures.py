@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import architectures
-from deepnets import curves, diagrams, figures
+from deepnets import diagrams, figures
 from deepnets.figures import Calibration, Comparison, Run, Training
 
 GENERATOR = np.random.default_rng(0)
@@ -96,7 +96,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "curves_of_one": lambda stem: figures.learning_curves(
         {"vgg16": {SGD: [Training(rows(2))]}}, stem
     ),
-    "curves_beside_the_studys": lambda stem: curves.learning_curves(PANELS, STUDYS, stem),
+    "curves_beside_the_studys": lambda stem: figures.learning_curves(PANELS, stem, STUDYS),
     "confusion": lambda stem: figures.confusion(MATRIX, "vgg16-sgd-random", stem),
     "mistakes": lambda stem: figures.mistakes({"a": DIGITS, "b": DIGITS}, stem),
     "grid_confusion": lambda stem: figures.grid_confusion(MATRICES, stem),
@@ -342,7 +342,7 @@ def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
     drawn: list[Figure],
 ) -> None:
     panels = {"VGG-16": {ADAM: [Training(rows(3))]}, "ResNet50": {SGD: [Training(rows(3))]}}
-    curves.learning_curves(panels, STUDYS, Path("x"))
+    figures.learning_curves(panels, Path("x"), STUDYS)
     axes = drawn[0].get_axes()
     keys = ["val_accuracy", "accuracy", "val_loss", "loss"]
     for place, key in enumerate(keys):
@@ -362,7 +362,7 @@ def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
 def test_axes_hold_the_studys_curves_as_well(drawn: list[Figure]) -> None:
     far = [{"epoch": 1.0, "loss": 50, "accuracy": 0.05, "val_loss": 0.001, "val_accuracy": 0.9989}]
     panels = {"VGG-16": {ADAM: [Training(rows(3))]}}
-    curves.learning_curves(panels, {"VGG-16": {"the study's": Training(far)}}, Path("x"))
+    figures.learning_curves(panels, Path("x"), {"VGG-16": {"the study's": Training(far)}})
     for axis in drawn[0].get_axes():
         low, high = axis.get_ylim()
         for line in lines(axis):

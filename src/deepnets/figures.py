@@ -89,6 +89,10 @@ _STUDY: dict[str, Any] = {
     "markersize": 4.5,
 }
 
+# Its curves are thin and behind ours; those of one panel differ in how they are broken.
+_STUDY_LINE: dict[str, Any] = {"color": "black", "linewidth": 0.8, "zorder": 1.9}
+_STUDY_DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+
 # Two runs beside each other, whatever they are.
 _PAIR = ("#0072B2", "#D55E00")
 
@@ -199,24 +203,34 @@ def contact_sheet(
     _sheet(groups, "", 15, stem)
 
 
-def learning_curves(panels: Mapping[str, Mapping[Run, Sequence[Training]]], stem: Path) -> None:
+def learning_curves(
+    panels: Mapping[str, Mapping[Run, Sequence[Training]]],
+    stem: Path,
+    study: Mapping[str, Mapping[str, Training]] | None = None,
+) -> None:
     """Accuracy and loss by epoch, one column a panel, all in the same range.
 
     The thick line of a run is the mean of its completed trainings, the thin ones are its seeds.
     One that collapsed or diverged is left out of the mean and marked where it ends. Validation
-    (solid) and training (dashed) share an axis where no panel holds more than two runs.
+    (solid) and training (dashed) share an axis where no panel holds more than two runs. The study's
+    own are thin black lines behind ours.
 
     Args:
         panels: heading -> run -> its trainings, one a seed.
         stem: see `contact_sheet`.
+        study: heading -> what it is called -> a training of the study.
     """
-    crowded = max(len(runs) for runs in panels.values()) > 2
+    study = study or {}
+    crowded = bool(study) or max(len(runs) for runs in panels.values()) > 2
     rows = _ROWS if crowded else {"accuracy": _ACCURACY, "loss": _LOSS}
     figure, axes = plt.subplots(
         len(rows),
         len(panels),
         layout="constrained",
-        figsize=(WIDTH if len(panels) > 1 else 0.7 * WIDTH, 8.6 if crowded else 5.6),
+        figsize=(
+            WIDTH if len(panels) > 1 else 0.7 * WIDTH,
+            9.2 if study else 8.6 if crowded else 5.6,
+        ),
         sharex=True,
         sharey="row",
         squeeze=False,
@@ -232,11 +246,13 @@ def learning_curves(panels: Mapping[str, Mapping[Run, Sequence[Training]]], stem
                 for key in keys:
                     _draw_trainings(axis, key, trainings, style)
             handles.append(Line2D([], [], label=_described(run.name, trainings), **style))
+        handles += _draw_study(column, study.get(title, {}))
         column[0].set_title(title)
         column[-1].set_xlabel("epoch")
         column[-1].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22))
     everything = [trainings for runs in panels.values() for trainings in runs.values()]
     every = [training for trainings in everything for training in trainings]
+    every += [training for curves in study.values() for training in curves.values()]
     values = {
         keys: [row[key] for training in every for row in training.rows for key in keys]
         for keys in (_ACCURACY, _LOSS)
@@ -678,6 +694,18 @@ def _draw_trainings(
             place = 1, 0  # at the foot of the axis
             end["transform"] = axis.get_xaxis_transform()
         axis.plot(*place, zorder=4, clip_on=False, **end)
+
+
+def _draw_study(column: Sequence[Axes], curves: Mapping[str, Training]) -> list[Line2D]:
+    """Draw the study's own trainings; returns what the legend says of them."""
+    handles = []
+    for place, (name, training) in enumerate(curves.items()):
+        style = _STUDY_LINE | {"linestyle": _STUDY_DASHES[place % len(_STUDY_DASHES)]}
+        for axis, keys in zip(column, _ROWS.values(), strict=True):
+            for key in keys:
+                axis.plot(*_mean([training], key), **style)
+        handles.append(Line2D([], [], label=name, **style))
+    return handles
 
 
 def _mean(

@@ -20,11 +20,6 @@ BATCH_NORM_MOMENTUM = 0.99
 # As the study writes them.
 NETWORKS: dict[str, str] = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
 OPTIMIZERS: dict[OptimizerName, str] = {"adam": "Adam", "sgd": "SGD"}
-WEIGHTS: dict[Weights, str] = {
-    "random": "random weights",
-    "imagenet": "ImageNet weights",
-    "he": "He's weights",
-}
 
 
 class Published(NamedTuple):
@@ -73,6 +68,12 @@ def described(key: Key) -> str:
     """`key` for people to read."""
     arch, optimizer, weights = key
     return f"{NETWORKS[arch]}, {OPTIMIZERS[optimizer]}, {WEIGHTS[weights]}"
+
+
+def is_at_scale(run: RunParams) -> bool:
+    """Whether `run` is meant as one of the study's eight rows, with all epochs and images."""
+    images = run.train_images or TRAIN_IMAGES
+    return of(run) is not None and run.epochs == EPOCHS and images >= TRAIN_IMAGES
 
 
 def best_test_accuracy(weights: Weights) -> float:

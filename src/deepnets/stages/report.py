@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from deepnets import (
-    curves,
     diagrams,
     evidence,
     figures,
@@ -91,7 +90,10 @@ def main() -> None:
         if paths[name].diagnosis.is_file()
     }
     asked = study.report.questions
-    rungs = ladders.ladders({name: of[0] for name, of in runs.items()})
+    first = {name: of[0] for name, of in runs.items()}
+    # A study of the published rows at their scale is about these, whatever stands beside them.
+    is_own = any(map(published.is_at_scale, first.values()))
+    rungs = [] if is_own else ladders.ladders(first)
     # What the study stored stands only beside rows that are meant to be its own.
     beside_stored = {} if asked or rungs else histories.comparable(found)
     stored = histories.beside(beside_stored)
@@ -636,10 +638,7 @@ def _draw_curves(
     for of in stored:
         named = studys.setdefault(_ARCH_NAMES[of.arch], {})
         named[f"the study's {of.file}"] = figures.Training(of.rows)
-    if studys:
-        curves.learning_curves(panels, studys, stem)
-    else:
-        figures.learning_curves(panels, stem)
+    figures.learning_curves(panels, stem, studys)
 
 
 def _draw_predictions(styles: Mapping[str, figures.Run], found: Found) -> None:
