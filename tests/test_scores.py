@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from deepnets import scores
-from deepnets.stages import evaluate
+from deepnets import evaluation, scores
 
 
 def probabilities_of(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +70,7 @@ def test_most_confident_mistakes_come_first() -> None:
     probabilities = np.full((5, 10), 0.01, np.float32)
     probabilities[range(5), [1, 2, 3, 4, 5]] = [0.5, 0.9, 0.99, 0.7, 0.9]
     labels = np.array([0, 0, 3, 0, 0], np.uint8)  # the third is right
-    wrong = evaluate.most_confident_mistakes
+    wrong = evaluation.most_confident_mistakes
     assert wrong(probabilities, labels, 10).tolist() == [1, 4, 3, 0]
     assert wrong(probabilities, labels, 2).tolist() == [1, 4]
     assert wrong(probabilities[2:3], labels[2:3], 10).tolist() == []

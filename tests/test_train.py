@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepnets import checkpoints, data, models, params
+from deepnets import checkpoints, data, models, params, results
 from deepnets.results import Rows
 from deepnets.stages import train
 from project import ROOT
@@ -44,7 +44,7 @@ def test_a_run_that_diverges_ends_with_the_model_of_its_last_finished_epoch(
 
 def test_numbers_of_a_run_that_diverged_later_are_those_of_its_last_epoch() -> None:
     row = {"epoch": 1, "loss": 1.5, "accuracy": 0.5, "val_loss": 1.4, "val_accuracy": 0.6}
-    assert train.summary([row], 0.1, diverged=True) == {
+    assert results.summary([row], 0.1, diverged=True) == {
         "epochs": 1,
         "loss": 1.5,
         "accuracy": 0.5,

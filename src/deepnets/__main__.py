@@ -121,6 +121,13 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from deepnets import reproduce
 
         return reproduce.main(arguments.run, arguments.seed, arguments.here)
+    elif command == "adopt":
+        from deepnets import runtime
+
+        runtime.start_framework()
+        from deepnets import adopt
+
+        return adopt.main(arguments.sources, arguments.replace)
     elif command == "diff":
         from deepnets import diff
 
@@ -218,6 +225,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     reproduce.add_argument(
         "--seed", type=int, help="of a run with several (default: each, one after the other)"
+    )
+    adopt = commands.add_parser(
+        "adopt",
+        help="take trainings that another machine or clone has made over into this study",
+        description="Take over every training below SOURCE that is one of this study's: by its "
+        "parameters, seed and data, whatever it is called there. Its files are checked against "
+        "each other first, the test metrics computed anew. Models come along where they are "
+        "there, and then `dvc repro` does not train these rows; without them tables, figures, "
+        "verdicts and MLflow are complete all the same. Ends with the report.",
+        epilog="What does not belong is left alone, a line each; nothing that was trained here is "
+        "overwritten, and taking the same twice changes nothing. Exit status 1 where a training "
+        "was refused, or nothing belongs here.",
+    )
+    adopt.add_argument(
+        "sources",
+        nargs="+",
+        type=Path,
+        metavar="SOURCE",
+        help="a study's folder, there or here, or a folder with what was kept of metrics/ (and of "
+        "models/) somewhere below it",
+    )
+    adopt.add_argument(
+        "--replace",
+        action="store_true",
+        help="take a training also where another one of its row and seed is here",
     )
     diff = commands.add_parser(
         "diff",

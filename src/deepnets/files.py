@@ -186,6 +186,11 @@ def verify(*paths: Path) -> None:
             )
 
 
+def noted(path: Path) -> str | None:
+    """The digest of `path` that SHA256SUMS beside it notes, wherever both were written; or None."""
+    return _sums(path.parent).get(path.name)
+
+
 def array_digest(array: NDArray[Any]) -> str:
     """sha256 of the array's raw bytes in C order, as hex."""
     digest = hashlib.sha256()

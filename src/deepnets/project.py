@@ -139,6 +139,10 @@ class RunFiles:
         return self.metrics_dir / "predictions.csv"
 
     @property
+    def calibration(self) -> Path:
+        return self.metrics_dir / "calibration.json"
+
+    @property
     def probabilities(self) -> Path:
         return self.metrics_dir / "probabilities.npy"
 

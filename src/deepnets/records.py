@@ -69,7 +69,8 @@ def read(folder: Path, study: str | None = None, experiment: str | None = None) 
     return [
         PastRun(
             **vars(of) | {"run": of.provenance["run"]},
-            study=study or _inside(of.provenance["git"].get("study")),
+            # Where it was trained, which need not be where its files are.
+            study=_inside(of.provenance["git"].get("study")) or study,
             experiment=experiment,
         )
         for of in results.read(project.RunFiles("", folder, folder, folder))

@@ -12,7 +12,8 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import files
+from deepnets import files, scores
+from deepnets.errors import UserError
 from deepnets.params import RunParams
 from deepnets.project import RunFiles
 
@@ -42,8 +43,9 @@ class SeedResult:
     `history` has a row an epoch (epoch, loss, accuracy, val_loss, val_accuracy, learning_rate),
     `timing` as well (epoch, seconds, validation_seconds, images_per_second). `test` holds loss
     and accuracy on the test images; `labels` and `predicted` uint8 (n,) and `probabilities` float32
-    (n, 10) are theirs, in the order of the test split. These four are None for a training not
-    evaluated yet, `probabilities` as well where only what git keeps is at hand.
+    (n, 10) are theirs, in the order of the test split; `calibration` is what was made of them.
+    These five are None for a training not evaluated yet, `probabilities` as well where only what
+    git keeps is at hand.
     """
 
     run: str
@@ -56,6 +58,7 @@ class SeedResult:
     labels: NDArray[np.uint8] | None = None
     predicted: NDArray[np.uint8] | None = None
     probabilities: NDArray[np.float32] | None = None
+    calibration: Numbers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,28 @@ def outcome(trained: Numbers) -> Outcome:
     return "collapsed" if trained["collapsed"] else "completed"
 
 
+def summary(history: Sequence[Mapping[str, Any]], chance: float, diverged: bool) -> Numbers:
+    """The last epoch's scores, the epoch with the best validation accuracy (the first such), ends.
+
+    Args:
+        history: the finished epochs, none of them for a run that diverged at once.
+        chance: from `scores.chance_accuracy`, of the training labels.
+        diverged: whether the loss became NaN or infinite after these epochs.
+    """
+    ends = {"collapsed": int(scores.collapsed(history, chance)), "diverged": int(diverged)}
+    if not history:
+        return {"epochs": 0, **ends}
+    last = history[-1]
+    best = max(history, key=lambda row: row["val_accuracy"])
+    return {
+        "epochs": last["epoch"],
+        **{key: last[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        "best_epoch": best["epoch"],
+        "best_val_accuracy": best["val_accuracy"],
+        **ends,
+    }
+
+
 def read(paths: RunFiles) -> list[SeedResult]:
     """All seeds whose training has ended, from the files of a run; none where these are not there.
 
@@ -122,8 +147,10 @@ def read(paths: RunFiles) -> list[SeedResult]:
     timing = files.read_csv(paths.timing) if paths.timing.is_file() else []
     tested = files.read_json(paths.test) if paths.test.is_file() else None
     predictions = files.read_csv(paths.predictions) if paths.predictions.is_file() else []
+    calibrations = files.read_json(paths.calibration) if paths.calibration.is_file() else {}
+    places = list(dict.fromkeys(int(row["seed"]) for row in predictions))
     found = []
-    for place, (text, origin) in enumerate(provenance.items()):
+    for text, origin in provenance.items():
         seed = int(text)
         numbers = of_seed(trained, seed)
         if numbers is None:
@@ -131,7 +158,9 @@ def read(paths: RunFiles) -> list[SeedResult]:
         rows = rows_of_seed(predictions, seed)
         probabilities = None
         if rows and paths.probabilities.is_file():
-            probabilities = np.asarray(files.read_array(paths.probabilities)[place])
+            probabilities = np.asarray(files.read_array(paths.probabilities)[places.index(seed)])
+            if np.isnan(probabilities).any():  # of one seed that is not at hand
+                probabilities = None
         found.append(
             SeedResult(
                 run=paths.name,
@@ -144,6 +173,7 @@ def read(paths: RunFiles) -> list[SeedResult]:
                 labels=_digits(rows, "actual"),
                 predicted=_digits(rows, "predicted"),
                 probabilities=probabilities,
+                calibration=calibrations.get(text),
             )
         )
     return found
@@ -153,6 +183,23 @@ def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[Result]:
     """The seeds of a row that have been trained, of those in `runs` (the row resolved for each)."""
     by_seed = {of.seed: of for of in read(paths)}
     return [Result(**vars(by_seed[run.seed]), params=run) for run in runs if run.seed in by_seed]
+
+
+def require_model(paths: RunFiles, seed: int) -> None:
+    """Check, before it is used, that the model of a training is here and whole.
+
+    Raises:
+        UserError: it is not; the message says whether only the model is missing, and the remedy.
+    """
+    model = paths.model(seed)
+    trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
+    if str(seed) in trained and not model.is_file():
+        raise UserError(
+            f"{model} is not here, only what git keeps of its training: `deepnets adopt` takes it "
+            "over from where it is, `dvc pull` from a remote, and "
+            f"`dvc repro train@{paths.name}` trains it here"
+        )
+    files.verify(model)
 
 
 def _digits(rows: Sequence[Row], column: str) -> NDArray[np.uint8] | None:

@@ -26,6 +26,25 @@ class Calibration(NamedTuple):
     accuracy: NDArray[np.float64]
     ece: float
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The same for JSON, which has no nan."""
+        bins = {
+            key: [None if math.isnan(value) else value for value in getattr(self, key).tolist()]
+            for key in ("counts", "confidence", "accuracy")
+        }
+        return {**bins, "ece": self.ece}
+
+    @staticmethod
+    def of_numbers(numbers: Mapping[str, Any]) -> "Calibration":
+        """The inverse of `numbers`."""
+        return Calibration(
+            np.array(numbers["counts"], np.int64),
+            np.array(numbers["confidence"], np.float64),
+            np.array(numbers["accuracy"], np.float64),
+            float(numbers["ece"]),
+        )
+
 
 class McNemar(NamedTuple):
     """Images that one side gets right more often, and the two-sided p-value of that split."""

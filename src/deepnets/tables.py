@@ -75,6 +75,15 @@ def history(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     return table.groupby(["run", "epoch"], sort=False, as_index=False).mean()
 
 
+def calibration(result: Result) -> statistics.Calibration | None:
+    """How a training's probabilities are calibrated; None where neither they nor that is kept."""
+    if result.calibration is not None:
+        return statistics.Calibration.of_numbers(result.calibration)
+    if result.labels is None or result.probabilities is None:
+        return None
+    return statistics.calibration(result.labels, result.probabilities)
+
+
 def _difference(a: Result, b: Result) -> str | None:
     """What alone tells two comparable results apart: `optimizer` or `weights`; else None."""
     if a.labels is None or b.labels is None or not np.array_equal(a.labels, b.labels):
@@ -119,11 +128,7 @@ def _row(name: str, runs: Sequence[RunParams], seeds: Sequence[Result]) -> dict[
     row["parameters"] = seeds[0].provenance["parameter_count"]["total"] if seeds else np.nan
     row |= _mean(
         "ece",
-        [
-            statistics.calibration(of.labels, of.probabilities).ece
-            for of in seeds
-            if of.labels is not None and of.probabilities is not None
-        ],
+        [calibrated.ece for of in seeds if (calibrated := calibration(of)) is not None],
     )
     row |= {
         "study_epochs": study.epochs if study else np.nan,

@@ -12,6 +12,7 @@ from deepnets import (
     params,
     progress,
     project,
+    results,
     steps,
 )
 from deepnets.diagnosis import Probe
@@ -27,7 +28,8 @@ def main(name: str) -> None:
     run = study.run_params(name, study.train.seeds[0])
     paths = project.grid_run(name, run.start)
     training, validation = data.load("train").first(run.train_images), data.load("validation")
-    files.verify(paths.start(run.seed), paths.model(run.seed))
+    files.verify(paths.start(run.seed))
+    results.require_model(paths, run.seed)
 
     size = training.images.shape[1]
     classifier = models.start(run, size, paths.start(run.seed))

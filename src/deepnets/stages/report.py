@@ -653,11 +653,7 @@ def _draw_predictions(styles: Mapping[str, figures.Run], found: Found) -> None:
         if counts:
             matrices[name] = np.sum(counts, axis=0)
         calibrated = next(
-            (
-                statistics.calibration(of.labels, of.probabilities)
-                for of in seeds
-                if of.labels is not None and of.probabilities is not None
-            ),
+            (kept for of in seeds if (kept := tables.calibration(of)) is not None),
             None,
         )
         if calibrated is not None:

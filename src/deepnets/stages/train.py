@@ -114,7 +114,7 @@ def train_run(
                 rows, diverged = fit(
                     classifier, run, seen["train"], seen["validation"], folder, save, watch
                 )
-            numbers = summary(rows.history, provenance["chance_accuracy"], diverged)
+            numbers = results.summary(rows.history, provenance["chance_accuracy"], diverged)
             if numbers["collapsed"]:
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
             weights = {"weights": models.weights_digest(classifier)}
@@ -316,28 +316,6 @@ def _go_back(
 ) -> None:
     """Give `classifier` the weights of its last finished epoch or, without one, of its start."""
     classifier.set_weights(start if checkpoint is None else checkpoint.values[: len(start)])
-
-
-def summary(history: list[Row], chance: float, diverged: bool) -> Numbers:
-    """The last epoch's scores, the epoch with the best validation accuracy (the first such), ends.
-
-    Args:
-        history: the finished epochs, none of them for a run that diverged at once.
-        chance: from `scores.chance_accuracy`, of the training labels.
-        diverged: whether the loss became NaN or infinite after these epochs.
-    """
-    ends = {"collapsed": int(scores.collapsed(history, chance)), "diverged": int(diverged)}
-    if not history:
-        return {"epochs": 0, **ends}
-    last = history[-1]
-    best = max(history, key=lambda row: row["val_accuracy"])
-    return {
-        "epochs": last["epoch"],
-        **{key: last[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
-        "best_epoch": best["epoch"],
-        "best_val_accuracy": best["val_accuracy"],
-        **ends,
-    }
 
 
 def _train_epoch(
