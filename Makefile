@@ -52,7 +52,8 @@ bench: $(READY)   ## how fast training is, beside Keras and PyTorch; about 15 mi
 drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; over an hour
 	@$(BIN)/python benchmarks/drift.py
 
-ui: $(READY)      ## compare runs in MLflow, http://localhost:5000
+ui: $(READY)      ## compare runs in MLflow; says at which addresses they are
+	@$(BIN)/python -c 'from deepnets import tracking; print(tracking.overview())'
 	@$(BIN)/mlflow ui
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -1,11 +1,13 @@
 """`dvc repro` for one study, and what a person wants to see when it has ended."""
 
 import os
+import shlex
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
-from deepnets import lifeline, params, project
+from deepnets import lifeline, live, params, project
 from deepnets.errors import UserError
 
 
@@ -14,7 +16,7 @@ def main(study: Path) -> None:
     if not (study / "dvc.yaml").is_file():
         raise UserError(f"{study} is no study: expected a folder with dvc.yaml and params.yaml")
     # DVC would remove what a stage wrote before the stage can refuse them.
-    params.load(study / params.FILE)
+    described = params.load(study / params.FILE)
     status = dvc("repro", "--keep-going", folder=study)
     if status:
         raise UserError(
@@ -27,10 +29,35 @@ def main(study: Path) -> None:
     print(report.terminal_table(study / report.RESULTS_TABLE))
     print(
         f"\nfigures: {study / project.REPORTS} (all runs), {study / 'metrics'}/RUN/figures (each "
-        f"run)\nreport:  {study / report.TEXT}\n"
-        f"MLflow:  {_relative(Path(sys.executable).parent)}/mlflow ui   "
-        "(then open http://localhost:5000)"
+        f"run)\nreport:  {study / report.TEXT}\n{_in_mlflow(study, described)}"
     )
+
+
+def _in_mlflow(study: Path, described: params.Params) -> str:
+    """How to see the study in MLflow: what to start, and the addresses to open then."""
+    ui, pages = f"{_relative(Path(sys.executable).parent)}/mlflow ui", {}
+    # What `mlflow ui` shows where it is started without a word about the store.
+    usual = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    if live.available():
+        from deepnets import tracking
+
+        # The stages ran there, and their store is found from there.
+        with chdir(study):
+            pages = tracking.pages(described.publish.experiment, list(described.runs))
+            store, public = project.tracking_uri(), project.public_uri()
+    if not pages:
+        return f"MLflow:  {ui}   (then open http://localhost:5000)"
+    if store.startswith("http"):
+        start = public
+    else:
+        if store != usual:
+            # Only the variable can hold a password.
+            named = shlex.quote(store) if store == public else '"$MLFLOW_TRACKING_URI"'
+            ui += f" --backend-store-uri {named}"
+        start = f"{ui}   (then open what follows)"
+    width = max(map(len, pages)) + 1
+    listed = [f"         {f'{what}:':{width}} {address}" for what, address in pages.items()]
+    return "\n".join([f"MLflow:  {start}", *listed])
 
 
 def dvc(*arguments: str, folder: Path) -> int:

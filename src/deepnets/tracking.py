@@ -19,11 +19,12 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from filelock import FileLock
 
@@ -107,10 +108,17 @@ _CLOCK_METRICS = ("seconds", "images_per_second")
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": (
-        "One run a row of the study. To compare optimizers: tick the runs (or group them by the "
-        "parameter `optimizer`), press **Compare**, and look at `val_accuracy` and `val_loss`."
+        "One run a row of the study. To compare optimizers: press the icon of a chart, then "
+        "**Group by** the parameter `optimizer`, for the mean of each; or tick runs, press "
+        "**Compare**, then `val_accuracy` below **Metrics**, for the curve of each run."
     ),
 }
+
+# Where `mlflow ui` shows a store that is no server.
+_UI = "http://localhost:5000"
+# The UI opens for language models, and so does an experiment that is chosen there: this has it show
+# trainings.
+_OF_TRAININGS = {"workflowType": "machine_learning"}
 
 
 def connect() -> MlflowClient:
@@ -155,6 +163,105 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
+
+
+def pages(experiment: str, rows: Sequence[str]) -> dict[str, str]:
+    """Addresses in MLflow's UI that show a study.
+
+    Args:
+        experiment: its name.
+        rows: names of the study's runs, in their order.
+
+    Returns:
+        What there is to see, and where: the runs and their curves, and the validation accuracy of
+        one optimizer beside the other if the rows have both. Nothing at all where the store cannot
+        be reached or lacks the experiment.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_PATIENCE))
+    try:
+        if _lacks_store():
+            return {}
+        client = connect()
+        found = client.get_experiment_by_name(experiment)
+        if found is None or found.lifecycle_stage != "active":
+            return {}
+        runs = _newest(client, found.experiment_id, rows)
+    except Exception:
+        return {}
+    shown = {"runs and curves": _charts(found.experiment_id)}
+    optimizers = sorted({run.data.params["optimizer"] for run in runs})
+    if len(optimizers) > 1:
+        shown[" and ".join(optimizers)] = _curves(found.experiment_id, "val_accuracy", runs)
+    return shown
+
+
+def overview() -> str:
+    """Where in MLflow's UI the runs of each experiment are, an experiment a line."""
+    try:
+        found = [] if _lacks_store() else connect().search_experiments(order_by=["name ASC"])
+    except Exception as error:
+        return unreachable(error)
+    lines = [
+        f"{experiment.name}: {_charts(experiment.experiment_id)}"
+        for experiment in found
+        if _EXPERIMENT_TAGS.keys() & experiment.tags.keys()
+    ]
+    return "\n".join(lines or [f"no runs in MLflow at {project.public_uri()} yet: see `make tour`"])
+
+
+def _lacks_store() -> bool:
+    """Whether the store is an SQLite file that nobody has made yet."""
+    uri = project.tracking_uri()
+    return uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file()
+
+
+def _newest(client: MlflowClient, experiment: str, rows: Sequence[str]) -> list[Run]:
+    """The finished trainings of `rows`, the last of each name, ordered by optimizer, then by row.
+
+    One of earlier parameters has the same name. The parent of several seeds has no curves, and no
+    stage either.
+    """
+    stages = {f"train@{row}": place for place, row in enumerate(rows)}
+    newest: dict[str, Run] = {}
+    for run in client.search_runs(
+        [experiment], "attributes.status = 'FINISHED'", order_by=["attributes.start_time ASC"]
+    ):
+        if run.data.tags.get("dvc.stage") in stages and "optimizer" in run.data.params:
+            newest[run.info.run_name] = run
+    return sorted(
+        newest.values(),
+        key=lambda run: (
+            run.data.params["optimizer"],
+            stages[run.data.tags["dvc.stage"]],
+            run.info.run_name,
+        ),
+    )
+
+
+def _charts(experiment: str) -> str:
+    """Address of the list of an experiment's runs, beside a chart of each metric."""
+    return _page(f"experiments/{experiment}/runs", {"compareRunsMode": "CHART"})
+
+
+def _curves(experiment: str, metric: str, runs: Sequence[Run]) -> str:
+    """Address of one chart of `metric` by epoch, above a table of its values in `runs`."""
+    wanted = {
+        "runs": [run.info.run_id for run in runs],
+        "metric": metric,
+        "experiments": [experiment],
+        "plot_metric_keys": [metric],
+    }
+    query = {key: json.dumps(value, separators=(",", ":")) for key, value in wanted.items()}
+    return _page("metric", query | {"x_axis": "step", "show_point": "true"})
+
+
+def _page(path: str, query: dict[str, str]) -> str:
+    """Address of a page of the UI, in characters that a terminal takes for an address."""
+    uri = project.tracking_uri()
+    # A browser asks for the name and the password itself.
+    server = project.public_uri().replace("***@", "") if uri.startswith("http") else _UI
+    said = urlencode(query | _OF_TRAININGS, safe=",", quote_via=quote)
+    return f"{server.rstrip('/')}/#/{path}?{said}"
 
 
 def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str:
@@ -499,9 +606,8 @@ def fetch_record(name: str, folder: Path) -> tuple[str, int]:
     Raises:
         UserError: MLflow cannot be reached, has no such run, or has not all of it.
     """
-    uri = project.tracking_uri()
     place = f"MLflow at {project.public_uri()}"
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if _lacks_store():
         raise UserError(
             f"{name} is looked for in MLflow, but there is no store at {project.public_uri()}: "
             f"set MLFLOW_TRACKING_URI to the one that has it, or fill this one (`deepnets publish`)"
@@ -773,8 +879,7 @@ def fetched(name: str, version: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         UserError: there is no such version, it is not one of ours, or the store cannot be reached.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_PATIENCE))
-    uri = project.tracking_uri()
-    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    if _lacks_store():
         raise UserError(f"there is no MLflow store yet at {project.public_uri()}: {_NO_MODEL}")
     with TemporaryDirectory() as folder:
         try:
