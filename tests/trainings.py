@@ -57,7 +57,12 @@ def provenance(name: str, experiment: str) -> dict[str, object]:
         "run": name,
         "stage": f"train@{name}",
         "fingerprint": f"of {name} in {experiment}",
-        "parameters": {"arch": "vgg16", "optimizer": "sgd", "learning_rate": 0.01, "seed": 0},
+        "parameters": {
+            "arch": "vgg16",
+            "optimizer": "adam" if "-adam-" in name else "sgd",
+            "learning_rate": 0.01,
+            "seed": 0,
+        },
         "data": {"train": "a" * 64, "validation": "b" * 64},
         "start": "c" * 64,
         "code": {},

@@ -1,0 +1,268 @@
+"""Addresses in MLflow's UI: their form, where they are said, and what a browser shows at them."""
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import servers
+from deepnets import params, repro, tracking
+from project import ROOT, Clone, edit_yaml, without
+from studies import FIRST, SECOND, THIRD, Study
+
+ROWS = [FIRST, SECOND, THIRD]
+# What a terminal takes for a part of an address.
+WHOLE = re.compile(r"https?://[\w.:/#?&=%,-]+")
+USUAL = "mlflow ui   (then open http://localhost:5000)"
+# A page of the UI is one program, which first has to be read and started.
+PATIENCE_MS = 60_000
+
+
+def _query(address: str) -> dict[str, str]:
+    """What comes after the question mark of an address, which is after its #."""
+    query = urlsplit(address).fragment.partition("?")[2]
+    return {key: value for key, (value,) in parse_qs(query, strict_parsing=True).items()}
+
+
+def _ids(study: Study) -> dict[str, str]:
+    """Ids of the runs in the store by name; of two of a name, the later one's."""
+    client = study.client()
+    experiment = client.get_experiment_by_name(study.name)
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return {run.info.run_name: run.info.run_id for run in runs}
+
+
+def _said(study: Path) -> str:
+    """The last lines of `deepnets repro`."""
+    return repro._in_mlflow(study, params.load(study / params.FILE))
+
+
+@pytest.fixture
+def published(study: Study) -> Study:
+    """A study that MLflow has all runs of."""
+    for run, accuracy in zip(ROWS, (0.9, 0.8, 0.7), strict=True):
+        study.trained(run, accuracy)
+    study.publish()
+    return study
+
+
+def test_both_addresses_name_what_is_in_the_store(published: Study) -> None:
+    pages = tracking.pages(published.name, ROWS)
+    assert list(pages) == ["runs and curves", "adam and sgd"]
+    for address in pages.values():
+        assert WHOLE.fullmatch(address)
+        assert address.startswith("http://localhost:5000/#/")
+        assert _query(address)["workflowType"] == "machine_learning"
+    charts, curves = pages.values()
+    experiment = published.client().get_experiment_by_name(published.name).experiment_id
+    assert f"/#/experiments/{experiment}/runs?compareRunsMode=CHART&" in charts
+    query = _query(curves)
+    ids = _ids(published)
+    assert json.loads(query["runs"]) == [ids[SECOND], ids[FIRST], ids[THIRD]]
+    assert json.loads(query["experiments"]) == [experiment]
+    assert json.loads(query["metric"]) == "val_accuracy"
+    assert json.loads(query["plot_metric_keys"]) == ["val_accuracy"]
+
+
+def test_the_first_study_of_a_new_store_is_experiment_1(published: Study) -> None:
+    """README's address of it."""
+    assert "/#/experiments/1/runs?" in tracking.pages(published.name, ROWS)["runs and curves"]
+
+
+def test_a_row_trained_again_is_shown_as_it_is_now(published: Study) -> None:
+    before = _ids(published)
+    for run in ROWS:
+        published.trained(run, 0.95, validation="c" * 64)
+    published.publish()
+    after = _ids(published)
+    assert not set(before.values()) & set(after.values())
+    curves = tracking.pages(published.name, [FIRST, SECOND])["adam and sgd"]
+    assert json.loads(_query(curves)["runs"]) == [after[SECOND], after[FIRST]]
+
+
+def test_of_several_seeds_those_are_compared_that_have_curves(study: Study) -> None:
+    edit_yaml(study.folder / "params.yaml", lambda p: p["train"].update(seed=[0, 1]))
+    study.trained(FIRST, {0: 0.9, 1: 0.8})
+    study.trained(SECOND, {0: 0.7, 1: 0.6})
+    study.publish()
+    ids = _ids(study)
+    assert len(ids) == 6
+    compared = json.loads(_query(tracking.pages(study.name, ROWS)["adam and sgd"])["runs"])
+    assert compared == [ids[f"{run}-seed-{seed}"] for run in (SECOND, FIRST) for seed in (0, 1)]
+
+
+def test_one_optimizer_has_nothing_beside_it(study: Study) -> None:
+    study.trained(FIRST, 0.9)
+    study.trained(THIRD, 0.8)
+    study.publish()
+    assert list(tracking.pages(study.name, ROWS)) == ["runs and curves"]
+
+
+def test_repro_says_what_to_start_and_what_to_open(published: Study) -> None:
+    start, *listed = _said(published.folder).splitlines()
+    assert start.startswith("MLflow:  ")
+    assert start.endswith("/mlflow ui   (then open what follows)")
+    assert [WHOLE.search(line).group() for line in listed] == [  # type: ignore[union-attr]
+        *tracking.pages(published.name, ROWS).values()
+    ]
+    assert [line.split(":")[0].strip() for line in listed] == ["runs and curves", "adam and sgd"]
+
+
+def test_a_store_elsewhere_is_named_in_the_command(
+    published: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow ui` looks in the folder where it is started, stages in the root of the project."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (published.folder / "MLproject").touch()
+    (published.folder / "src" / "deepnets").mkdir(parents=True)
+    inner = published.folder / "studies" / "one"
+    inner.mkdir(parents=True)
+    shutil.copy(published.folder / "params.yaml", inner)
+    assert _said(inner).splitlines()[0].endswith("/mlflow ui   (then open what follows)")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    option = f"--backend-store-uri {published.store}   (then open what follows)"
+    assert _said(inner).splitlines()[0].endswith(f"/mlflow ui {option}")
+    assert not list(Path.cwd().iterdir())
+    assert Path.cwd() == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize("server", ["http://tracking.example:5000", "https://host.example/mlflow/"])
+def test_a_server_has_the_pages_itself(
+    published: Study, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "connect", published.client)
+    scheme, rest = server.split("//")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}//somebody:se@cret@{rest}")
+    said = _said(published.folder)
+    start, *listed = said.splitlines()
+    assert "mlflow ui" not in said
+    assert not re.search("somebody|cret", said)
+    assert start == f"MLflow:  {scheme}//***@{rest}"
+    assert len(listed) == 2
+    for line in listed:
+        address = WHOLE.search(line)
+        assert address is not None
+        assert address.group().startswith(f"{server.rstrip('/')}/#/")
+
+
+def test_the_password_of_a_database_is_not_said(
+    published: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "connect", published.client)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://somebody:secret@host/store")
+    said = _said(published.folder)
+    assert 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then' in said
+    assert "secret" not in said
+    assert said.count("http://localhost:5000/#/") == 2
+
+
+def test_without_a_store_none_is_made(study: Study) -> None:
+    (study.folder / "mlflow.db").unlink()
+    assert _said(study.folder).endswith(USUAL)
+    assert "no runs in MLflow" in tracking.overview()
+    assert not list(study.folder.glob("*mlflow.db*"))
+
+
+def test_an_experiment_that_is_not_there(published: Study) -> None:
+    assert tracking.pages("another study", ROWS) == {}
+    client = published.client()
+    client.delete_experiment(client.get_experiment_by_name(published.name).experiment_id)
+    assert _said(published.folder).endswith(USUAL)
+
+
+def test_a_server_that_refuses_or_is_silent_is_not_waited_for(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{servers.free_port()}")
+    assert _said(study.folder).endswith(USUAL)
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    monkeypatch.setattr(tracking, "_PATIENCE", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        assert _said(study.folder).endswith(USUAL)
+        assert time.monotonic() - started < 10
+
+
+def test_without_mlflow(published: Study, tmp_path: Path) -> None:
+    python, variables = without(tmp_path / "site", "mlflow")
+    code = (
+        "from pathlib import Path; from deepnets import params, repro; "
+        "print(repro._in_mlflow(Path('.'), params.load()))"
+    )
+    result = Clone(published.folder).run(*python, "-c", code, env=variables)
+    assert result.stdout.strip().endswith(USUAL)
+    assert not result.stderr
+
+
+def test_overview_has_a_line_for_each_study(published: Study) -> None:
+    client = published.client()
+    client.create_experiment("somebody else's")
+    (experiment,) = [
+        found.experiment_id for found in client.search_experiments() if found.name == published.name
+    ]
+    (line,) = tracking.overview().splitlines()
+    assert line.startswith(f"{published.name}: http://localhost:5000/#/experiments/{experiment}/")
+    made = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/.ready", "ui"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert "print(tracking.overview())" in made
+
+
+def _chromium() -> str:
+    """The browser of this machine."""
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    browser = next(found, None)
+    if browser is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    return browser
+
+
+def test_a_browser_shows_the_runs_and_their_curves(published: Study, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
+    browser = _chromium()
+    pages = tracking.pages(published.name, ROWS)
+    (tmp_path / "server").mkdir()
+    server = servers.MlflowServer(published.store, tmp_path / "server")
+    with contextlib.ExitStack() as ending:
+        ending.callback(server.kill)
+        server.start()
+        chromium = ending.enter_context(playwright.sync_playwright()).chromium.launch(
+            executable_path=browser,
+            args=[
+                *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+                *("--disable-background-networking", "--disable-component-update"),
+            ],
+        )
+        ending.callback(chromium.close)
+        page = chromium.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(PATIENCE_MS)
+        for address in pages.values():
+            # Another address after the # alone would not load the page anew.
+            page.goto("about:blank")
+            page.goto(address.replace("http://localhost:5000", server.uri))
+            for run in ROWS:
+                page.get_by_role("link", name=run, exact=True).first.wait_for()
+            page.get_by_role("link", name="Model registry").first.wait_for()
+            curves = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace")
+            curves.nth(len(ROWS) - 1).wait_for(state="attached")
+            assert curves.count() == len(ROWS)
+            assert page.get_by_text("Judges").count() == 0
+        # This one shows that metric alone, above a table of its values.
+        assert page.locator(".js-plotly-plot").count() == 1
+        page.get_by_role("heading", name="val_accuracy").first.wait_for()
