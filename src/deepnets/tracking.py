@@ -105,8 +105,9 @@ _EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate
 _CLOCK_METRICS = ("seconds", "images_per_second")
 
 # The UI shows an experiment of this kind as a table of training runs.
+_KIND = "mlflow.experimentKind"
 _EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",
+    _KIND: "custom_model_development",
     "mlflow.note.content": (
         "One run a row of the study. To compare optimizers: press the icon of a chart, then "
         "**Group by** the parameter `optimizer`, for the mean of each; or tick runs, press "
@@ -197,6 +198,7 @@ def pages(experiment: str, rows: Sequence[str]) -> dict[str, str]:
 
 def overview() -> str:
     """Where in MLflow's UI the runs of each experiment are, an experiment a line."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_PATIENCE))
     try:
         found = [] if _lacks_store() else connect().search_experiments(order_by=["name ASC"])
     except Exception as error:
@@ -204,7 +206,7 @@ def overview() -> str:
     lines = [
         f"{experiment.name}: {_charts(experiment.experiment_id)}"
         for experiment in found
-        if _EXPERIMENT_TAGS.keys() & experiment.tags.keys()
+        if experiment.tags.get(_KIND) == _EXPERIMENT_TAGS[_KIND]
     ]
     return "\n".join(lines or [f"no runs in MLflow at {project.public_uri()} yet: see `make tour`"])
 
