@@ -42,7 +42,8 @@ class Contender:
 def best(records: Sequence[Record]) -> Contender | None:
     """The best of the trainings that ran to their end above chance; None if there is none.
 
-    Of two with the same accuracy and loss it is the first.
+    Of two with the same accuracy and loss it is the first. Those whose models are not here, as they
+    stayed where they were trained, do not count.
 
     Raises:
         UserError: they were validated on different images, or the best one's model is damaged.
@@ -64,6 +65,8 @@ def _contender(record: Record) -> list[Contender]:
     """The training as a contender; none where it collapsed, diverged or has no such numbers."""
     paths = record.files
     numbers = results.of_seed(files.read_json(paths.train), record.seed) or {}
+    if not paths.model(record.seed).is_file():
+        return []
     accuracy, loss = (float(numbers.get(key, math.nan)) for key in ("val_accuracy", "val_loss"))
     if not math.isfinite(accuracy + loss) or results.outcome(numbers) != "completed":
         return []

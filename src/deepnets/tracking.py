@@ -294,15 +294,19 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     _log_epochs(client, run_id, history, timing)
     tags = _tags(record, provenance) | marks
     if not noted:
-        tags[_NOTE] = _note(run_id, record, provenance)
+        has_model = not finished or paths.model(record.seed).is_file()
+        tags[_NOTE] = _note(run_id, record, provenance, has_model)
     if finished:
         trained = results.of_seed(files.read_json(paths.train), record.seed) or {}
         tags["outcome"] = results.outcome(trained)
         _log_results(client, run_id, record, trained, len(timing))
         model = paths.model(record.seed)
-        tags[_MODEL] = _digest(model)
-        if run.data.tags.get(_MODEL) != tags[_MODEL]:
-            _log_model(client, run, model, provenance, len(history))
+        digest = _digest(model)
+        # It may have stayed where the run was trained.
+        if digest is not None:
+            tags[_MODEL] = digest
+            if run.data.tags.get(_MODEL) != digest:
+                _log_model(client, run, model, provenance, len(history))
         _log_artifacts(client, run_id, paths, record.seed, provenance)
     client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
     if status == "RUNNING":
@@ -577,8 +581,8 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tags.items() if value not in (None, "", [])}
 
 
-def _note(run_id: str, record: Record, provenance: dict[str, Any]) -> str:
-    """How the run is rebuilt, for its page."""
+def _note(run_id: str, record: Record, provenance: dict[str, Any], has_model: bool) -> str:
+    """How the run is rebuilt, for its page, and whether it lacks its model."""
     commit = provenance["git"]["commit"]
     if not commit:
         return "Trained outside of any git repository: it cannot be rebuilt from its record."
@@ -592,6 +596,7 @@ def _note(run_id: str, record: Record, provenance: dict[str, Any]) -> str:
         f"Trained by `{provenance['stage']}` at commit `{commit[:12]}`{dirty}. To rebuild it and "
         f"compare every bit, in a clone of the project: `deepnets reproduce {run_id}`"
         + (f" (seed {record.seed} of {record.seeds})." if record.seeds > 1 else ".")
+        + ("" if has_model else " Its model was not at hand when this was published.")
     )
 
 

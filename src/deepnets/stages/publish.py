@@ -27,7 +27,8 @@ def main() -> None:
         there = [seed for seed in _trained(paths) if seed in seeds]
         grid += [Record(paths, experiment, seed, len(seeds)) for seed in there]
         if len(there) < len(seeds):
-            missing.append(name)
+            missing.append(name if not there else f"{name} ({len(there)} of {len(seeds)} seeds)")
+    bare = [of for of in grid if not of.files.model(of.seed).is_file()]
     single = [
         Record(paths, f"{experiment}-single", seed, 1)
         for folder in sorted(Path("single").glob("*/"))
@@ -56,8 +57,13 @@ def main() -> None:
         f"MLflow has {len(grid)} of {len(seeds) * len(study.runs)} runs in {experiment!r}"
         + (f" and {len(single)} in '{experiment}-single'" if single else "")
         + (f"; not trained yet: {', '.join(missing)}" if missing else "")
+        + (f"; without their models, which are not here: {_names(bare)}" if bare else "")
     )
     _crown(client, experiment, grid)
+
+
+def _names(records: Sequence[Record]) -> str:
+    return ", ".join(dict.fromkeys(of.files.name for of in records))
 
 
 def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
@@ -67,7 +73,9 @@ def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
     best = champion.best(grid)
     if best is None:
         if grid:
-            print("no run has ended above chance: none is registered as the champion")
+            here = any(of.files.model(of.seed).is_file() for of in grid)
+            why = "no run whose model is here has ended above chance"
+            print(f"{why if here else 'no model is here'}: nothing is registered as the champion")
         return
     try:
         version = tracking.crown(client, model, best)
@@ -83,6 +91,7 @@ def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
 
 
 def _trained(paths: project.RunFiles) -> list[int]:
-    """The seeds whose training is finished and whose models are there."""
-    trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
-    return [seed for seed in map(int, trained) if paths.model(seed).is_file()]
+    """The seeds whose training is finished."""
+    if not (paths.provenance.is_file() and paths.train.is_file()):
+        return []
+    return [int(seed) for seed in files.read_json(paths.provenance)]
