@@ -22,6 +22,7 @@ from deepnets import (
     params,
     project,
     provenance,
+    records,
     results,
     tables,
 )
@@ -394,7 +395,7 @@ def test_a_model_that_comes_later_is_added(
     before = everything()
     aside.rename(model)
     assert adopted(source.folder) == 0
-    assert "is here already; its model was added" in capsys.readouterr().out
+    assert "is here already; added: its model" in capsys.readouterr().out
     assert everything() == before
 
 
@@ -422,7 +423,9 @@ def test_what_needs_the_model_says_that_it_is_not_here(source: Source) -> None:
         evaluate.main(TEXT)
 
 
-def test_what_git_keeps_of_a_training_is_enough(source: Source, study: Params) -> None:
+def test_what_git_keeps_of_a_training_is_enough(
+    source: Source, study: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without probabilities the rest is checked, and what was made of them is kept."""
     folder = source.training()
     (folder / "probabilities.npy").unlink()
@@ -435,8 +438,12 @@ def test_what_git_keeps_of_a_training_is_enough(source: Source, study: Params) -
     assert calibration is not None
     assert calibration.ece == kept["0"]["ece"] == pytest.approx(0.01, abs=1e-6)
     # One seed with, one without: each keeps what it has.
-    source.training(seed=1)
+    there = source.training(seed=1)
+    probabilities = (there / "probabilities.npy").rename(there.parent / "aside.npy")
     assert adopted(source.folder) == 0
+    probabilities.rename(there / "probabilities.npy")
+    assert adopted(source.folder) == 0
+    assert "seed 1: is here already; added: its probabilities" in capsys.readouterr().out
     first, second = results.load(paths, [study.run_params(TEXT, seed) for seed in (0, 1)])
     assert first.probabilities is None
     assert second.probabilities is not None
@@ -469,6 +476,17 @@ def test_report_and_mlflow_are_complete_without_models(
     assert len(client.get_metric_history(run.info.run_id, "val_accuracy")) == EPOCHS
     assert "Its model was not at hand" in run.data.tags["mlflow.note.content"]
     assert client.search_registered_models() == []
+
+
+def test_an_adopted_row_has_its_own_name_and_is_rebuilt_where_it_was_trained(
+    source: Source,
+) -> None:
+    folder = source.training(CODE, name="any-name")
+    change_json(folder / "provenance.json", lambda of: of["0"]["git"].update(study="studies/far"))
+    adopted(source.folder)
+    (record,) = records.find(CODE)
+    assert (str(record), record.study) == (f"{CODE}, seed 0", "studies/far")
+    assert record.provenance["git"]["patch"] == "diff --git"
 
 
 def test_the_rules_hold_for_a_diverged_training(source: Source, study: Params) -> None:

@@ -17,7 +17,11 @@ from project import ROOT
 SIZES = {"laptop": (1280, 800), "phone": (390, 844)}
 
 # Studies whose reports git keeps; the page is made anew, by the code that is tested.
-COMMITTED = sorted(path.parents[1].name for path in ROOT.glob("studies/*/reports/report.md"))
+COMMITTED = sorted(
+    path.parents[1].relative_to(ROOT).as_posix()
+    for pattern in ("reports/report.md", "studies/*/reports/report.md")
+    for path in ROOT.glob(pattern)
+)
 
 # Chromium as root, without a display, and without what it asks of its maker by itself.
 ARGUMENTS = [
@@ -134,7 +138,7 @@ def test_the_page_of_a_study_is_whole_and_fits(
 def test_the_page_of_a_committed_report_is_whole_and_fits(
     browser: playwright.Browser, tmp_path: Path, name: str, size: str
 ) -> None:
-    folder = ROOT / "studies" / name / "reports"
+    folder = ROOT / name / "reports"
     path = tmp_path / "report.html"
     path.write_text(page.render(name, (folder / "report.md").read_text(), folder))
     _check(_open(browser, path, size), path)

@@ -99,6 +99,22 @@ def test_second_repro_trains_nothing(grid: Clone) -> None:
     assert _stages_run(result.stdout) == ["publish"]
 
 
+def test_a_clone_that_adopts_the_models_trains_nothing(
+    grid: Clone, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of the code and the results that git has, and of the models of the first clone."""
+    copy = Clone(tmp_path_factory.mktemp("adopting") / "clone")
+    grid.run("git", "clone", "-q", str(grid.folder), str(copy.folder))
+    copy.edit_params(lambda p: p["diagnose"].update(runs=[]))
+    said = copy.run("deepnets", "adopt", str(grid.folder)).stdout
+    for name in RUNS:
+        assert f"{name}, seed 0: is here already; added: its probabilities, its model" in said
+        model = Path("models") / name / "seed-0.keras"
+        assert (copy.folder / model).read_bytes() == (grid.folder / model).read_bytes()
+    stages = _stages_run(copy.run("dvc", "repro").stdout)
+    assert not [stage for stage in stages if stage.startswith(("train", "evaluate"))]
+
+
 def test_status_says_that_only_publish_is_left(grid: Clone) -> None:
     assert _status(grid) == {"publish": ["always changed"]}
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import made_up
-from deepnets import histories, page, project, published, results, tables, verdicts
+from deepnets import files, histories, page, project, published, results, tables, verdicts
 from deepnets.comparisons import Scale
 from deepnets.params import FILE, load
 from deepnets.results import Outcome
@@ -246,6 +246,7 @@ def test_only_calibration_needs_more_than_git_keeps(
     study: Path, text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = made_up.reported(tmp_path_factory.mktemp("partly"), made_up.small, {})
+    (folder / report.RESULTS_TABLE).unlink()
     again = _without_probabilities(folder, "vgg16-sgd-random")
     for name in ("confusion.svg", "class_accuracy.svg"):
         drawn = (folder / project.REPORTS / name).read_bytes()
@@ -255,6 +256,23 @@ def test_only_calibration_needs_more_than_git_keeps(
     assert "| vgg16-sgd-random" not in calibration
     assert "Their probabilities are not at hand here: vgg16-sgd-random." in calibration
     assert "not at hand" not in text
+
+
+def test_an_ece_that_cannot_be_computed_again_is_kept(
+    text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As long as the row was not trained or tested anew."""
+    folder = made_up.reported(tmp_path_factory.mktemp("kept"), made_up.small, {})
+    before = pd.read_csv(folder / report.RESULTS_TABLE).set_index("run")
+    changed = folder / "metrics/vgg16-adam-random/test.json"
+    files.write_json(changed, {"loss": 0.29, "accuracy": 0.985})
+    again = _without_probabilities(folder, "*")
+    after = pd.read_csv(folder / report.RESULTS_TABLE).set_index("run")
+    assert after.loc["vgg16-sgd-random", "ece"] == before.loc["vgg16-sgd-random", "ece"]
+    assert pd.isna(after.loc["vgg16-adam-random", "ece"])
+    assert "not at hand here: vgg16-adam-random." in again
+    assert "earlier report on the same tests: vgg16-sgd-random" in again
+    assert "reliability.svg" in again
 
 
 def test_combined_history_holds_means_over_seeds(study: Path) -> None:

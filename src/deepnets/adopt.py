@@ -341,15 +341,16 @@ def _take(
     lines, merged, drawn = [], dict(here), []
     for seed, training in trainings.items():
         before = here.get(seed)
-        model = _bring_model(training, paths)
-        beside = "" if paths.model(seed).is_file() else ", without its model"
-        if before is not None and _same(before, training.result) and not _adds(before, training):
-            added = "; its model was added" if model else beside
-            lines.append(f"{name}, seed {seed}: is here already{added}")
-            continue
-        merged[seed] = training.result
-        drawn.append(training)
-        lines.append(f"{name}, seed {seed}: adopted from {training.folder}{beside}")
+        known = before is not None and _same(before, training.result)
+        added = _lacking(before, training.result) if before is not None and known else []
+        if not known or added:
+            merged[seed] = training.result
+            drawn.append(training)
+        added += ["its model"] if _bring_model(training, paths) else []
+        said = "is here already" if known else f"adopted from {training.folder}"
+        said += f"; added: {', '.join(added)}" if known and added else ""
+        said += "" if paths.model(seed).is_file() else ", without its model"
+        lines.append(f"{name}, seed {seed}: {said}")
     order = [seed for seed in study.train.seeds if seed in merged]
     order += [seed for seed in merged if seed not in order]
     if drawn:
@@ -364,11 +365,14 @@ def _take(
     return lines
 
 
-def _adds(before: SeedResult, training: Training) -> bool:
-    """Whether `training` has results that the same training here lacks."""
-    result = training.result
-    lacking = before.probabilities is None and result.probabilities is not None
-    return lacking or (before.test is None and result.test is not None)
+def _lacking(here: SeedResult, there: SeedResult) -> list[str]:
+    """What the same training has there and not here."""
+    found = {"its test": "test", "its probabilities": "probabilities"}
+    return [
+        name
+        for name, key in found.items()
+        if getattr(here, key) is None and getattr(there, key) is not None
+    ]
 
 
 def _write(paths: project.RunFiles, merged: Mapping[int, SeedResult], test: data.Split) -> None:
@@ -445,7 +449,7 @@ def _show(study: Params) -> None:
 
     report.main()
     publish.main()
-    print(f"\n{report.terminal_table(report.RESULTS_TABLE)}")
+    repro.show(Path(), study)
 
 
 def _paths(study: Params, name: str) -> project.RunFiles:

@@ -64,11 +64,20 @@ def find(name: str, seed: int | None = None) -> list[PastRun]:
     return chosen
 
 
-def read(folder: Path, study: str | None = None, experiment: str | None = None) -> list[PastRun]:
-    """The trainings whose files are in `folder`, the `metrics_dir` of a run or a copy of it."""
+def read(
+    folder: Path,
+    study: str | None = None,
+    experiment: str | None = None,
+    name: str | None = None,
+) -> list[PastRun]:
+    """The trainings whose files are in `folder`, the `metrics_dir` of a run or a copy of it.
+
+    They are called `name`: a row that was adopted may have had another one where it was trained,
+    which is taken where none is given.
+    """
     return [
         PastRun(
-            **vars(of) | {"run": of.provenance["run"]},
+            **vars(of) | {"run": name or of.provenance["run"]},
             # Where it was trained, which need not be where its files are.
             study=_inside(of.provenance["git"].get("study")) or study,
             experiment=experiment,
@@ -112,7 +121,8 @@ def _of_study(folder: Path, name: str) -> list[PastRun]:
     if there:
         root = project.root()
         inside = folder.resolve().is_relative_to(root)
-        return read(there[0], folder.resolve().relative_to(root).as_posix() if inside else None)
+        study = folder.resolve().relative_to(root).as_posix() if inside else None
+        return read(there[0], study, name=name)
     trained = [
         path.parent.name
         for pattern in ("metrics/*/provenance.json", "single/*/provenance.json")

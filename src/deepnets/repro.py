@@ -23,6 +23,11 @@ def main(study: Path) -> None:
             "a stage failed, see above; the stages that do not need it have run, and the same "
             "command goes on from there. `deepnets report` shows the runs that are finished"
         )
+    show(study, described)
+
+
+def show(study: Path, described: params.Params) -> None:
+    """Print the result table of the study in the folder `study`, and where to look further."""
     from deepnets.stages import report
 
     print()

@@ -34,6 +34,24 @@ def results(
     return pd.DataFrame([_row(name, seeds, found.get(name, [])) for name, seeds in runs.items()])
 
 
+def keep_calibration(table: pd.DataFrame, earlier: pd.DataFrame) -> list[str]:
+    """Give rows whose ECE cannot be computed any more that of an `earlier` table; returns which.
+
+    Only where both are about the same tests: as many seeds, the same mean accuracy and loss.
+    """
+    same = ["run", "seeds", "test_accuracy", "test_loss"]
+    kept: list[str] = []
+    if not {*same, "ece", "ece_sd"} <= set(earlier.columns):
+        return kept
+    known = {tuple(row[key] for key in same): row for row in earlier.to_dict("records")}
+    for index, row in table[table["ece"].isna()].iterrows():
+        before = known.get(tuple(row[key] for key in same))
+        if before is not None and not pd.isna(before["ece"]):
+            table.loc[index, ["ece", "ece_sd"]] = before["ece"], before["ece_sd"]
+            kept.append(str(row["run"]))
+    return kept
+
+
 def pairs(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     """McNemar's exact test for every two rows that differ in optimizer only, or in weights only.
 

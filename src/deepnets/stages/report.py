@@ -77,6 +77,7 @@ def main() -> None:
     found = {name: of for name, of in every.items() if of}
 
     table = tables.results(runs, found)
+    kept = tables.keep_calibration(table, _earlier(RESULTS_TABLE))
     pairs = tables.pairs(found)
     for path, frame in (
         (RESULTS_TABLE, table),
@@ -110,7 +111,7 @@ def main() -> None:
         *histories.sections(beside_stored),
         _convergence(found),
         _errors(found, paths),
-        _calibration(found, table),
+        _calibration(table, kept),
         _pairs(pairs),
         _architectures(architectures, found),
         _provenance(runs, found),
@@ -142,9 +143,9 @@ def _heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.Data
         f"{len(done)} of {len(table)} runs are finished."
         + (f" Not run yet: {', '.join(missing)}." if missing else ""),
     ]
-    scales = sorted({of[0].train_images or published.TRAIN_IMAGES for of in runs.values()})
-    meant = table["study_accuracy"].notna().any()
-    epochs = sorted({of[0].epochs for of in runs.values()})
+    meant = [of[0] for of in runs.values() if published.of(of[0])]
+    scales = sorted({run.train_images or published.TRAIN_IMAGES for run in meant})
+    epochs = sorted({run.epochs for run in meant})
     if meant and (scales[0] < published.TRAIN_IMAGES or epochs[0] < published.EPOCHS):
         parts.append(
             f"> **Reduced scale.** These runs train on {' or '.join(f'{n:,}' for n in scales)} "
@@ -430,12 +431,31 @@ def _errors(found: Found, paths: Mapping[str, project.RunFiles]) -> list[str]:
     return parts
 
 
-def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
+def _earlier(path: Path) -> pd.DataFrame:
+    """The table of results of the report before this one; an empty one where there is none."""
+    try:
+        return pd.read_csv(path, float_precision="round_trip")
+    except (OSError, ValueError):
+        return pd.DataFrame()
+
+
+def _calibration(table: pd.DataFrame, kept: Sequence[str]) -> list[str]:
     tested = table[table["test_accuracy"].notna()]
-    done = tested[tested["ece"].notna()]
-    if not len(done):
+    if not len(tested):
         return []
+    done = tested[tested["ece"].notna()]
     lacking = tested[tested["ece"].isna()]["run"].tolist()
+    missing = (
+        [f"Their probabilities are not at hand here: {', '.join(lacking)}."] if lacking else []
+    )
+    if kept:
+        missing.append(
+            "The probabilities of these rows are not at hand here, and their ECE is that of an "
+            f"earlier report on the same tests: {', '.join(kept)}."
+        )
+    if not len(done):
+        return ["## Calibration", *missing, _REBUILT]
+    drawn = project.REPORTS / "reliability.svg"
     errors = pd.DataFrame(
         {
             "run": done["run"],
@@ -447,9 +467,9 @@ def _calibration(found: Found, table: pd.DataFrame) -> list[str]:
         "How often a network is right when it says that it is this sure. ECE is the expected "
         "calibration error over 15 bins of equal width (Guo et al. 2017).",
         _markdown(errors),
-        *([f"Their probabilities are not at hand here: {', '.join(lacking)}."] if lacking else []),
+        *missing,
         _REBUILT,
-        "![Reliability diagrams](reliability.svg)",
+        *([f"![Reliability diagrams]({drawn.name})"] if drawn.is_file() else []),
     ]
 
 
@@ -619,6 +639,8 @@ def _draw(
     for row in table.to_dict("records"):
         tested = [of.test["accuracy"] for of in found.get(row["run"], []) if of.test is not None]
         study = row["study_test_accuracy"]
+        if not tested and pd.isna(study):
+            continue
         compared[styles[row["run"]]] = figures.Comparison(
             seeds=tested if len(tested) > 1 else [],
             accuracy=row["test_accuracy"] if tested else None,
