@@ -162,6 +162,12 @@ def test_damage_is_found_by_name(path: str, damage: Callable[[Path], None]) -> N
 def test_missing_file_is_named(path: str) -> None:
     remove(Path(path))
     said = f"{path} is missing: run the stage that writes it (`dvc repro`)"
+    if path.startswith("models/"):
+        said = (
+            f"{path} is not here, only what git keeps of its training: `deepnets adopt` takes it "
+            f"over from where it is, `dvc pull` from a remote, and `dvc repro train@{RUN}` trains "
+            "it here"
+        )
     assert refusal(READERS[path]) == said
 
 

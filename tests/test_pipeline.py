@@ -105,7 +105,6 @@ def test_a_clone_that_adopts_the_models_trains_nothing(
     """Of the code and the results that git has, and of the models of the first clone."""
     copy = Clone(tmp_path_factory.mktemp("adopting") / "clone")
     grid.run("git", "clone", "-q", str(grid.folder), str(copy.folder))
-    copy.edit_params(lambda p: p["diagnose"].update(runs=[]))
     said = copy.run("deepnets", "adopt", str(grid.folder)).stdout
     for name in RUNS:
         assert f"{name}, seed 0: is here already; added: its probabilities, its model" in said

@@ -73,9 +73,10 @@ def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
     best = champion.best(grid)
     if best is None:
         if grid:
-            here = any(of.files.model(of.seed).is_file() for of in grid)
-            why = "no run whose model is here has ended above chance"
-            print(f"{why if here else 'no model is here'}: nothing is registered as the champion")
+            here = sum(of.files.model(of.seed).is_file() for of in grid)
+            which = "run" if here == len(grid) else "run whose model is here"
+            why = f"no {which} has ended above chance" if here else "no model is here"
+            print(f"{why}: nothing is registered as the champion")
         return
     try:
         version = tracking.crown(client, model, best)
