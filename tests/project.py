@@ -96,7 +96,7 @@ def without(folder: Path, *packages: str) -> tuple[list[str], dict[str, str]]:
 
 
 def clone(folder: Path) -> Clone:
-    """Copy the working tree (tracked and new files) into a git repository of its own."""
+    """Copy the working tree into a git repository of its own, without the root's results."""
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
         text=True,
@@ -104,7 +104,8 @@ def clone(folder: Path) -> Clone:
         check=True,
     ).stdout.splitlines()
     for name in listed:
-        if (ROOT / name).is_file():
+        # Of a study that nobody has trained yet.
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "reports/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     copy = Clone(folder)

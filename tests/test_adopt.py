@@ -1,6 +1,7 @@
 """Trainings of another machine, made up file by file, taken over into a small study."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +248,16 @@ def _without_last_epoch(folder: Path) -> None:
         (folder / name).write_text("".join(lines[:-1]))
 
 
+def _without_clock(folder: Path) -> None:
+    table = pd.read_csv(folder / "timing.csv")
+    table.drop(columns="finished_ms").to_csv(folder / "timing.csv", index=False)
+
+
+def _of_another_calibration(folder: Path) -> None:
+    (folder / "probabilities.npy").unlink()
+    change_json(folder / "calibration.json", lambda of: of["0"]["counts"].__setitem__(0, 5))
+
+
 def _other_label(folder: Path) -> None:
     table = pd.read_csv(folder / "predictions.csv")
     table.loc[0, "actual"] = (table.loc[0, "actual"] + 1) % 10
@@ -294,6 +305,8 @@ def _sealed_again(change: Callable[[dict[str, Any]], Any]) -> Change:
         (_cut("provenance.json"), "provenance.json is damaged"),
         (_cut("probabilities.npy"), "probabilities.npy is not a whole .npy array"),
         (_cut("timing.csv"), "do not hold the same epochs"),
+        (_without_clock, "timing.csv lacks a column"),
+        (_of_another_calibration, "calibration.json is not about predictions.csv"),
         (_cut("history.csv"), "damaged"),
         (lambda folder: (folder / "test.json").unlink(), "not tested, and its model is not with"),
     ],
@@ -369,20 +382,31 @@ def test_of_a_study_only_its_own_trainings_are_looked_at(
 
 
 def test_a_model_comes_along_and_dvc_books_a_row_that_is_whole(
-    source: Source, monkeypatch: pytest.MonkeyPatch
+    source: Source, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    booked: list[list[str]] = []
-    monkeypatch.setattr(adopt, "_book", lambda study, names: booked.append(list(names)))
+    said: list[tuple[str, ...]] = []
+    monkeypatch.setattr(adopt.repro, "dvc", lambda *words, folder: said.append(words) or 0)
+    monkeypatch.setattr(
+        evaluation, "draw", lambda *of: of[2].figures(of[3].seed).mkdir(parents=True)
+    )
     first = source.training(seed=0)
     model = source.model(first)
     adopted(source.folder)
     here = project.grid_run(TEXT, "vgg16-random").model(0)
     assert here.read_bytes() == model.read_bytes()
     assert files.noted(here) == files.file_digest(model)
-    assert booked == []  # the other seed is missing
+    assert said == []  # the other seed is missing
     source.model(source.training(seed=1), 1)
     adopted(source.folder)
-    assert booked == [[TEXT]]
+    assert said == [
+        ("repro", "--quiet", "initialize@vgg16-random"),
+        ("commit", "--quiet", "--force", f"train@{TEXT}", f"evaluate@{TEXT}"),
+    ]
+    said.clear()
+    # What does not go with its record any more is not booked.
+    change_json(Path("metrics") / TEXT / "provenance.json", lambda of: of["1"].update(weights="f"))
+    adopt._book(study, [TEXT])
+    assert said == []
 
 
 def test_a_model_that_comes_later_is_added(
@@ -397,6 +421,53 @@ def test_a_model_that_comes_later_is_added(
     assert adopted(source.folder) == 0
     assert "is here already; added: its model" in capsys.readouterr().out
     assert everything() == before
+
+
+def test_a_training_that_is_replaced_leaves_nothing_behind(
+    source: Source, study: Params, tmp_path: Path
+) -> None:
+    source.model(source.training(accuracy=0.9))
+    adopted(source.folder)
+    paths = project.grid_run(TEXT, "vgg16-random")
+    picture = paths.figures(0) / "mistakes.png"
+    files.write_bytes(picture, b"of the first")
+    other = Source(study, tmp_path / "other")
+    other.training(accuracy=0.8)
+    assert adopted(other.folder, replace=True) == 0
+    assert not paths.model(0).exists()
+    assert not picture.exists()
+
+
+def test_two_places_of_one_training_are_put_together(
+    source: Source, study: Params, tmp_path: Path
+) -> None:
+    """In either order: one has its probabilities, the other its model."""
+    folder = source.training()
+    model = source.model(folder)
+    other = tmp_path / "other" / "a"
+    shutil.copytree(folder, other)
+    model.unlink()
+    (other / "probabilities.npy").unlink()
+    paths = project.grid_run(TEXT, "vgg16-random")
+    for order in ([folder.parent, other.parent], [other.parent, folder.parent]):
+        assert adopt.main(order, False) == 0
+        assert paths.model(0).is_file()
+        assert paths.probabilities.is_file()
+        shutil.rmtree("metrics")
+        shutil.rmtree("models")
+
+
+def test_a_seed_that_was_not_tested_has_no_test(source: Source, study: Params) -> None:
+    source.training(seed=0, accuracy=0.9)
+    untested = source.training(seed=1)
+    source.model(untested, 1)
+    for name in ("test.json", "predictions.csv", "probabilities.npy", "calibration.json"):
+        (untested / name).unlink()
+    assert adopted(source.folder) == 0
+    paths = project.grid_run(TEXT, "vgg16-random")
+    first, second = results.load(paths, [study.run_params(TEXT, seed) for seed in (0, 1)])
+    assert first.test is not None
+    assert second.test is None
 
 
 @pytest.mark.parametrize("change", ["record", "file"])
@@ -463,7 +534,8 @@ def test_report_and_mlflow_are_complete_without_models(
     publish.main()
     table = pd.read_csv(report.RESULTS_TABLE).set_index("run")
     assert table.loc[TEXT, "test_accuracy"] == pytest.approx(0.85)
-    assert table.loc[TEXT, "ece"] == pytest.approx(0.06, abs=0.06)
+    # A confidence of 0.91 in every answer, of which 0.9 and 0.8 are right.
+    assert table.loc[TEXT, "ece"] == pytest.approx((0.01 + 0.11) / 2, abs=1e-6)
     text = report.TEXT.read_text()
     assert "![Reliability diagrams]" in text
     assert f"deepnets reproduce {TEXT}" in text
@@ -474,7 +546,7 @@ def test_report_and_mlflow_are_complete_without_models(
     assert run.data.metrics["test_accuracy"] == 0.8
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "val_accuracy")) == EPOCHS
-    assert "Its model was not at hand" in run.data.tags["mlflow.note.content"]
+    assert run.data.tags["model"] == "not at hand when this was published"
     assert client.search_registered_models() == []
 
 

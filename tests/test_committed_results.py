@@ -1,6 +1,7 @@
 """What git holds of the full-scale runs: the files agree with each other, and README with them."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from project import ROOT
 FULL = ROOT / "studies" / "full"
 README = (ROOT / "README.md").read_text()
 SHAPE = ("parameters", "data", "start", "code", "libraries")
+
+RANDOM = {f"{arch}-{of}-random" for arch in ("vgg16", "resnet50") for of in ("adam", "sgd")}
 
 # README's words for the rows of its first table.
 NETWORKS = {"VGG-16": "vgg16", "ResNet50": "resnet50"}
@@ -38,17 +41,18 @@ TRAININGS = {
 }
 
 
-def _table(after: str) -> list[list[str]]:
-    """The cells of README's first table after the text `after`, without its heading."""
-    rows = README[README.index(after) :].partition("\n| ")[2].partition("\n\n")[0]
-    return [
-        [cell.strip() for cell in line.strip("| ").split("|")] for line in rows.splitlines()[2:]
-    ]
+def _table(heading: str) -> list[list[str]]:
+    """The cells of README's table that begins with `heading`, without its heading."""
+    lines = README[README.index(f"| {heading}") :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
 
 
 def test_the_studys_random_rows_are_there_at_full_scale() -> None:
     root = {name for name in TRAININGS if name.startswith("root")}
-    assert len(root) == 4
+    assert {metrics.name for metrics, _ in map(TRAININGS.__getitem__, root)} == RANDOM
+    seeds = Counter(metrics.name for name, (metrics, _) in TRAININGS.items() if name not in root)
+    assert set(seeds) >= RANDOM | {"vgg16-sgd-random-code", "resnet50-sgd-random-code"}
+    assert {seeds[row] for row in RANDOM - {"resnet50-adam-random"}} == {3}
     assert {of.params.optimizer for name, (_, of) in TRAININGS.items() if name in root} == {
         "adam",
         "sgd",
@@ -82,13 +86,14 @@ def test_the_root_has_the_first_seed_of_the_full_study() -> None:
             several = [of for m, of in TRAININGS.values() if m.parent.parent == FULL]
             same = [of for of in several if of.provenance == result.provenance]
             assert len(same) == 1, metrics.name
+            assert result.seed == same[0].seed == 0
             assert same[0].test == result.test
             assert metrics.name in full
 
 
 def test_readmes_first_table_is_that_of_the_reports() -> None:
     table = pd.read_csv(FULL / "reports" / "results.csv").set_index("run")
-    rows = _table("at the study's full scale")
+    rows = _table("network | optimizer | the study")
     assert len(rows) == 4
     for network, optimizer, theirs, text, code in rows:
         name = f"{NETWORKS[network]}-{optimizer.lower()}-random"

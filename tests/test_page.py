@@ -1,5 +1,6 @@
 """The page of a report in a real browser: it is whole, it fits, and it asks nothing of anyone."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,15 @@ def test_the_page_of_a_study_is_whole_and_fits(
     columns = opened.found(COLUMNS, "Results")
     assert len(columns) == 2
     assert max(columns) <= 10
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_page_is_made_by_the_present_code(name: str) -> None:
+    folder = ROOT / name / "reports"
+    html, text = ((folder / f"report.{kind}").read_text() for kind in ("html", "md"))
+    title = re.search("<title>(.*)</title>", html)
+    assert title is not None
+    assert html == page.render(title[1], text, folder)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -170,6 +170,8 @@ def test_a_study_may_describe_starting_weights() -> None:
         ("runs/resnet50-sgd-he/weights", "other", "other fits vgg16, not resnet50: choose others"),
         ("starting_weights/he", OTHER, "every study has 'he': rename yours"),
         ("starting_weights/other/sha256", "abc", "starting_weights.other.sha256: expected"),
+        ("starting_weights/other/source", "a/..", "expected the address, path or name of a file"),
+        ("starting_weights/other/source", "https://a.example", "expected the address, path or"),
         ("starting_weights/other/source", "a/", "expected the address, path or name of a file"),
         ("starting_weights/other/archs", ["vgg19"], "expected 'vgg16' or 'resnet50'"),
         ("starting_weights/other/archs", [], "starting_weights.other.archs: expected"),

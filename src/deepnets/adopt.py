@@ -5,6 +5,8 @@ lies. It is taken over only if it is one of this study, on this study's data, an
 with each other; the seeds of a row are put together. Its model comes along where it is there.
 """
 
+import dataclasses
+import json
 import math
 import shutil
 import sys
@@ -14,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from deepnets import (
@@ -30,6 +33,7 @@ from deepnets import (
     repro,
     results,
     scores,
+    statistics,
 )
 from deepnets.errors import UserError
 from deepnets.params import Params, RunParams
@@ -44,6 +48,9 @@ _SHAPE = ("parameters", "data", "start", "code", "libraries")
 
 # Another processor may sum the same losses in another order.
 _ROUNDING = 1e-9
+
+# What timing.csv says of an epoch.
+_CLOCK = ("seconds", "validation_seconds", "images_per_second", "finished_ms")
 
 
 class _ForeignError(Exception):
@@ -98,8 +105,9 @@ def main(sources: Sequence[Path], replace: bool) -> int:
             refused += 1
             print(f"{folder}: refused: {error}", file=sys.stderr, flush=True)
     if taken:
-        _take_all(study, taken, check.test)
+        refused += _take_all(study, taken, check.test, replace)
         _show(study)
+        _book(study, list(taken))
     return 1 if refused or not taken else 0
 
 
@@ -227,6 +235,14 @@ class _Check:
             again = scores.score(result.probabilities, result.labels)
             if (result.probabilities.argmax(axis=1) != result.predicted).any():
                 raise _RefusedError("predictions.csv does not follow from probabilities.npy")
+        elif result.calibration is not None:
+            kept = statistics.Calibration.of_numbers(result.calibration)
+            right = round(float(np.nansum(kept.counts * kept.accuracy)))
+            if (int(kept.counts.sum()), right) != (
+                len(result.labels),
+                int((result.predicted == result.labels).sum()),
+            ):
+                raise _RefusedError("calibration.json is not about predictions.csv")
         for key, value in again.items():
             if not math.isclose(value, result.test[key], rel_tol=_ROUNDING):
                 raise _RefusedError(
@@ -259,9 +275,11 @@ def _history(training: Training, run: RunParams) -> None:
         raise _RefusedError("history.csv and timing.csv do not hold the same epochs from 1 on")
     if len(epochs) != run.epochs and not (diverged and len(epochs) < run.epochs):
         raise _RefusedError(f"history.csv holds {len(epochs)} epochs, expected {run.epochs}")
+    if not all(set(_CLOCK) <= set(row) for row in result.timing):
+        raise _RefusedError(f"timing.csv lacks a column: expected {', '.join(_CLOCK)}")
     numbers = results.of_seed(files.read_json(training.folder / "train.json"), result.seed)
     chance = result.provenance["chance_accuracy"]
-    if numbers != results.summary(result.history, chance, diverged):
+    if not _equal(numbers, results.summary(_whole(result.history), chance, diverged)):
         raise _RefusedError("train.json does not follow from history.csv")
 
 
@@ -294,8 +312,7 @@ def _add(
     if before is not None:
         if not _same(before.result, training.result):
             raise _RefusedError(f"{before} is another training of {name}, seed {seed}")
-        if before.model is None and training.model is not None:
-            seeds[seed] = training
+        seeds[seed] = _merged(before, training)
         return
     here = next((of for of in results.read(_paths(check.study, name)) if of.seed == seed), None)
     if here is not None and not _same(here, training.result) and not replace:
@@ -309,31 +326,50 @@ def _add(
 
 def _same(a: SeedResult, b: SeedResult) -> bool:
     """Whether both are the same training, though one may lack its test or probabilities."""
-    tests = a.test is None or b.test is None or a.test == b.test
-    return a.provenance == b.provenance and a.history == b.history and tests
+    tests = a.test is None or b.test is None or _equal(a.test, b.test)
+    return _equal(a.provenance, b.provenance) and _equal(a.history, b.history) and tests
 
 
-def _take_all(study: Params, taken: Mapping[str, Mapping[int, Training]], test: data.Split) -> None:
-    """Write the rows, then have DVC book those that are whole, models included."""
-    count = sum(map(len, taken.values()))
-    whole = []
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two readings of files are the same; a loss that is no number equals itself here."""
+    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+
+
+def _merged(a: Training, b: Training) -> Training:
+    """What two places have of the same training."""
+    richer, other = (b, a) if _lacking(a.result, b.result) else (a, b)
+    return dataclasses.replace(richer, model=richer.model or other.model)
+
+
+def _take_all(
+    study: Params,
+    taken: Mapping[str, Mapping[int, Training]],
+    test: data.Split,
+    replace: bool,
+) -> int:
+    """Write the rows; returns how many could not be."""
+    count, refused = sum(map(len, taken.values())), 0
     with progress.bar(count, "adopt", " trainings") as bar:
         for name, trainings in taken.items():
-            with locks.held(name):
-                lines = _take(study, name, trainings, test)
+            try:
+                with locks.held(name):
+                    lines = _take(study, name, trainings, test, replace)
+            except (UserError, _RefusedError) as error:
+                refused += 1
+                print(f"{name}: refused: {error}", file=sys.stderr, flush=True)
+                continue
             for line in lines:
                 progress.say(line)
             bar.update(len(trainings))
-            paths = _paths(study, name)
-            there = {of.seed for of in results.read(paths) if of.test is not None}
-            if all(seed in there and paths.model(seed).is_file() for seed in study.train.seeds):
-                whole.append(name)
-    if whole:
-        _book(study, whole)
+    return refused
 
 
 def _take(
-    study: Params, name: str, trainings: Mapping[int, Training], test: data.Split
+    study: Params,
+    name: str,
+    trainings: Mapping[int, Training],
+    test: data.Split,
+    replace: bool,
 ) -> list[str]:
     """Write a row's files anew, with the seeds that are here and `trainings`; says what it did."""
     paths, entry = _paths(study, name), study.entry(name)
@@ -342,6 +378,10 @@ def _take(
     for seed, training in trainings.items():
         before = here.get(seed)
         known = before is not None and _same(before, training.result)
+        if before is not None and not known and not replace:
+            raise _RefusedError(f"another training with seed {seed} has ended here meanwhile")
+        if not known:
+            _clear(paths, seed)
         added = _lacking(before, training.result) if before is not None and known else []
         if not known or added:
             merged[seed] = training.result
@@ -350,6 +390,8 @@ def _take(
         said = "is here already" if known else f"adopted from {training.folder}"
         said += f"; added: {', '.join(added)}" if known and added else ""
         said += "" if paths.model(seed).is_file() else ", without its model"
+        if training.result.test is not None and training.result.probabilities is None:
+            said += " (without its probabilities: of its test, the accuracy was computed anew)"
         lines.append(f"{name}, seed {seed}: {said}")
     order = [seed for seed in study.train.seeds if seed in merged]
     order += [seed for seed in merged if seed not in order]
@@ -408,12 +450,17 @@ def _whole(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     return [{k: int(v) if k in counts else v for k, v in row.items()} for row in rows]
 
 
+def _clear(paths: project.RunFiles, seed: int) -> None:
+    """Remove what belongs to another training of a seed and would be taken for the new one's."""
+    paths.model(seed).unlink(missing_ok=True)
+    paths.diagnosis.unlink(missing_ok=True)
+    shutil.rmtree(paths.figures(seed), ignore_errors=True)
+
+
 def _bring_model(training: Training, paths: project.RunFiles) -> bool:
-    """Copy the model, if there is one that is not here already; returns whether it did."""
+    """Copy the model, if there is one and none is here already; returns whether it did."""
     target = paths.model(training.result.seed)
-    if training.model is None:
-        return False
-    if target.is_file() and files.file_digest(target) == files.file_digest(training.model):
+    if training.model is None or target.is_file():
         return False
     with files.replacing(target) as partial:
         shutil.copyfile(training.model, partial)
@@ -429,9 +476,16 @@ def _bring_figures(training: Training, paths: project.RunFiles) -> None:
 
 
 def _book(study: Params, names: Sequence[str]) -> None:
-    """Have DVC take the rows `names` for trained and evaluated by what is here now."""
+    """Have DVC take those of `names` that are whole, models included, for trained by what is here.
+
+    Raises:
+        UserError: DVC refuses.
+    """
+    stages = [stage for name in names for stage in _whole_stages(study, name)]
+    if not stages:
+        return
+    names = list(dict.fromkeys(stage.partition("@")[2] for stage in stages))
     starts = dict.fromkeys(study.entry(name).start for name in names)
-    stages = [f"{stage}@{name}" for name in names for stage in ("train", "evaluate")]
     status = repro.dvc(
         *("repro", "--quiet", *(f"initialize@{start}" for start in starts)), folder=Path()
     ) or repro.dvc("commit", "--quiet", "--force", *stages, folder=Path())
@@ -441,6 +495,25 @@ def _book(study: Params, names: Sequence[str]) -> None:
             "mend that and run the same command again"
         )
     print(f"booked in dvc.lock, so that `dvc repro` trains them not again: {', '.join(names)}")
+
+
+def _whole_stages(study: Params, name: str) -> list[str]:
+    """The stages of a row all of whose outputs are here, for every seed, and go together."""
+    paths, seeds = _paths(study, name), study.train.seeds
+    by_seed = {of.seed: of for of in results.read(paths)}
+    written = (paths.history, paths.timing, paths.train, paths.architecture)
+    if not all(path.is_file() for path in written) or not set(seeds) <= set(by_seed):
+        return []
+    for seed in seeds:
+        if not paths.model(seed).is_file():
+            return []
+        recorded = by_seed[seed].provenance.get("weights")
+        if recorded not in (None, models.weights_digest(models.load(paths.model(seed)))):
+            return []
+    tested = all(by_seed[seed].probabilities is not None for seed in seeds)
+    drawn = all(paths.figures(seed).is_dir() for seed in seeds)
+    evaluated = tested and drawn and paths.calibration.is_file()
+    return [f"train@{name}", *([f"evaluate@{name}"] if evaluated else [])]
 
 
 def _show(study: Params) -> None:

@@ -47,6 +47,8 @@ def read(result: SeedResult) -> Tested | None:
 
 def write(paths: project.RunFiles, labels: NDArray[np.uint8], tests: Mapping[int, Tested]) -> None:
     """Write what the seeds that were tested have come to; see `results.read`."""
+    # Which seed a part of it belongs to is known by the predictions, which are written before it.
+    paths.probabilities.unlink(missing_ok=True)
     files.write_json(paths.test, results.together({seed: of.test for seed, of in tests.items()}))
     rows = [
         {"seed": seed, "actual": int(label), "predicted": int(guess)}
@@ -58,7 +60,6 @@ def write(paths: project.RunFiles, labels: NDArray[np.uint8], tests: Mapping[int
     files.write_json(paths.calibration, calibrations)
     known = [of.probabilities for of in tests.values()]
     if all(of is None for of in known):
-        paths.probabilities.unlink(missing_ok=True)
         return
     lacking = np.full((len(labels), project.CLASSES), np.nan, np.float32)
     stack = np.stack([lacking if of is None else of for of in known])

@@ -81,7 +81,9 @@ def _below_one_in_float32(value: float) -> float:
 
 
 def _of_a_file(value: str) -> str:
-    if not value.partition("?")[0].rpartition("/")[2]:
+    scheme, _, rest = value.partition("?")[0].rpartition("://")
+    _, slash, name = rest.rpartition("/")
+    if name in ("", ".", "..") or (scheme and not slash):
         raise ValueError("the address, path or name of a file")
     return value
 

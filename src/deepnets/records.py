@@ -25,11 +25,13 @@ _CHILD = re.compile(r"(.+)-seed-(\d+)")
 class PastRun(SeedResult):
     """One training with one seed, and where it is known from.
 
-    `study` is the folder of the run's study, relative to the project's root; None if it is not
-    known. `experiment` is MLflow's, for a run that comes from there.
+    `study` is the folder of the study that it was trained in, relative to the project's root; None
+    if it is not known. `place` is that of the study that its files are in. `experiment` is
+    MLflow's, for a run that comes from there.
     """
 
     study: str | None = None
+    place: str | None = None
     experiment: str | None = None
 
     def __str__(self) -> str:
@@ -80,6 +82,7 @@ def read(
             **vars(of) | {"run": name or of.provenance["run"]},
             # Where it was trained, which need not be where its files are.
             study=_inside(of.provenance["git"].get("study")) or study,
+            place=study,
             experiment=experiment,
         )
         for of in results.read(project.RunFiles("", folder, folder, folder))

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import chdir, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +73,8 @@ def reproduce(record: PastRun, here: bool) -> Verdict:
             f"{record} has no commit in its record, it was trained outside of any git repository: "
             "train it again inside of one"
         )
+    if here and record.place:
+        record = replace(record, study=record.place)
     used = _working_tree(record) if here else git
     with aside.checkout(used["commit"], used.get("patch")) as root:
         study = _study(record, root)

@@ -158,9 +158,7 @@ def read(paths: RunFiles) -> list[SeedResult]:
         rows = rows_of_seed(predictions, seed)
         probabilities = None
         if rows and paths.probabilities.is_file():
-            probabilities = np.asarray(files.read_array(paths.probabilities)[places.index(seed)])
-            if np.isnan(probabilities).any():  # of one seed that is not at hand
-                probabilities = None
+            probabilities = _of_place(paths.probabilities, places.index(seed), len(places))
         found.append(
             SeedResult(
                 run=paths.name,
@@ -169,7 +167,8 @@ def read(paths: RunFiles) -> list[SeedResult]:
                 timing=rows_of_seed(timing, seed),
                 outcome=outcome(numbers),
                 provenance=origin,
-                test=of_seed(tested, seed) if tested else None,
+                # The numbers of a single seed do not say whose they are, its predictions do.
+                test=of_seed(tested, seed) if tested and rows else None,
                 labels=_digits(rows, "actual"),
                 predicted=_digits(rows, "predicted"),
                 probabilities=probabilities,
@@ -200,6 +199,15 @@ def require_model(paths: RunFiles, seed: int) -> None:
             f"`dvc repro train@{paths.name}` trains it here"
         )
     files.verify(model)
+
+
+def _of_place(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
+    """The probabilities of one of so many seeds; None where they are not at hand."""
+    stack = files.read_array(path)
+    if len(stack) != seeds:  # whoever wrote it was interrupted
+        return None
+    found = np.asarray(stack[place])
+    return None if np.isnan(found).any() else found
 
 
 def _digits(rows: Sequence[Row], column: str) -> NDArray[np.uint8] | None:

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import queue
+import re
 import shutil
 import signal
 import sys
@@ -223,21 +224,27 @@ def _newest(client: MlflowClient, experiment: str, rows: Sequence[str]) -> list[
     One of earlier parameters has the same name. The parent of several seeds has no curves, and no
     stage either.
     """
-    stages = {f"train@{row}": place for place, row in enumerate(rows)}
     newest: dict[str, Run] = {}
     for run in client.search_runs(
-        [experiment], "attributes.status = 'FINISHED'", order_by=["attributes.start_time ASC"]
+        [experiment], "attributes.status = 'FINISHED'", order_by=["attributes.start_time DESC"]
     ):
-        if run.data.tags.get("dvc.stage") in stages and "optimizer" in run.data.params:
-            newest[run.info.run_name] = run
+        trained = "dvc.stage" in run.data.tags and "optimizer" in run.data.params
+        if trained and _row_of(run, rows) in rows:
+            newest.setdefault(run.info.run_name, run)
     return sorted(
         newest.values(),
         key=lambda run: (
             run.data.params["optimizer"],
-            stages[run.data.tags["dvc.stage"]],
+            rows.index(_row_of(run, rows)),
             run.info.run_name,
         ),
     )
+
+
+def _row_of(run: Run, rows: Sequence[str]) -> str:
+    """The name of the row, of `rows`, that a run is a training of; see `_run_name`."""
+    name = str(run.info.run_name)
+    return name if name in rows else re.sub(r"-seed-\d+$", "", name)
 
 
 def _charts(experiment: str) -> str:
@@ -294,8 +301,7 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     _log_epochs(client, run_id, history, timing)
     tags = _tags(record, provenance) | marks
     if not noted:
-        has_model = not finished or paths.model(record.seed).is_file()
-        tags[_NOTE] = _note(run_id, record, provenance, has_model)
+        tags[_NOTE] = _note(run_id, record, provenance)
     if finished:
         trained = results.of_seed(files.read_json(paths.train), record.seed) or {}
         tags["outcome"] = results.outcome(trained)
@@ -303,6 +309,7 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
         model = paths.model(record.seed)
         digest = _digest(model)
         # It may have stayed where the run was trained.
+        tags["model"] = "not at hand when this was published" if digest is None else "logged"
         if digest is not None:
             tags[_MODEL] = digest
             if run.data.tags.get(_MODEL) != digest:
@@ -581,8 +588,8 @@ def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tags.items() if value not in (None, "", [])}
 
 
-def _note(run_id: str, record: Record, provenance: dict[str, Any], has_model: bool) -> str:
-    """How the run is rebuilt, for its page, and whether it lacks its model."""
+def _note(run_id: str, record: Record, provenance: dict[str, Any]) -> str:
+    """How the run is rebuilt, for its page."""
     commit = provenance["git"]["commit"]
     if not commit:
         return "Trained outside of any git repository: it cannot be rebuilt from its record."
@@ -596,7 +603,6 @@ def _note(run_id: str, record: Record, provenance: dict[str, Any], has_model: bo
         f"Trained by `{provenance['stage']}` at commit `{commit[:12]}`{dirty}. To rebuild it and "
         f"compare every bit, in a clone of the project: `deepnets reproduce {run_id}`"
         + (f" (seed {record.seed} of {record.seeds})." if record.seeds > 1 else ".")
-        + ("" if has_model else " Its model was not at hand when this was published.")
     )
 
 

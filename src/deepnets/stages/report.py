@@ -434,7 +434,7 @@ def _errors(found: Found, paths: Mapping[str, project.RunFiles]) -> list[str]:
 def _earlier(path: Path) -> pd.DataFrame:
     """The table of results of the report before this one; an empty one where there is none."""
     try:
-        return pd.read_csv(path, float_precision="round_trip")
+        return pd.read_csv(path)
     except (OSError, ValueError):
         return pd.DataFrame()
 
