@@ -95,6 +95,17 @@ def without(folder: Path, *packages: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-S"], {"PYTHONPATH": path}
 
 
+def would_make(target: str) -> str:
+    """The commands that `make` would run for `target` where the environment is there already."""
+    return subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/.ready", target],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+
+
 def clone(folder: Path) -> Clone:
     """Copy the working tree into a git repository of its own, without the root's results."""
     listed = subprocess.run(

@@ -5,16 +5,16 @@ import json
 import re
 import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 import servers
 from deepnets import params, repro, tracking
-from project import ROOT, Clone, edit_yaml, without
+from project import Clone, edit_yaml, without, would_make
 from studies import FIRST, SECOND, THIRD, Study
 
 ROWS = [FIRST, SECOND, THIRD]
@@ -214,43 +214,20 @@ def test_overview_has_a_line_for_each_study(published: Study) -> None:
     ]
     (line,) = tracking.overview().splitlines()
     assert line.startswith(f"{published.name}: http://localhost:5000/#/experiments/{experiment}/")
-    made = subprocess.run(
-        ["make", "--dry-run", "--assume-old=.venv/.ready", "ui"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=True,
-    ).stdout
+    made = would_make("ui")
     assert "print(tracking.overview())" in made
 
 
-def _chromium() -> str:
-    """The browser of this machine."""
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    browser = next(found, None)
-    if browser is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    return browser
-
-
-def test_a_browser_shows_the_runs_and_their_curves(published: Study, tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
-    browser = _chromium()
+def test_a_browser_shows_the_runs_and_their_curves(
+    browser: Any, published: Study, tmp_path: Path
+) -> None:
     pages = tracking.pages(published.name, ROWS)
     (tmp_path / "server").mkdir()
     server = servers.MlflowServer(published.store, tmp_path / "server")
     with contextlib.ExitStack() as ending:
         ending.callback(server.kill)
         server.start()
-        chromium = ending.enter_context(playwright.sync_playwright()).chromium.launch(
-            executable_path=browser,
-            args=[
-                *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-                *("--disable-background-networking", "--disable-component-update"),
-            ],
-        )
-        ending.callback(chromium.close)
-        page = chromium.new_page(viewport={"width": 1600, "height": 1000})
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(PATIENCE_MS)
         for address in pages.values():
             # Another address after the # alone would not load the page anew.

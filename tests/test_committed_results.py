@@ -15,7 +15,6 @@ from project import ROOT
 
 FULL = ROOT / "studies" / "full"
 README = (ROOT / "README.md").read_text()
-SHAPE = ("parameters", "data", "start", "code", "libraries")
 
 RANDOM = {f"{arch}-{of}-random" for arch in ("vgg16", "resnet50") for of in ("adam", "sgd")}
 
@@ -69,7 +68,7 @@ def test_the_studys_random_rows_are_there_at_full_scale() -> None:
 def test_a_trainings_files_agree_with_each_other(name: str) -> None:
     metrics, result = TRAININGS[name]
     origin = result.provenance
-    assert provenance.fingerprint({key: origin[key] for key in SHAPE}) == origin["fingerprint"]
+    assert provenance.fingerprint_of(origin) == origin["fingerprint"]
     assert origin["parameters"] == result.params.flat
     assert len(result.history) == result.params.epochs == len(result.timing)
     trained = results.of_seed(files.read_json(metrics / "train.json"), result.seed)

@@ -1,8 +1,6 @@
 """The page of a report in a real browser: it is whole, it fits, and it asks nothing of anyone."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,6 @@ COMMITTED = sorted(
     for pattern in ("reports/report.md", "studies/*/reports/report.md")
     for path in ROOT.glob(pattern)
 )
-
-# Chromium as root, without a display, and without what it asks of its maker by itself.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 # What is wider than the window, or lies outside of it: tables, their cells, code and pictures.
 OUTSIDE = """() => [...document.querySelectorAll("table, th, td, img, code")].filter(of => {
@@ -60,12 +48,6 @@ COLUMNS = """heading => {
 }"""
 
 
-def _chromium() -> str | None:
-    """The program; None where no Chromium is installed."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None)
-
-
 class Opened:
     """A page in a window, with what it asked for and what went wrong in it."""
 
@@ -84,17 +66,6 @@ class Opened:
 
     def found(self, script: str, *of: Any) -> Any:
         return self.window.evaluate(script, *of)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    program = _chromium()
-    if program is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

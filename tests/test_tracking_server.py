@@ -23,7 +23,7 @@ import servers
 import trainings
 from deepnets import processes, tracking
 from deepnets.stages import publish
-from project import ROOT, SERIES, Clone, environment, one_run
+from project import ROOT, SERIES, Clone, environment, one_run, would_make
 from trainings import RUN
 
 SECRET = "s3cret-w0rd"
@@ -537,13 +537,7 @@ def test_the_server_listens_on_this_machine_only(server: servers.MlflowServer) -
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {"127.0.0.1"}
-    made = subprocess.run(
-        ["make", "--dry-run", "--assume-old=.venv/.ready", "ui"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=True,
-    ).stdout
+    made = would_make("ui")
     assert made.strip().endswith("mlflow ui")
 
 

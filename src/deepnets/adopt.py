@@ -43,14 +43,8 @@ from deepnets.run import prepare_data
 # Folders in which a clone keeps what is no result.
 _NO_RESULTS = frozenset({".git", ".dvc", ".venv", "checkpoints"})
 
-# The parts of a record that its fingerprint is made of.
-_SHAPE = ("parameters", "data", "start", "code", "libraries")
-
 # Another processor may sum the same losses in another order.
 _ROUNDING = 1e-9
-
-# What timing.csv says of an epoch.
-_CLOCK = ("seconds", "validation_seconds", "images_per_second", "finished_ms")
 
 
 class _ForeignError(Exception):
@@ -118,7 +112,7 @@ def _folders(source: Path) -> list[Path]:
             f"{source} is no folder: expected one with trainings below it, another machine's "
             "study, or what it packed of its metrics/"
         )
-    patterns = ["*/provenance.json", "**/provenance.json"]
+    patterns = ["**/provenance.json"]
     if (source / "dvc.yaml").is_file():
         patterns = ["metrics/*/provenance.json", "single/*/provenance.json"]
     found = {path.parent: None for pattern in patterns for path in sorted(source.glob(pattern))}
@@ -185,8 +179,7 @@ class _Check:
         return name
 
     def _record(self, origin: Mapping[str, Any]) -> None:
-        shaped = {key: origin[key] for key in _SHAPE}
-        if provenance.fingerprint(shaped) != origin["fingerprint"]:
+        if provenance.fingerprint_of(origin) != origin["fingerprint"]:
             raise _RefusedError(
                 "its provenance.json was changed: the fingerprint there is not that of its "
                 "parameters, data, starting weights, code and libraries"
@@ -228,7 +221,7 @@ class _Check:
             return
         if result.labels is None or result.predicted is None:
             raise _RefusedError("predictions.csv does not hold what test.json is about")
-        if result.labels.tolist() != self.test.labels.tolist():
+        if not np.array_equal(result.labels, self.test.labels):
             raise _RefusedError("predictions.csv is about other test images")
         again = {"accuracy": float((result.predicted == result.labels).mean())}
         if result.probabilities is not None:
@@ -275,8 +268,8 @@ def _history(training: Training, run: RunParams) -> None:
         raise _RefusedError("history.csv and timing.csv do not hold the same epochs from 1 on")
     if len(epochs) != run.epochs and not (diverged and len(epochs) < run.epochs):
         raise _RefusedError(f"history.csv holds {len(epochs)} epochs, expected {run.epochs}")
-    if not all(set(_CLOCK) <= set(row) for row in result.timing):
-        raise _RefusedError(f"timing.csv lacks a column: expected {', '.join(_CLOCK)}")
+    if not all({"seed", *row} >= set(results.TIMING) for row in result.timing):
+        raise _RefusedError(f"timing.csv lacks a column: expected {', '.join(results.TIMING)}")
     numbers = results.of_seed(files.read_json(training.folder / "train.json"), result.seed)
     chance = result.provenance["chance_accuracy"]
     if not _equal(numbers, results.summary(_whole(result.history), chance, diverged)):
@@ -396,7 +389,7 @@ def _take(
     order = [seed for seed in study.train.seeds if seed in merged]
     order += [seed for seed in merged if seed not in order]
     if drawn:
-        _write(paths, {seed: merged[seed] for seed in order}, test)
+        _write(paths, {seed: merged[seed] for seed in order})
         architecture = drawn[0].folder / paths.architecture.name
         if architecture.is_file():
             files.write_bytes(paths.architecture, architecture.read_bytes())
@@ -417,7 +410,7 @@ def _lacking(here: SeedResult, there: SeedResult) -> list[str]:
     ]
 
 
-def _write(paths: project.RunFiles, merged: Mapping[int, SeedResult], test: data.Split) -> None:
+def _write(paths: project.RunFiles, merged: Mapping[int, SeedResult]) -> None:
     rows = {
         seed: results.Rows(_whole(of.history), _whole(of.timing)) for seed, of in merged.items()
     }
@@ -430,18 +423,17 @@ def _write(paths: project.RunFiles, merged: Mapping[int, SeedResult], test: data
     }
     files.write_json(paths.train, results.together(numbers))
     files.write_json(paths.provenance, {str(seed): of.provenance for seed, of in merged.items()})
-    tests = {seed: tested for seed, of in merged.items() if (tested := _tested(of))}
-    if tests:
-        evaluation.write(paths, test.labels, tests)
+    tested = [_calibrated(of) for of in merged.values() if of.test is not None]
+    if tested:
+        evaluation.write(paths, tested)
 
 
-def _tested(result: SeedResult) -> evaluation.Tested | None:
-    """The test of a training; calibrated anew where its probabilities are there."""
-    tested = evaluation.read(result)
-    if tested is None or tested.probabilities is None or result.labels is None:
-        return tested
-    calibration = evaluation.score(result.labels, tested.probabilities).calibration
-    return evaluation.Tested(tested.test, tested.predicted, calibration, tested.probabilities)
+def _calibrated(result: SeedResult) -> SeedResult:
+    """The training with its calibration computed anew, where its probabilities are there."""
+    if result.labels is None or result.probabilities is None:
+        return result
+    numbers = statistics.calibration(result.labels, result.probabilities).numbers
+    return dataclasses.replace(result, calibration=numbers)
 
 
 def _whole(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:

@@ -3,67 +3,56 @@
 Needs no model: whoever has the probabilities of a run can write them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepnets import data, figures, files, project, results, scores, statistics
-from deepnets.results import Numbers, SeedResult
+from deepnets.results import SeedResult
 
 
-@dataclass(frozen=True)
-class Tested:
-    """The test of one seed: loss and accuracy, and what they come from.
+def score(
+    result: SeedResult, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> SeedResult:
+    """The training with its test: on images with `labels`, uint8 (n,), given `probabilities`.
 
-    `predicted` is uint8 (n,), `probabilities` float32 (n, 10), in the order of the test split;
-    `calibration` is what `statistics.calibration` makes of them, for JSON. The last two are None
-    where only what git keeps is at hand.
+    Args:
+        result: as it was read back; a test that it has is replaced.
+        labels: in the order of the test split.
+        probabilities: float32 (n, 10), likewise.
     """
-
-    test: Numbers
-    predicted: NDArray[np.uint8]
-    calibration: Numbers | None
-    probabilities: NDArray[np.float32] | None
-
-
-def score(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> Tested:
-    """The test on images with `labels`, uint8 (n,), that were given `probabilities` (n, 10)."""
-    return Tested(
-        scores.score(probabilities, labels),
-        probabilities.argmax(axis=1).astype(np.uint8),
-        statistics.calibration(labels, probabilities).numbers,
-        probabilities,
+    return replace(
+        result,
+        test=scores.score(probabilities, labels),
+        labels=labels,
+        predicted=probabilities.argmax(axis=1).astype(np.uint8),
+        probabilities=probabilities,
+        calibration=statistics.calibration(labels, probabilities).numbers,
     )
 
 
-def read(result: SeedResult) -> Tested | None:
-    """The test that was read back; None for a training that was not tested."""
-    if result.test is None or result.predicted is None:
-        return None
-    return Tested(result.test, result.predicted, result.calibration, result.probabilities)
-
-
-def write(paths: project.RunFiles, labels: NDArray[np.uint8], tests: Mapping[int, Tested]) -> None:
-    """Write what the seeds that were tested have come to; see `results.read`."""
+def write(paths: project.RunFiles, tested: Sequence[SeedResult]) -> None:
+    """Write what the seeds that were tested, at least one, have come to; see `results.read`."""
     # Which seed a part of it belongs to is known by the predictions, which are written before it.
     paths.probabilities.unlink(missing_ok=True)
-    files.write_json(paths.test, results.together({seed: of.test for seed, of in tests.items()}))
+    files.write_json(paths.test, results.together({of.seed: of.test or {} for of in tested}))
     rows = [
-        {"seed": seed, "actual": int(label), "predicted": int(guess)}
-        for seed, of in tests.items()
-        for label, guess in zip(labels, of.predicted, strict=True)
+        {"seed": of.seed, "actual": int(label), "predicted": int(guess)}
+        for of in tested
+        if of.labels is not None and of.predicted is not None
+        for label, guess in zip(of.labels, of.predicted, strict=True)
     ]
     files.write_csv(paths.predictions, rows, ["seed", "actual", "predicted"])
-    calibrations = {str(seed): of.calibration for seed, of in tests.items() if of.calibration}
+    calibrations = {str(of.seed): of.calibration for of in tested if of.calibration}
     files.write_json(paths.calibration, calibrations)
-    known = [of.probabilities for of in tests.values()]
-    if all(of is None for of in known):
-        return
-    lacking = np.full((len(labels), project.CLASSES), np.nan, np.float32)
-    stack = np.stack([lacking if of is None else of for of in known])
-    files.write_array(paths.probabilities, stack)
+    known = [of.probabilities for of in tested]
+    present = next((of for of in known if of is not None), None)
+    if present is not None:
+        lacking = np.full_like(present, np.nan)
+        stack = np.stack([lacking if of is None else of for of in known])
+        files.write_array(paths.probabilities, stack)
 
 
 def draw(

@@ -46,6 +46,10 @@ _SOURCES = (
 )
 
 
+# What `shape` gives, and a record keeps.
+_SHAPE = ("parameters", "data", "start", "code", "libraries")
+
+
 def shape(run: RunParams, data: dict[str, str], start: str) -> dict[str, Any]:
     """Everything that shapes a training: parameters, data, starting weights, code, libraries.
 
@@ -72,6 +76,11 @@ def code_digests(package: Path, modules: Iterable[str]) -> dict[str, str]:
 def fingerprint(shaped: dict[str, Any]) -> str:
     """sha256 over `shape`, as hex: the identity of a run."""
     return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_of(record: Mapping[str, Any]) -> str:
+    """The fingerprint of the training that `record`, a run's provenance, says that it is of."""
+    return fingerprint({key: record[key] for key in _SHAPE})
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

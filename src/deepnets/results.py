@@ -25,7 +25,7 @@ Numbers = dict[str, Any]
 Outcome = Literal["completed", "collapsed", "diverged"]
 
 _HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
-_TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
+TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
     """Write the rows of each seed to history.csv and timing.csv in `folder`."""
     for name, columns, kind in (
         ("history.csv", _HISTORY, "history"),
-        ("timing.csv", _TIMING, "timing"),
+        ("timing.csv", TIMING, "timing"),
     ):
         of_all = [{"seed": seed, **row} for seed, of in rows.items() for row in getattr(of, kind)]
         files.write_csv(folder / name, of_all, columns)

@@ -57,7 +57,7 @@ def main(options: Mapping[str, str | None]) -> None:
 def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:
     """The run that `options` make of the `run` section; a wrong option is a `UserError`."""
     given = {key: _value(key, text) for key, text in options.items() if text}
-    shared = {key: given.pop(key) for key in ("seed",) if key in given}
+    shared = {"seed": given.pop("seed")} if "seed" in given else {}
     train = _validated(Train, study.train.model_dump() | shared)
     if len(train.seeds) > 1:
         raise UserError(

@@ -22,7 +22,7 @@ from deepnets.comparisons import THRESHOLDS, Comparison, Group, Row, Scale, comp
 from deepnets.params import Arch, OptimizerName, Weights
 from deepnets.results import Result
 
-STUDY_SCALE = Scale(epochs=15, images=50_000)
+STUDY_SCALE = Scale(published.EPOCHS, published.TRAIN_IMAGES)
 STUDY_WEIGHTS = tuple(published.WEIGHTS)
 _ARCHS: tuple[Arch, ...] = ("vgg16", "resnet50")
 _OPTIMIZERS: tuple[OptimizerName, ...] = ("adam", "sgd")

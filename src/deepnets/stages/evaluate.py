@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from deepnets import data, evaluation, figures, live, models, params, project, results
-from deepnets.evaluation import Tested
+from deepnets.errors import UserError
 from deepnets.params import RunEntry
+from deepnets.results import SeedResult
 
 
 def main(name: str) -> None:
@@ -31,19 +32,25 @@ def evaluate_run(
     """Write the test metrics, every prediction, and the figures of the run in `paths`."""
     test = data.load("test")
     style = figures.Run(paths.name, entry.optimizer, entry.weights)
-    tests: dict[int, Tested] = {}
+    trained = {of.seed: of for of in results.read(paths)}
+    tested: list[SeedResult] = []
     for seed in seeds:
         results.require_model(paths, seed)
+        if seed not in trained:
+            raise UserError(
+                f"{paths.metrics_dir} does not hold what the training of {paths.name} with seed "
+                f"{seed} came to: run it again (`dvc repro train@{paths.name}`)"
+            )
         record = live.Record(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
         with live.following(record):
             classifier = models.load(paths.model(seed))
             probabilities = models.predict(models.scoring_view(classifier), test.images)
-            tests[seed] = evaluation.score(test.labels, probabilities)
-            evaluation.write(paths, test.labels, tests)
-            result = next(of for of in results.read(paths) if of.seed == seed)
+            result = evaluation.score(trained[seed], test.labels, probabilities)
+            tested.append(result)
+            evaluation.write(paths, tested)
             evaluation.draw(entry.arch, style, paths, result, test, mistakes)
+        numbers = result.test or {}
         print(
             f"{paths.name}{f', seed {seed}' if len(seeds) > 1 else ''}: "
-            f"test accuracy {tests[seed].test['accuracy']:.4f}, "
-            f"test loss {tests[seed].test['loss']:.4f}"
+            f"test accuracy {numbers['accuracy']:.4f}, test loss {numbers['loss']:.4f}"
         )

@@ -42,7 +42,7 @@ PAIRS_TABLE = project.REPORTS / "pairs.csv"
 TEXT = project.REPORTS / "report.md"
 PAGE = project.REPORTS / "report.html"
 
-_ARCH_NAMES = published.NETWORKS
+published.NETWORKS = published.NETWORKS
 
 # Of what is known of a run, what fits beside each other in a window of 1,280 pixels, ten columns at
 # most: what compares it with the study. results.csv has the rest.
@@ -234,7 +234,7 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
         )
         interval = questions.interval(compared)
         mean = float(np.mean(compared.differences))
-        panels.setdefault(_ARCH_NAMES[entry.arch], []).append(
+        panels.setdefault(published.NETWORKS[entry.arch], []).append(
             evidence.Effect(name, change, compared.differences, interval)
         )
         rows.append(
@@ -271,7 +271,7 @@ def _climbs(rungs: Sequence[Sequence[str]], found: Found) -> list[str]:
     climbed = [climbs for names in rungs if (climbs := ladders.climb(names, found))]
     if not climbed:
         return []
-    panels = [(_ARCH_NAMES[climbs[0].arch], climbs) for climbs in climbed]
+    panels = [(published.NETWORKS[climbs[0].arch], climbs) for climbs in climbed]
     evidence.climbs(panels, project.REPORTS / "climbs")
     return [
         "## The fewest epochs that beat the study",
@@ -287,7 +287,7 @@ def _climb_row(climb: ladders.Climb) -> dict[str, Any]:
     epochs = ", ".join(str(rung.epochs) for rung in climb.rungs)
     rung = climb.chosen
     row = {
-        "network": _ARCH_NAMES[climb.arch],
+        "network": published.NETWORKS[climb.arch],
         "study's best test acc": f"{climb.goal:.4f}, from {published.WEIGHTS[climb.weights]}",
         "epochs tried": epochs,
         "fewest above": str(rung.epochs) if rung else "none",
@@ -339,7 +339,10 @@ def _results(table: pd.DataFrame) -> list[str]:
     parts = ["## Results"]
     for arch in map(str, dict.fromkeys(table["arch"])):
         rows = table[table["arch"] == arch]
-        parts += [f"### {_ARCH_NAMES[arch]}", _markdown(_results_shown(rows, _REPORT_COLUMNS))]
+        parts += [
+            f"### {published.NETWORKS[arch]}",
+            _markdown(_results_shown(rows, _REPORT_COLUMNS)),
+        ]
         commands = ", ".join(f"`{command}`" for command in rows["rebuilt_by"] if command)
         parts += [f"Rebuilt, and compared to the bit, by {commands}."] if commands else []
     return [
@@ -496,10 +499,10 @@ def _architectures(architectures: Sequence[str], found: Found) -> list[str]:
             continue
         count = result.provenance["parameter_count"]
         parts += [
-            f"### {_ARCH_NAMES[arch]}",
+            f"### {published.NETWORKS[arch]}",
             f"{count['total']:,} parameters, {count['non_trainable']:,} of them not trained.",
-            f"![The backbone of {_ARCH_NAMES[arch]}](architecture-{arch}.svg)",
-            f"![The top on {_ARCH_NAMES[arch]}](top-{arch}.svg)",
+            f"![The backbone of {published.NETWORKS[arch]}](architecture-{arch}.svg)",
+            f"![The top on {published.NETWORKS[arch]}](top-{arch}.svg)",
         ]
     if not parts:
         return []
@@ -621,7 +624,7 @@ def _draw(
         return
     panels: dict[str, dict[figures.Run, list[figures.Training]]] = {}
     for name, seeds in found.items():
-        panels.setdefault(_ARCH_NAMES[entries[name].arch], {})[styles[name]] = [
+        panels.setdefault(published.NETWORKS[entries[name].arch], {})[styles[name]] = [
             figures.Training(of.history, of.outcome) for of in seeds
         ]
     _draw_curves(panels, stored, project.REPORTS / "curves")
@@ -658,7 +661,7 @@ def _draw_curves(
 ) -> None:
     studys: dict[str, dict[str, figures.Training]] = {}
     for of in stored:
-        named = studys.setdefault(_ARCH_NAMES[of.arch], {})
+        named = studys.setdefault(published.NETWORKS[of.arch], {})
         named[f"the study's {of.file}"] = figures.Training(of.rows)
     figures.learning_curves(panels, stem, studys)
 
@@ -696,7 +699,7 @@ def _draw_architectures(
         if entry.arch in drawn or not paths[name].architecture.is_file():
             continue
         layers = files.read_json(paths[name].architecture)
-        title = _ARCH_NAMES[entry.arch]
+        title = published.NETWORKS[entry.arch]
         figures.save(
             diagrams.network(layers, title), project.REPORTS / f"architecture-{entry.arch}"
         )
