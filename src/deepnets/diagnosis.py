@@ -56,7 +56,7 @@ class Probe:
             ],
         )
         self._view = models.training_view(self._classifier)
-        self._stepper = steps.build(self._view, keras.optimizers.SGD(_RATE))
+        self._stepper = steps.build(self._view, lambda: keras.optimizers.SGD(_RATE))
 
     def measure(
         self, weights: list[NDArray[Any]], images: NDArray[np.uint8], labels: NDArray[np.uint8]
@@ -71,8 +71,9 @@ class Probe:
         self._classifier.set_weights(weights)
         transforms = np.tile(np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float32), (len(images), 1))
         # By the moving averages before they move, which they do in training.
-        moving = self._logits([images, transforms], training=False)
-        batch = self._logits([images, transforms], training=True)
+        keys = np.zeros(len(images), np.uint32)  # that nothing is drawn by: no dropout
+        moving = self._logits([images, transforms, keys], training=False)
+        batch = self._logits([images, transforms, keys], training=True)
         self._classifier.set_weights(weights)
         activations, moments = self._inside([self._scale(images)], training=True)
         self._classifier.set_weights(weights)
@@ -80,7 +81,7 @@ class Probe:
             _norm(layer, *map(keras.ops.convert_to_numpy, of))
             for layer, of in zip(self._norms, moments, strict=True)
         ]
-        gradients = self._gradients(Batch(images, labels, transforms))
+        gradients = self._gradients(Batch(images, labels, transforms, keys))
         self._classifier.set_weights(weights)
         sizes = [*map(float, activations), _size(batch)]
         layers = [*self._watched, self._classifier.get_layer("logits")]

@@ -8,7 +8,6 @@ through `training_view`, which warps the images first.
 import hashlib
 import io
 import json
-import random
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,8 +20,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import files, foreign, project, runtime, variants
+from deepnets import files, foreign, initializers, project, runtime, variants
 from deepnets.augment import Warp
+from deepnets.dropout import Dropout
 from deepnets.errors import UserError
 from deepnets.params import DRAWN_WEIGHTS, Arch, Precision, RunParams, Variant, Weights
 
@@ -78,22 +78,37 @@ def start(run: RunParams, image_size: int, path: Path) -> keras.Model:
         image_size: side of the images in pixels.
         path: what `save_start` wrote of the network and weights that the run names.
     """
-    classifier = build(run.arch, image_size, run.dropout, run.batch_norm_momentum, run)
-    plain = build(run.arch, image_size, run.dropout) if variants.has_own_layers(run) else classifier
+    own = variants.has_own_layers(run)
+    with initializers.nothing_drawn():
+        classifier = build(run.arch, image_size, run.dropout, run.batch_norm_momentum, run)
+        plain = build(run.arch, image_size, run.dropout) if own else classifier
     load_start(plain, path)
     variants.start(classifier, plain, run)
     return classifier
 
 
 def training_view(classifier: keras.Model) -> keras.Model:
-    """The same layers and weights from (images, transforms) to logits float32 (n, 10).
+    """The same layers and weights from (images, transforms, keys) to logits float32 (n, 10).
 
-    The images, uint8 (n, size, size, 3), are warped by the transforms, float32 (n, 8).
+    The images, uint8 (n, size, size, 3), are warped by the transforms, float32 (n, 8); the keys,
+    uint32 (n,), are those of dropout.
     """
     images = keras.Input(classifier.input_shape[1:], dtype="uint8", name="images")
     transforms = keras.Input((8,), dtype="float32", name="transforms")
-    x = Warp(name="warp")(images, transforms)
-    x = classifier.get_layer("scale")(x)
+    keys = keras.Input((), dtype="uint32", name="dropout_keys")
+    logits = warped_view(classifier)([Warp(name="warp")(images, transforms), keys])
+    return keras.Model([images, transforms, keys], logits, name="training_view")
+
+
+def warped_view(classifier: keras.Model) -> keras.Model:
+    """As `training_view` without the warp: from (images, keys) to logits float32 (n, 10).
+
+    Args:
+        classifier: takes images float32 (n, size, size, 3) here, pixels from 0 to 255.
+    """
+    images = keras.Input(classifier.input_shape[1:], dtype="float32", name="warped")
+    keys = keras.Input((), dtype="uint32", name="dropout_keys")
+    x = classifier.get_layer("scale")(images)
     plain = classifier.get_layer(backbone_name(classifier))
     backbone = _fast(plain)
     # Where operations run on one core each, two halves of a batch keep two cores busy. Only batch
@@ -101,24 +116,26 @@ def training_view(classifier: keras.Model) -> keras.Model:
     halved = runtime.one_core_an_operation() and not _normalises_batches(plain)
     parts = [backbone(part) for part in (Halve(name="halve")(x) if halved else [x])]
     x = keras.layers.Concatenate(axis=0, name="whole")(parts) if halved else parts[0]
-    for name in ("dropout", "logits"):
-        x = classifier.get_layer(name)(x)
+    dropout = classifier.get_layer("dropout")
+    x = Dropout(dropout.rate, dtype=dropout.dtype_policy, name="counted_dropout")(x, keys)
+    x = classifier.get_layer("logits")(x)
     x = keras.layers.Activation("linear", dtype="float32", name="float32_logits")(x)
-    return keras.Model([images, transforms], x, name="training_view")
+    return keras.Model([images, keys], x, name="warped_view")
 
 
 @contextmanager
 def computing_in(classifier: keras.Model, precision: Precision) -> Iterator[None]:
-    """Have views that are made in the block compute in `precision`; weights stay float32.
+    """Have views that are made and used in the block compute in `precision`; weights stay float32.
 
     Scaling and probabilities stay float32, and so does what is saved after the block.
     """
     layers = [*classifier.get_layer(backbone_name(classifier)).layers]
     layers += [classifier.get_layer(name) for name in ("dropout", "logits")]
     for layer in layers:
-        layer.dtype_policy = precision
+        layer.dtype_policy = precision.removeprefix("exact_")
     try:
-        yield
+        with runtime.products_in(precision):
+            yield
     finally:
         for layer in layers:
             layer.dtype_policy = "float32"
@@ -153,36 +170,36 @@ def scoring_view(classifier: keras.Model) -> keras.Model:
 
 
 def _fast(backbone: keras.Model) -> keras.Model:
-    """`backbone` with the same layers, some computed in a way that is faster on a CPU."""
-    stand_ins = _stand_ins()
-    if not stand_ins or any(layer.compute_dtype != "float32" for layer in backbone.layers):
+    """`backbone` with the same layers, some computed in a way that is faster here."""
+    stand_in = _stand_in()
+    if stand_in is None or any(layer.compute_dtype != "float32" for layer in backbone.layers):
         return backbone
 
     def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:
-        for applies_to, stand_in in stand_ins:
-            if applies_to(layer):
-                return stand_in(layer)(*arguments)
-        return layer(*arguments, **options)
+        faster = stand_in(layer)
+        return layer(*arguments, **options) if faster is None else faster(*arguments)
 
     return keras.models.clone_model(
         backbone, clone_function=lambda layer: layer, call_function=call
     )
 
 
-def _stand_ins() -> list[tuple[Callable[[keras.Layer], bool], type[keras.Layer]]]:
-    """What computes layers faster than Keras on this backend: which layers, and by what."""
+def _stand_in() -> Callable[[keras.Layer], keras.Layer | None] | None:
+    """What gives for a layer that which computes it faster on this backend, None for itself."""
     if keras.backend.backend() == "jax":
-        from deepnets import small_maps
+        from deepnets import gpu_layers, small_maps
 
-        return [(small_maps.applies_to, small_maps.SmallMap)]
+        return gpu_layers.stand_in if runtime.on_jax_gpu() else small_maps.stand_in
     if not runtime.on_tensorflow_cpu():
-        return []
+        return None
     from deepnets import convolutions, normalization
 
-    return [
-        (convolutions.applies_to, convolutions.AsProducts),
-        (normalization.applies_to, normalization.Fused),
-    ]
+    def stand_in(layer: keras.Layer) -> keras.Layer | None:
+        if convolutions.applies_to(layer):
+            return convolutions.AsProducts(layer)
+        return normalization.Fused(layer) if normalization.applies_to(layer) else None
+
+    return stand_in
 
 
 def backbone_name(classifier: keras.Model) -> str:
@@ -195,18 +212,22 @@ def initialize(
 ) -> keras.Model:
     """A classifier with its starting weights.
 
-    `random` is what Keras draws by default (Glorot uniform). `he` redraws every convolution from
-    He et al. 2015 (normal, fan-in). All others load the backbone from `weights_file`: the no-top
-    weights that keras.applications publishes, or a file in their layout.
+    `random` is the distribution that Keras draws from by default (Glorot uniform). `he` draws every
+    convolution from He et al. 2015 (normal, fan-in). All others load the backbone from
+    `weights_file`: the no-top weights that keras.applications publishes, or a file in their layout.
     """
-    # Initializers take their seeds from here. Keras' own set_random_seed would import TensorFlow
-    # wherever it is installed, whatever the backend.
-    random.seed(seed)
-    classifier = build(arch, image_size, dropout=0.0)
+    with initializers.nothing_drawn():
+        classifier = build(arch, image_size, dropout=0.0)
     backbone = classifier.get_layer(arch)
-    if weights == "he":
-        _draw_he(backbone, seed)
-    elif weights not in DRAWN_WEIGHTS:
+    for layer in [*backbone.layers, classifier.get_layer("logits")]:
+        if hasattr(layer, "kernel"):
+            convolution = isinstance(layer, keras.layers.Conv2D)
+            drawn = initializers.CONVOLUTIONS.get(weights) if convolution else None
+            kernel = initializers.draw(
+                drawn or "glorot_uniform", tuple(layer.kernel.shape), seed, layer.name
+            )
+            layer.kernel.assign(kernel)
+    if weights not in DRAWN_WEIGHTS:
         if weights_file is None:
             raise ValueError(f"{weights} weights need weights_file")
         try:
@@ -345,6 +366,10 @@ def predict(classifier: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.fl
     All batches have one shape (the last is padded), so that nothing is compiled twice and a
     digit's probabilities do not depend on how many others are asked for.
     """
+    if runtime.on_jax_gpu():
+        from deepnets import jax_steps
+
+        return jax_steps.predict(classifier, images, PREDICTION_BATCH)
     starts = range(0, len(images), PREDICTION_BATCH)
     with ThreadPoolExecutor(runtime.prediction_threads()) as pool:
         parts = list(pool.map(lambda start: _predict_batch(classifier, images, start), starts))
@@ -362,18 +387,3 @@ def _predict_batch(
         padding = np.zeros((PREDICTION_BATCH - count, *batch.shape[1:]), np.uint8)
         batch = np.concatenate([batch, padding])
     return np.asarray(classifier.predict_on_batch(batch)[:count])
-
-
-def seed_dropout(classifier: keras.Model, state: NDArray[np.uint32]) -> None:
-    """Have dropout draw its next mask from `state`, uint32 (2,); of a rate of 0 it draws none."""
-    dropout = classifier.get_layer("dropout")
-    if dropout.rate > 0:
-        dropout.seed_generator.state.assign(state)
-
-
-def _draw_he(backbone: keras.Model, seed: int) -> None:
-    seeds = np.random.SeedSequence(seed).generate_state(len(backbone.layers))
-    for layer, own_seed in zip(backbone.layers, seeds, strict=True):
-        if isinstance(layer, keras.layers.Conv2D):
-            initializer = keras.initializers.HeNormal(seed=int(own_seed))
-            layer.kernel.assign(initializer(layer.kernel.shape, dtype=layer.kernel.dtype))

@@ -147,7 +147,7 @@ Seeds = Annotated[
 
 
 # What products are computed in; weights, their updates and the loss are float32 in either.
-Precision = Literal["float32", "mixed_bfloat16"]
+Precision = Literal["float32", "exact_float32", "mixed_bfloat16"]
 
 
 class _Section(BaseModel):

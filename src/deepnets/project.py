@@ -16,6 +16,8 @@ IMAGENET = Path("data/imagenet")
 PROCESSED = Path("data/processed")
 STARTS = Path("data/weights")
 REPORTS = Path("reports")
+# What JAX has compiled for a GPU, in the root.
+COMPILED = Path(".cache/jax")
 
 # Digits 0 to 9.
 CLASSES = 10

@@ -17,6 +17,10 @@ TRAINING_MODULES = (
     "augment",
     "convolutions",
     "data",
+    "dropout",
+    "gpu_layers",
+    "initializers",
+    "jax_steps",
     "models",
     "normalization",
     "optimizers",
@@ -47,18 +51,21 @@ _SOURCES = (
 
 
 # What `shape` gives, and a record keeps.
-_SHAPE = ("parameters", "data", "start", "code", "libraries")
+_SHAPE = ("parameters", "data", "start", "code", "libraries", "program")
 
 
-def shape(run: RunParams, data: dict[str, str], start: str) -> dict[str, Any]:
+def shape(
+    run: RunParams, data: dict[str, str], start: str, program: str | None = None
+) -> dict[str, Any]:
     """Everything that shapes a training: parameters, data, starting weights, code, libraries.
 
     Args:
         run: resolved parameters.
         data: sha256 of each split that the training sees.
         start: sha256 of the starting weights.
+        program: sha256 of the compiled program, where it does not follow from all that.
     """
-    return {
+    return ({"program": program} if program else {}) | {
         "parameters": run.flat,
         "data": data,
         "start": start,
@@ -80,7 +87,7 @@ def fingerprint(shaped: dict[str, Any]) -> str:
 
 def fingerprint_of(record: Mapping[str, Any]) -> str:
     """The fingerprint of the training that `record`, a run's provenance, says that it is of."""
-    return fingerprint({key: record[key] for key in _SHAPE})
+    return fingerprint({key: record[key] for key in _SHAPE if key in record})
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -93,6 +100,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
     if before["start"] != now["start"]:
         found.append("other starting weights")
+    if before.get("program") != now.get("program"):
+        found.append("other kernels of the GPU")
     code = {*before["code"], *now["code"]}
     changed = sorted(name for name in code if before["code"].get(name) != now["code"].get(name))
     if changed:

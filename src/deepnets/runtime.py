@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from deepnets import project
 from deepnets.errors import UserError
 
 _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
@@ -39,8 +40,6 @@ _FRAMEWORK_ENVIRONMENT = {
     },
     "jax": {
         "KERAS_BACKEND": "jax",
-        # What `start_framework` tells TensorFlow by calls, JAX takes from its environment alone.
-        "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     },
@@ -67,12 +66,37 @@ _USERS = frozenset(os.environ)
 # The packages whose versions shape a training with a backend.
 _BACKEND_LIBRARIES = {"tensorflow": ("tensorflow",), "jax": ("jax", "jaxlib")}
 
+# What computes on a GPU besides.
+_GPU_LIBRARIES = (
+    *("jax-cuda12-pjrt", "nvidia-cudnn-cu12", "nvidia-cublas-cu12"),
+    *("jax-cuda13-pjrt", "nvidia-cudnn-cu13", "nvidia-cublas"),
+)
+
 _LIBRARIES = ("tensorflow", "jax", "jaxlib", "keras", "numpy", "mlflow", "dvc", "deepnets")
 
 
 def chosen_backend() -> str:
-    """The Keras backend that this process trains with: KERAS_BACKEND, else TensorFlow."""
-    return os.environ.get("KERAS_BACKEND", "tensorflow")
+    """The Keras backend that this process trains with.
+
+    KERAS_BACKEND, else JAX where it is installed for NVIDIA's GPUs and there is one, or alone, else
+    TensorFlow.
+    """
+    if chosen := os.environ.get("KERAS_BACKEND"):
+        return chosen
+    alone = find_spec("jax") is not None and find_spec("tensorflow") is None
+    return "jax" if alone or _has_gpu_for_jax() else "tensorflow"
+
+
+def _has_gpu_for_jax() -> bool:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    unwanted = os.environ.get("JAX_PLATFORMS", "cuda").partition(",")[0] not in ("cuda", "gpu")
+    if hidden or unwanted or not _has_nvidia_gpu():
+        return False
+    return any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+
+
+def _has_nvidia_gpu() -> bool:
+    return Path("/proc/driver/nvidia").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def prepare() -> None:
@@ -102,7 +126,8 @@ def start_framework() -> None:
     with _quiet(), _briskly():
         import keras
 
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() == "jax":
+        _keep_compiled()
         return
     import tensorflow as tf
 
@@ -114,6 +139,17 @@ def start_framework() -> None:
     # Its graph optimizer takes 7 of the 16 seconds of ResNet50's first step on two cores, and makes
     # no step faster that could be measured.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def _keep_compiled() -> None:
+    """Have JAX keep what it compiles for a GPU, with the kernels that it measured, for the next."""
+    if not on_jax_gpu():
+        return
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(project.root() / project.COMPILED))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def environment() -> dict[str, str]:
@@ -128,7 +164,7 @@ def _threads() -> dict[str, str]:
     On two cores, two operations side by side on one core each beat one after the other on both:
     waking the second core for every small operation takes longer than it saves.
     """
-    if _cores() != 2 or Path("/proc/driver/nvidia").exists():
+    if _cores() != 2 or _has_nvidia_gpu():
         return {}
     return {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
 
@@ -156,10 +192,71 @@ def on_tensorflow_cpu() -> bool:
     return not tf.config.list_physical_devices("GPU")
 
 
-def describe(precision: str = "float32") -> dict[str, Any]:
+def on_jax_gpu() -> bool:
+    """Whether training runs on JAX with a GPU, where whole epochs run on the device."""
+    import keras
+
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return bool(jax.default_backend() == "gpu")
+
+
+# See openxla.org/xla/determinism. Kernels are chosen by measurement, but only among those that
+# give the same bits each time; which were chosen is in the compiled program, and that is kept. XLA
+# launches most of a step as a graph by itself. Convolutions could be put in there as well
+# (xla_gpu_enable_command_buffer): a step was 4 to 7 % shorter, and programs that came from the
+# cache ended in errors of the convolutions' library.
+_GPU_OPTIONS = {
+    "xla_gpu_exclude_nondeterministic_ops": True,
+    # By itself XLA lays float32 images out channel by channel, and the library's kernels for tensor
+    # cores then transpose them, and back again.
+    "xla_gpu_force_conv_nhwc": True,
+    # The vendor's products: at these sizes none of XLA's own is faster.
+    "xla_gpu_enable_triton_gemm": False,
+}
+
+
+def compiler_options() -> dict[str, Any]:
+    """XLA's options for programs of this project; none but on a GPU."""
+    return dict(_GPU_OPTIONS) if on_jax_gpu() else {}
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Have products of float32 numbers computed exactly in the block for `exact_float32`.
+
+    GPUs round the factors to TensorFloat-32 otherwise, which keeps 10 bits of each.
+    """
+    import keras
+
+    if precision != "exact_float32":
+        yield
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        with jax.default_matmul_precision("highest"):
+            yield
+    else:
+        import tensorflow as tf
+
+        before = tf.config.experimental.tensor_float_32_execution_enabled()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        try:
+            yield
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def describe(precision: str = "float32", deterministic: bool | None = None) -> dict[str, Any]:
     """Hardware, settings and versions of this process, for the record of a run.
 
     `settings` holds environment variables, `runtime` what the backend has made of them.
+
+    Args:
+        precision: what is computed in.
+        deterministic: what a try has shown; None for what the backend says of itself.
     """
     known = dict.fromkeys((*environment(), *_USERS_ENVIRONMENT))
     settings = {key: os.environ[key] for key in known if key in os.environ}
@@ -176,6 +273,7 @@ def describe(precision: str = "float32") -> dict[str, Any]:
         "settings": settings,
         "runtime": {
             **_in_force(precision, bool(devices)),
+            **({} if deterministic is None else {"deterministic": deterministic}),
             "set_by_user": [key for key in settings if key in _USERS],
         },
         "versions": {"python": platform.python_version()} | library_versions(),
@@ -215,12 +313,13 @@ def in_one_line(described: dict[str, Any]) -> str:
 
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that a run's record names."""
-    return _installed(_LIBRARIES)
+    return _installed((*_LIBRARIES, *_GPU_LIBRARIES))
 
 
 def training_versions() -> dict[str, str]:
     """Those of the libraries that decide what a training computes; they name its backend."""
-    return _installed((*_BACKEND_LIBRARIES[chosen_backend()], "keras", "numpy"))
+    on_gpu = _GPU_LIBRARIES if "keras" in sys.modules and on_jax_gpu() else ()
+    return _installed((*_BACKEND_LIBRARIES[chosen_backend()], *on_gpu, "keras", "numpy"))
 
 
 def _installed(names: Sequence[str]) -> dict[str, str]:
@@ -278,12 +377,17 @@ def _in_force(precision: str, on_gpu: bool) -> dict[str, Any]:
             # This variable is stronger than set_memory_growth.
             grows = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") != "false"
             found["gpu_memory"] = "as needed" if grows else "taken whole"
-            if _has_tf32(tf) and tf.config.experimental.tensor_float_32_execution_enabled():
+            if (
+                precision == "float32"
+                and _has_tf32(tf)
+                and tf.config.experimental.tensor_float_32_execution_enabled()
+            ):
                 found["precision"] += " (products in TF32)"
     elif backend == "jax":
-        flags = os.environ.get("XLA_FLAGS", "")
-        found["deterministic"] = not on_gpu or "--xla_gpu_deterministic_ops=true" in flags
+        found["deterministic"] = True
         if on_gpu:
+            if precision == "float32" and _jax_rounds_to_tf32():
+                found["precision"] += " (products in TF32)"
             preallocates = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
             grows = preallocates.lower() in ("0", "false")
             found["gpu_memory"] = "as needed" if grows else "taken whole"
@@ -297,6 +401,15 @@ def _has_tf32(tf: Any) -> bool:
     gpu = tf.config.list_physical_devices("GPU")[0]
     details = tf.config.experimental.get_device_details(gpu)
     return bool(details.get("compute_capability", (0, 0)) >= (8, 0))
+
+
+def _jax_rounds_to_tf32() -> bool:
+    """As `_has_tf32`, on JAX's first GPU, where a user may have set another precision."""
+    import jax
+
+    known = getattr(jax.devices()[0], "compute_capability", "0")
+    recent = float(known) >= 8 and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    return recent and jax.config.jax_default_matmul_precision in (None, "default", "tensorfloat32")
 
 
 def _cpuinfo(field: str) -> str:

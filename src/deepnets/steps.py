@@ -6,14 +6,17 @@ own loss and accuracy.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
-from deepnets import project, runtime
-from deepnets.data import Batch
+from deepnets import data, initializers, models, optimizers, project, runtime
+from deepnets.data import Batch, Split
+from deepnets.params import RunParams
 
 # Takes a batch; returns its `loss` and `accuracy`.
 Step = Callable[[Batch], dict[str, float]]
@@ -22,29 +25,62 @@ Step = Callable[[Batch], dict[str, float]]
 class Stepper(Protocol):
     """Steps of one network with one optimizer, compiled once."""
 
+    optimizer: keras.optimizers.Optimizer
+
     def epoch(self) -> AbstractContextManager[Step]:
-        """The step for the batches of an epoch; the variables are up to date when it is left."""
+        """The step for batches of one's own; the variables are up to date when it is left."""
+
+    def train(
+        self, training: Split, run: RunParams, epoch: int, count: int | None = None
+    ) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """Train for an epoch, or its first `count` steps.
+
+        Yields:
+            `loss` and `accuracy` of the next steps, float32 (steps,); the variables are up to date
+            when there are no more.
+        """
+
+    def program(self, training: Split, run: RunParams) -> str | None:
+        """sha256 of the compiled program, where measurements have a part in what it computes.
+
+        None where code and libraries say it all.
+        """
+
+    def repeats(self, training: Split, run: RunParams) -> bool:
+        """Whether steps from one state give the same bits each time, tried where it is in doubt."""
+
+
+def for_run(classifier: keras.Model, run: RunParams, training: Split) -> Stepper:
+    """What trains `classifier`; where `models.computing_in` says so, in the run's precision."""
+    count = data.steps_per_epoch(run, len(training.images))
+    view = models.training_view(classifier)
+    return build(view, lambda: optimizers.build(run, count), run.label_smoothing)
 
 
 def build(
-    view: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float = 0.0
+    view: keras.Model,
+    optimizer: Callable[[], keras.optimizers.Optimizer],
+    label_smoothing: float = 0.0,
 ) -> Stepper:
     """The stepper of Keras' backend.
 
     Args:
         view: from `models.training_view`.
-        optimizer: is built for the view's variables.
+        optimizer: makes one, each time it is called.
         label_smoothing: share of a label that is spread over all digits in the loss.
     """
-    optimizer.build(view.trainable_variables)
     loss = (
         _smoothed(label_smoothing)
         if label_smoothing
         else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
     if keras.backend.backend() == "jax":
-        return _JaxStepper(view, optimizer, loss)
-    return _KerasStepper(view, optimizer, loss)
+        from deepnets import jax_steps
+
+        kind = jax_steps.DeviceStepper if runtime.on_jax_gpu() else jax_steps.BatchStepper
+        with initializers.nothing_drawn():
+            return kind(view, optimizer, loss)
+    return _KerasStepper(view, optimizer(), loss)
 
 
 def _smoothed(label_smoothing: float) -> Callable[[Any, Any], Any]:
@@ -65,6 +101,8 @@ class _KerasStepper:
     """Keras' own `train_on_batch`."""
 
     def __init__(self, view: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Any) -> None:
+        self.optimizer = optimizer
+        optimizer.build(view.trainable_variables)
         # XLA's convolutions are the slower ones on a CPU; elsewhere Keras decides.
         compiler = False if runtime.on_tensorflow_cpu() else "auto"
         view.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=compiler)
@@ -79,57 +117,20 @@ class _KerasStepper:
     def _step(self, batch: Batch) -> dict[str, float]:
         # Keras resets its metrics before every batch: these are the batch's own values.
         result = self._view.train_on_batch(
-            [batch.images, batch.transforms], batch.labels, return_dict=True
+            [batch.images, batch.transforms, batch.dropout_keys], batch.labels, return_dict=True
         )
         return {key: float(value) for key, value in result.items()}
 
+    def train(
+        self, training: Split, run: RunParams, epoch: int, count: int | None = None
+    ) -> Iterator[dict[str, NDArray[np.float32]]]:
+        for batch in islice(data.batches(training, run, epoch), count):
+            yield {key: np.array([value]) for key, value in self._step(batch).items()}
 
-class _JaxStepper:
-    """A pure function of all state, compiled, that updates the state in place.
+    def program(self, training: Split, run: RunParams) -> str | None:
+        return None
 
-    Keras' `train_on_batch` would copy hundreds of values into its variables and out of them again
-    in every step; here that happens once an epoch.
-    """
+    def repeats(self, training: Split, run: RunParams) -> bool:
+        from tensorflow.python.framework.config import is_op_determinism_enabled
 
-    def __init__(self, view: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Any) -> None:
-        import jax
-
-        def forward(
-            trainable: Any, others: Any, images: Any, transforms: Any, labels: Any
-        ) -> tuple[Any, Any]:
-            logits, others = view.stateless_call(
-                trainable, others, [images, transforms], training=True
-            )
-            return loss(labels, logits), (logits, others)
-
-        def step(state: Any, images: Any, transforms: Any, labels: Any) -> tuple[Any, Any]:
-            trainable, others, slots = state
-            (value, (logits, others)), gradients = jax.value_and_grad(forward, has_aux=True)(
-                trainable, others, images, transforms, labels
-            )
-            trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
-            hits = ops.equal(ops.argmax(logits, axis=-1), labels)
-            return (trainable, others, slots), {"loss": value, "accuracy": ops.mean(hits)}
-
-        self._variables = (
-            view.trainable_variables,
-            view.non_trainable_variables,
-            optimizer.variables,
-        )
-        self._step = jax.jit(step, donate_argnums=0)
-
-    @contextmanager
-    def epoch(self) -> Iterator[Step]:
-        state: Any = tuple([variable.value for variable in group] for group in self._variables)
-
-        def take(batch: Batch) -> dict[str, float]:
-            nonlocal state
-            state, result = self._step(state, batch.images, batch.transforms, batch.labels)
-            return {key: float(value) for key, value in result.items()}
-
-        try:
-            yield take
-        finally:
-            for group, values in zip(self._variables, state, strict=True):
-                for variable, value in zip(group, values, strict=True):
-                    variable.assign(value)
+        return bool(is_op_determinism_enabled())

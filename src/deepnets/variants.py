@@ -11,14 +11,13 @@ carried through at first. Only a layer that has as many channels before it as af
 in VGG-16 nine of thirteen.
 """
 
-import zlib
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from deepnets.params import Arch, InputRange, RunParams, Variant, Weights
+from deepnets import initializers
+from deepnets.params import Arch, InputRange, RunParams, Variant
 
 # Srivastava et al. 2015, section 2.2, suggest -1 to -3, the lower the deeper the network; T is 0.12
 # at first.
@@ -121,13 +120,15 @@ def _take_over(classifier: keras.Model, plain: keras.Model, run: RunParams) -> N
         if own.kernel.shape[:2] != kernel.shape[:2]:
             channels, filters = kernel.shape[2:]
             shape = (*own.kernel.shape[:2], channels, filters)
-            kernel = _drawn(shape, run.weights, run.seed, own.name)
+            drawn = initializers.CONVOLUTIONS[run.weights]
+            kernel = initializers.draw(drawn, shape, run.seed, own.name)
         if own.kernel.shape[2] != kernel.shape[2]:
             kernel = kernel.sum(axis=2, keepdims=True)
         own.set_weights([kernel, *bias])
     for layer in classifier.get_layer(run.arch).layers:
         if layer.name.endswith("_gate"):
-            layer.kernel.assign(_drawn(layer.kernel.shape, "random", run.seed, layer.name))
+            shape = layer.kernel.shape
+            layer.kernel.assign(initializers.draw("glorot_uniform", shape, run.seed, layer.name))
 
 
 def _first(backbone: keras.Model) -> str:
@@ -181,19 +182,3 @@ def _flat(classifier: keras.Model) -> list[keras.Layer]:
         for layer in classifier.layers
         for inner in (layer.layers if isinstance(layer, keras.Model) else [layer])
     ]
-
-
-def _drawn(shape: tuple[int, ...], weights: Weights, seed: int, name: str) -> NDArray[np.float32]:
-    """A kernel, float32 (height, width, channels, filters), drawn for one layer from the seed.
-
-    With NumPy, so that the numbers are the same on every backend. He et al. 2015 for `he`, else
-    Glorot and Bengio 2010, uniform.
-    """
-    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    taps = shape[0] * shape[1]
-    if weights == "he":
-        drawn = generator.normal(0, np.sqrt(2 / (taps * shape[2])), shape)
-    else:
-        limit = np.sqrt(6 / (taps * (shape[2] + shape[3])))
-        drawn = generator.uniform(-limit, limit, shape)
-    return drawn.astype(np.float32)

@@ -1,14 +1,11 @@
 """Look into one run where it starts, after its first steps, and where it ended."""
 
-from collections.abc import Iterator
-
 import keras
 
 from deepnets import (
     data,
     files,
     models,
-    optimizers,
     params,
     progress,
     project,
@@ -58,25 +55,9 @@ def main(name: str) -> None:
 def _train(classifier: keras.Model, run: RunParams, training: data.Split, count: int) -> None:
     """Take the first `count` steps of the run's training, with its precision."""
     with models.computing_in(classifier, run.precision):
-        view = models.training_view(classifier)
-        optimizer = optimizers.build(run, data.steps_per_epoch(run, len(training.images)))
-        stepper = steps.build(view, optimizer, run.label_smoothing)
+        stepper = steps.for_run(classifier, run, training)
         with progress.bar(count, f"the first {count} steps", " steps") as bar:
-            for epoch, batches in _epochs(run, training, count):
-                models.seed_dropout(classifier, data.dropout_state(run.seed, epoch))
-                with stepper.epoch() as take_step:
-                    for batch in batches:
-                        take_step(batch)
-                        bar.update()
-
-
-def _epochs(
-    run: RunParams, training: data.Split, count: int
-) -> Iterator[tuple[int, Iterator[data.Batch]]]:
-    """The epochs, and the batches of each, that `count` steps from the start take."""
-    each = data.steps_per_epoch(run, len(training.images))
-    for place, first in enumerate(range(0, count, each)):
-        epoch = place + 1
-        wanted = min(each, count - first)
-        batches = data.batches(training, run, epoch)
-        yield epoch, (batch for _, batch in zip(range(wanted), batches, strict=False))
+            each = data.steps_per_epoch(run, len(training.images))
+            for epoch, first in enumerate(range(0, count, each), start=1):
+                for results in stepper.train(training, run, epoch, count - first):
+                    bar.update(len(results["loss"]))

@@ -7,7 +7,9 @@ interrupted.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +17,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from deepnets import (
     checkpoints,
@@ -24,7 +25,6 @@ from deepnets import (
     files,
     live,
     models,
-    optimizers,
     params,
     progress,
     project,
@@ -93,7 +93,7 @@ def train_run(
     for number, run in enumerate(runs, start=1):
         if len(runs) > 1:
             print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
-        classifier, provenance = _prepare(run, paths, seen, digests, stage)
+        classifier, stepper, provenance = _prepare(run, paths, seen, digests, stage)
         if number == 1:
             print(runtime.in_one_line(provenance["environment"]), flush=True)
         folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
@@ -101,18 +101,17 @@ def train_run(
         files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
         checkpoints.drop_oldest(folder)
 
-        def save(
-            rows: Rows, variables: list[Any], folder: Path = folder, seed: int = run.seed
-        ) -> None:
-            checkpoints.save(folder, variables, rows.history, rows.timing)
-            results.write_rows(folder, {seed: rows})
-
         record = live.Record(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
         watch = _clock(meter, plan, runs[number - 1 :], images, provenance)
         with live.following(record):
-            with models.computing_in(classifier, run.precision):
+            with (
+                models.computing_in(classifier, run.precision),
+                after_one_another(beside=runtime.on_jax_gpu()) as submit,
+            ):
+                save = _saving(folder, run.seed, submit)
                 rows, diverged = fit(
-                    classifier, run, seen["train"], seen["validation"], folder, save, watch
+                    *(classifier, run, seen["train"], seen["validation"], folder, save, watch),
+                    stepper,
                 )
             numbers = results.summary(rows.history, provenance["chance_accuracy"], diverged)
             if numbers["collapsed"]:
@@ -125,14 +124,53 @@ def train_run(
         files.write_json(paths.architecture, models.layers(classifier))
 
 
+@contextmanager
+def after_one_another(beside: bool) -> Iterator[Callable[[Callable[[], None]], None]]:
+    """What is submitted is done in its order, if `beside` the training; all of it at the end.
+
+    What one raises is raised by the next, or by the end.
+    """
+    if not beside:
+        yield lambda work: work()
+        return
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def submit(work: Callable[[], None]) -> None:
+            while pending:
+                pending.pop().result()
+            pending.append(pool.submit(work))
+
+        yield submit
+        while pending:
+            pending.pop().result()
+
+
+def _saving(
+    folder: Path, seed: int, submit: Callable[[Callable[[], None]], None]
+) -> Callable[[Rows, list[Any]], None]:
+    """How `fit` saves an epoch in `folder`; JAX's values stay what they are while it goes on."""
+
+    def save(rows: Rows, variables: list[Any]) -> None:
+        values = [variable.value for variable in variables]
+
+        def write() -> None:
+            checkpoints.save(folder, values, rows.history, rows.timing)
+            results.write_rows(folder, {seed: rows})
+
+        submit(write)
+
+    return save
+
+
 def _prepare(
     run: RunParams,
     paths: project.RunFiles,
     seen: dict[str, data.Split],
     digests: dict[str, str],
     stage: str,
-) -> tuple[keras.Model, dict[str, Any]]:
-    """The classifier with its starting weights, and the provenance of its training."""
+) -> tuple[keras.Model, steps.Stepper, dict[str, Any]]:
+    """The classifier with its starting weights, what trains it, and where the training is from."""
     size = seen["train"].images.shape[1]
     files.verify(paths.start(run.seed))
     classifier = models.start(run, size, paths.start(run.seed))
@@ -140,24 +178,33 @@ def _prepare(
     files.require_room(paths.model_dir, 6 * classifier.count_params(), "models")
     files.require_room(paths.metrics_dir, 2**20, "metrics")
     fitted = {name: digests[name] for name in ("train", "validation")}
-    shaped = origin.shape(run, fitted, models.weights_digest(classifier))
-    return classifier, {
-        "run": paths.name,
-        "stage": stage,
-        "fingerprint": origin.fingerprint(shaped),
-        **shaped,
-        "test_data": digests["test"],
-        "image_size": size,
-        "images": {name: len(split.images) for name, split in seen.items()},
-        "chance_accuracy": scores.chance_accuracy(seen["train"].labels),
-        "parameter_count": {
-            "total": classifier.count_params(),
-            "trainable": _count(classifier.trainable_weights),
-            "non_trainable": _count(classifier.non_trainable_weights),
+    with models.computing_in(classifier, run.precision):
+        stepper = steps.for_run(classifier, run, seen["train"])
+        program = stepper.program(seen["train"], run)
+        # The first line of a training says so, and its record.
+        deterministic = stepper.repeats(seen["train"], run)
+    shaped = origin.shape(run, fitted, models.weights_digest(classifier), program)
+    return (
+        classifier,
+        stepper,
+        {
+            "run": paths.name,
+            "stage": stage,
+            "fingerprint": origin.fingerprint(shaped),
+            **shaped,
+            "test_data": digests["test"],
+            "image_size": size,
+            "images": {name: len(split.images) for name, split in seen.items()},
+            "chance_accuracy": scores.chance_accuracy(seen["train"].labels),
+            "parameter_count": {
+                "total": classifier.count_params(),
+                "trainable": _count(classifier.trainable_weights),
+                "non_trainable": _count(classifier.non_trainable_weights),
+            },
+            "git": origin.git_state(),
+            "environment": runtime.describe(run.precision, deterministic),
         },
-        "git": origin.git_state(),
-        "environment": runtime.describe(run.precision),
-    }
+    )
 
 
 def _explain(folder: Path, name: str, seed: int, provenance: dict[str, Any]) -> None:
@@ -240,6 +287,7 @@ def fit(
     folder: Path,
     save: Callable[[Rows, list[Any]], None],
     watch: Callable[[int, int], None] = lambda epoch, step: None,
+    stepper: steps.Stepper | None = None,
 ) -> tuple[Rows, bool]:
     """Train `classifier` in place for the epochs that `folder` holds no checkpoint of.
 
@@ -253,33 +301,35 @@ def fit(
         validation: scored after every epoch, as it is.
         folder: checkpoints of this very training.
         save: called after every epoch with the rows so far and all variables.
-        watch: called after every step with its epoch and its number there, both from 1.
+        watch: called after every step, or some of them, with its epoch and its number there, both
+            from 1.
+        stepper: what trains it, if it has been built.
 
     Returns:
         The rows of all finished epochs, and whether the training diverged after them.
     """
-    view = models.training_view(classifier)
-    optimizer = optimizers.build(run, data.steps_per_epoch(run, len(training.images)))
-    stepper = steps.build(view, optimizer, run.label_smoothing)
+    stepper = stepper or steps.for_run(classifier, run, training)
+    optimizer = stepper.optimizer
     scorer = models.scoring_view(classifier)
     variables = [*classifier.weights, *optimizer.variables]
 
     rows = Rows([], [])
-    start = classifier.get_weights()
     chance = scores.chance_accuracy(training.labels)
     checkpoint = checkpoints.latest(folder)
     if checkpoint is not None:
         checkpoints.restore(checkpoint, variables)
         rows = Rows(checkpoint.history, checkpoint.timing)
         print(f"continuing after epoch {checkpoint.epoch} of {run.epochs}", flush=True)
+    finished = _weights(classifier)
 
     for epoch in range(len(rows.history) + 1, run.epochs + 1):
-        models.seed_dropout(classifier, data.dropout_state(run.seed, epoch))
         started = time.perf_counter()
         result = _train_epoch(stepper, run, training, epoch, watch)
         if result is None:
-            _go_back(classifier, start, checkpoints.latest(folder))
+            for variable, value in zip(classifier.weights, finished, strict=True):
+                variable.assign(value)
             return rows, True
+        finished = _weights(classifier)
         trained = time.perf_counter()
         validated = scores.score(models.predict(scorer, validation.images), validation.labels)
         row = {
@@ -309,13 +359,11 @@ def fit(
     return rows, False
 
 
-def _go_back(
-    classifier: keras.Model,
-    start: list[NDArray[Any]],
-    checkpoint: checkpoints.Checkpoint | None,
-) -> None:
-    """Give `classifier` the weights of its last finished epoch or, without one, of its start."""
-    classifier.set_weights(start if checkpoint is None else checkpoint.values[: len(start)])
+def _weights(classifier: keras.Model) -> list[Any]:
+    """Its weights as they are now. JAX's arrays never change, so there they are no copies."""
+    if keras.backend.backend() == "jax":
+        return [variable.value for variable in classifier.weights]
+    return [variable.numpy().copy() for variable in classifier.weights]
 
 
 def _train_epoch(
@@ -332,25 +380,24 @@ def _train_epoch(
     images = data.steps_per_epoch(run, len(training.images)) * run.batch_size
     totals = {"loss": 0.0, "accuracy": 0.0}
     means = dict(totals)
-    with (
-        stepper.epoch() as take_step,
-        progress.bar(images, f"epoch {epoch}/{run.epochs}", " images") as bar,
-    ):
-        for step, batch in enumerate(data.batches(training, run, epoch), start=1):
-            result = take_step(batch)
-            if not math.isfinite(result["loss"]):
+    step = 0
+    with progress.bar(images, f"epoch {epoch}/{run.epochs}", " images") as bar:
+        for results in stepper.train(training, run, epoch):
+            wrong = np.flatnonzero(~np.isfinite(results["loss"]))
+            if len(wrong):
                 print(
-                    f"the loss became {result['loss']} in step {step:,} of epoch {epoch}: the run "
-                    f"has diverged and ends with the {epoch - 1} epochs before; lower its "
-                    f"learning_rate (now {run.learning_rate})",
+                    f"the loss became {results['loss'][wrong[0]]} in step {step + wrong[0] + 1:,} "
+                    f"of epoch {epoch}: the run has diverged and ends with the {epoch - 1} epochs "
+                    f"before; lower its learning_rate (now {run.learning_rate})",
                     flush=True,
                 )
                 return None
+            step += len(results["loss"])
             for key in totals:
-                totals[key] += result[key]
+                totals[key] += float(np.sum(results[key], dtype=np.float64))
                 means[key] = totals[key] / step
             bar.set_postfix({key: f"{mean:.4f}" for key, mean in means.items()}, refresh=False)
-            bar.update(run.batch_size)
+            bar.update(len(results["loss"]) * run.batch_size)
             watch(epoch, step)
     return means
 

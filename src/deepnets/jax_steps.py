@@ -1,0 +1,422 @@
+"""Training steps on JAX: pure functions of all state.
+
+A step at a time on a CPU. On a GPU an epoch runs on the device, since a step there is over before
+the host has fed and read the next: the images stay on it, an epoch's order and transforms are
+uploaded once, and one compiled program takes many steps before its losses are read.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from jax import lax
+from keras import ops
+from numpy.typing import NDArray
+
+from deepnets import data, runtime
+from deepnets.augment import Warp
+from deepnets.data import Batch, Split
+from deepnets.params import RunParams
+
+# A read-back and a look at the clock every so many steps: a tenth of a second or two.
+_LONGEST_CHUNK = 128
+_SHORTEST_CHUNK = 16
+
+
+MakeOptimizer = Callable[[], keras.optimizers.Optimizer]
+
+
+class BatchStepper:
+    """A compiled step that updates all state in place.
+
+    Keras' `train_on_batch` would copy hundreds of values into its variables and out of them again
+    in every step; here that happens once an epoch.
+    """
+
+    def __init__(self, view: keras.Model, optimizer: MakeOptimizer, loss: Any) -> None:
+        self.optimizer = optimizer()
+        self._places = _build(self.optimizer, view.trainable_variables)
+        self._variables = _Variables(view, self.optimizer)
+        self._step = jax.jit(_step(view, self.optimizer.stateless_apply, loss), donate_argnums=0)
+
+    @contextmanager
+    def epoch(self) -> Iterator[Callable[[Batch], dict[str, float]]]:
+        """See `steps.Stepper`."""
+        state = _copies(self._variables.values)  # since the step takes its state over
+
+        def take(batch: Batch) -> dict[str, float]:
+            nonlocal state
+            inputs = [batch.images, batch.transforms, batch.dropout_keys]
+            state, result = self._step(state, inputs, batch.labels)
+            return {key: float(value) for key, value in result.items()}
+
+        try:
+            yield take
+        finally:
+            self._variables.assign(state)
+
+    def train(
+        self, training: Split, run: RunParams, epoch: int, count: int | None = None
+    ) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """See `steps.Stepper`."""
+        with self.epoch() as take:
+            for batch in islice(data.batches(training, run, epoch), count):
+                yield {key: np.array([value]) for key, value in take(batch).items()}
+
+    def program(self, training: Split, run: RunParams) -> str | None:
+        """See `steps.Stepper`: what runs on a CPU follows from code and libraries."""
+        return None
+
+    def repeats(self, training: Split, run: RunParams) -> bool:
+        """See `steps.Stepper`: a CPU's do."""
+        return True
+
+
+class DeviceStepper(BatchStepper):
+    """Whole epochs on the device; the variables change when an epoch is over, and not before."""
+
+    def __init__(self, view: keras.Model, optimizer: MakeOptimizer, loss: Any) -> None:
+        super().__init__(view, optimizer, loss)
+        # Of packed weights; optimizers here treat each weight alike, whatever is beside it.
+        packed = optimizer()
+        packing = _Packing(view.trainable_variables)
+        others = _Packing(view.non_trainable_variables)
+        slots = _Slots(self._places, _build(packed, packing.variables()), packing)
+        network = view.get_layer("warped_view")
+
+        def unpack(state: Any) -> Any:
+            trainable, averages, of_optimizer = state
+            return packing.unpack(trainable), others.unpack(averages), slots.unpack(of_optimizer)
+
+        def pack(values: Any) -> Any:
+            trainable, averages, of_optimizer = values
+            packed = packing.pack(trainable), others.pack(averages), slots.pack(of_optimizer)
+            return _copies(packed)
+
+        def apply(of_optimizer: Any, gradients: Any, trainable: Any) -> Any:
+            return packed.stateless_apply(of_optimizer, packing.pack(gradients), trainable)
+
+        step = _step(network, apply, loss, packing.unpack, (others.unpack, others.pack))
+
+        def chunk(state: Any, images: Any, labels: Any, drawn: Any, start: Any, size: int) -> Any:
+            order, transforms, keys = (lax.dynamic_slice_in_dim(of, start, size) for of in drawn)
+            # The warp is a handful of small kernels: once for all of the chunk's images.
+            pixels = Warp()(images[order.reshape(-1)], transforms.reshape(-1, 8))
+            warped = pixels.reshape(*order.shape, *pixels.shape[1:])
+            inputs = ([warped, keys], labels[order])
+            return lax.scan(lambda state, x: step(state, *x), state, inputs)
+
+        options = runtime.compiler_options()
+        self._pack, self._unpack = jax.jit(pack), jax.jit(unpack)
+        self._chunk = jax.jit(
+            chunk, donate_argnums=0, static_argnums=5, compiler_options=options or None
+        )
+        self._compiled: dict[int, Any] = {}
+        self._ahead: dict[int, Any] = {}
+
+    def train(
+        self, training: Split, run: RunParams, epoch: int, count: int | None = None
+    ) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """See `steps.Stepper`."""
+        drawn = self._ahead.pop(epoch, None) or self._draw(training, run, epoch)
+        arguments = (put(training.images), put(training.labels), drawn)
+        total = len(drawn[0])
+        state = self._pack(self._variables.values)
+        read = None
+        for start, size in _chunks(total if count is None else min(count, total)):
+            state, result = self._program(size, state, *arguments)(state, *arguments, start)
+            # One behind, so that the device has work while the host looks at the results.
+            if read is not None:
+                yield jax.tree.map(np.asarray, read)
+            read = result
+        # What the next epoch draws, too, while the device has work.
+        self._ahead = {epoch + 1: self._draw(training, run, epoch + 1)}
+        if read is not None:
+            yield jax.tree.map(np.asarray, read)
+        self._variables.assign(self._unpack(state))
+
+    def program(self, training: Split, run: RunParams) -> str | None:
+        """See `steps.Stepper`; compiles it."""
+        arguments = self._arguments(training, run, 1)
+        state = self._pack(self._variables.values)
+        texts = [
+            self._program(size, state, *arguments).as_text()
+            for size in dict.fromkeys(size for _, size in _chunks(len(arguments[2][0])))
+        ]
+        return _digest(texts)
+
+    def repeats(self, training: Split, run: RunParams) -> bool:
+        """See `steps.Stepper`: an epoch's first chunk, twice."""
+        arguments = self._arguments(training, run, 1)
+        start, size = _chunks(len(arguments[2][0]))[0]
+        first, second = (
+            self._program(size, state, *arguments)(state, *arguments, start)
+            for state in (self._pack(self._variables.values) for _ in range(2))
+        )
+        return all(
+            np.array_equal(a, b, equal_nan=True)
+            for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+        )
+
+    def seconds_alone(self, training: Split, run: RunParams) -> float:
+        """Seconds that the device takes for the steps of an epoch, with nothing between them.
+
+        For measurements: the variables do not change.
+        """
+        arguments = self._arguments(training, run, 1)
+        state = self._pack(self._variables.values)
+        chunks = _chunks(len(arguments[2][0]))
+        programs = {size: self._program(size, state, *arguments) for _, size in chunks}
+        jax.block_until_ready(state)
+        started = time.perf_counter()
+        for start, size in chunks:
+            state, _ = programs[size](state, *arguments, start)
+        jax.block_until_ready(state)
+        return time.perf_counter() - started
+
+    def _arguments(self, training: Split, run: RunParams, epoch: int) -> tuple[Any, Any, Any]:
+        """Images, labels, and what the epoch draws, all on the device."""
+        drawn = self._draw(training, run, epoch)
+        return put(training.images), put(training.labels), drawn
+
+    def _draw(self, training: Split, run: RunParams, epoch: int) -> tuple[Any, ...]:
+        """What the epoch draws, a step a row, on the device."""
+        drawn = data.draw_epoch(training, run, epoch)
+        steps = len(drawn.order) // run.batch_size
+
+        def by_step(rows: NDArray[Any]) -> Any:
+            return jax.device_put(rows.reshape(steps, run.batch_size, *rows.shape[1:]))
+
+        rows = (drawn.order.astype(np.int32), drawn.transforms, drawn.dropout_keys)
+        return tuple(map(by_step, rows))
+
+    def _program(self, size: int, *arguments: Any) -> Any:
+        if size not in self._compiled:
+            lowered = self._chunk.lower(*arguments, np.int32(0), size)
+            self._compiled[size] = lowered.compile()
+        return self._compiled[size]
+
+
+def _step(
+    view: keras.Model,
+    apply: Callable[..., Any],
+    loss: Callable[[Any, Any], Any],
+    weights: Callable[[Any], Any] = list,
+    averages: tuple[Callable[[Any], Any], Callable[[Any], Any]] = (list, list),
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """The step (state, inputs, labels) -> (state, loss and accuracy) of `view`.
+
+    Args:
+        view: from inputs to logits.
+        apply: (optimizer's state, gradients of the weights, trainable state) -> the two, updated.
+        loss: of labels and logits.
+        weights: makes the view's trainable weights of their state.
+        averages: make its other variables of their state, and the other way round.
+    """
+
+    def forward(trainable: Any, others: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        logits, others = view.stateless_call(trainable, others, inputs, training=True)
+        return loss(labels, logits), (logits, others)
+
+    def step(state: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        trainable, others, of_optimizer = state
+        (value, (logits, values)), gradients = jax.value_and_grad(forward, has_aux=True)(
+            weights(trainable), averages[0](others), inputs, labels
+        )
+        trainable, of_optimizer = apply(of_optimizer, gradients, trainable)
+        hits = ops.equal(ops.argmax(logits, axis=-1), labels)
+        result = {"loss": value, "accuracy": ops.mean(hits)}
+        return (trainable, averages[1](values), of_optimizer), result
+
+    return step
+
+
+def _copies(values: Any) -> Any:
+    return jax.tree.map(jnp.copy, values)
+
+
+class _Variables:
+    """All variables of a training, in three groups."""
+
+    def __init__(self, view: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        self._groups = (
+            view.trainable_variables,
+            view.non_trainable_variables,
+            optimizer.variables,
+        )
+
+    @property
+    def values(self) -> Any:
+        return tuple([variable.value for variable in group] for group in self._groups)
+
+    def assign(self, values: Any) -> None:
+        for group, new in zip(self._groups, values, strict=True):
+            for variable, value in zip(group, new, strict=True):
+                variable.assign(value)
+
+
+class _Packing:
+    """Variables in the form in which a step on a GPU keeps them.
+
+    Kernels of convolutions are (filters, height, width, channels), as its library takes them, so
+    that none is transposed in a step. All vectors are one, which one kernel updates.
+    """
+
+    def __init__(self, variables: Sequence[Any]) -> None:
+        self._shapes = [tuple(variable.shape) for variable in variables]
+        vector = [len(shape) == 1 for shape in self._shapes]
+        self._vectors = [index for index, is_one in enumerate(vector) if is_one]
+        self._others = [index for index, is_one in enumerate(vector) if not is_one]
+        self._cuts = np.cumsum([self._shapes[index][0] for index in self._vectors])[:-1]
+
+    def pack(self, values: Sequence[Any]) -> list[Any]:
+        """From the variables' order and shapes."""
+        packed = [
+            jnp.transpose(values[index], (3, 0, 1, 2)) if self._is_kernel(index) else values[index]
+            for index in self._others
+        ]
+        vectors = [values[index] for index in self._vectors]
+        return [*packed, jnp.concatenate(vectors)] if vectors else packed
+
+    def unpack(self, packed: Sequence[Any]) -> list[Any]:
+        """The inverse of `pack`."""
+        values: dict[int, Any] = {}
+        for index, value in zip(self._others, packed, strict=False):
+            values[index] = jnp.transpose(value, (1, 2, 3, 0)) if self._is_kernel(index) else value
+        if self._vectors:
+            parts = jnp.split(packed[-1], self._cuts)
+            values |= dict(zip(self._vectors, parts, strict=True))
+        return [values[index] for index in range(len(self._shapes))]
+
+    def variables(self) -> list[Any]:
+        """Variables of the packed shapes."""
+        values = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in self._shapes]
+        shapes = jax.eval_shape(self.pack, values)
+        return [keras.Variable(np.zeros(of.shape, of.dtype), name="packed") for of in shapes]
+
+    def _is_kernel(self, index: int) -> bool:
+        return len(self._shapes[index]) == 4
+
+
+class _Slots:
+    """The packing of an optimizer's variables: each of its slots as the weights are packed."""
+
+    def __init__(self, places: list[Any], packed_places: list[Any], packing: _Packing) -> None:
+        self._places, self._packed_places, self._packing = places, packed_places, packing
+
+    def pack(self, values: Sequence[Any]) -> list[Any]:
+        return self._arrange(values, self._places, self._packed_places, self._packing.pack)
+
+    def unpack(self, packed: Sequence[Any]) -> list[Any]:
+        return self._arrange(packed, self._packed_places, self._places, self._packing.unpack)
+
+    @staticmethod
+    def _arrange(
+        values: Sequence[Any],
+        before: list[Any],
+        after: list[Any],
+        convert: Callable[[Sequence[Any]], list[Any]],
+    ) -> list[Any]:
+        slots: dict[str, dict[int, Any]] = {}
+        shared = []
+        for place, value in zip(before, values, strict=True):
+            if place is None:
+                shared.append(value)
+            else:
+                slots.setdefault(place[0], {})[place[1]] = value
+        converted = {
+            name: convert([of[index] for index in sorted(of)]) for name, of in slots.items()
+        }
+        rest = iter(shared)
+        return [next(rest) if place is None else converted[place[0]][place[1]] for place in after]
+
+
+def _build(optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> list[Any]:
+    """Build `optimizer`; for each of its variables the slot's name and the index of the weight.
+
+    None for those that belong to no weight, as the count of steps.
+    """
+    indices = {id(variable): index for index, variable in enumerate(variables)}
+    found: dict[int, tuple[str, int]] = {}
+    add = optimizer.add_variable_from_reference
+
+    def record(reference_variable: Any, name: str = "", **options: Any) -> Any:
+        slot = add(reference_variable, name=name, **options)
+        found[id(slot)] = (name, indices[id(reference_variable)])
+        return slot
+
+    optimizer.add_variable_from_reference = record
+    optimizer.build(variables)
+    return [found.get(id(variable)) for variable in optimizer.variables]
+
+
+def _chunks(steps: int) -> list[tuple[int, int]]:
+    """Where the chunks of an epoch start and how many steps they have: of one length if possible.
+
+    Each length is compiled once.
+    """
+    lengths = [n for n in range(_SHORTEST_CHUNK, _LONGEST_CHUNK + 1) if steps % n == 0]
+    length = max(lengths, default=min(steps, _LONGEST_CHUNK // 2))
+    return [(start, min(length, steps - start)) for start in range(0, steps, length)]
+
+
+# By view; a compiled function lives as long as what it was made for.
+_forward: "WeakKeyDictionary[keras.Model, Any]" = WeakKeyDictionary()
+
+
+def predict(view: keras.Model, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+    """What `view` says of images, uint8 (n, size, size, 3), that are on the device: float32 (n, k).
+
+    Args:
+        view: of images alone.
+        images: any number; they are sent once for several calls.
+        batch: how many are looked at together.
+    """
+    if view not in _forward:
+
+        def forward(trainable: Any, others: Any, images: Any) -> Any:
+            def of(part: Any) -> Any:
+                return view.stateless_call(trainable, others, part, training=False)[0]
+
+            count = -(-len(images) // batch) * batch
+            padded = jnp.pad(images, ((0, count - len(images)), (0, 0), (0, 0), (0, 0)))
+            outputs = lax.map(of, padded.reshape(-1, batch, *images.shape[1:]))
+            return outputs.reshape(count, -1)[: len(images)]
+
+        options = runtime.compiler_options() or None
+        _forward[view] = jax.jit(forward, compiler_options=options)
+    groups = (view.trainable_variables, view.non_trainable_variables)
+    values = [[variable.value for variable in group] for group in groups]
+    return np.asarray(_forward[view](*values, put(images)))
+
+
+# The arrays that are on the device, the newest last; the host's are kept, so that ids stay theirs.
+_kept: dict[int, tuple[Any, Any]] = {}
+_MOST_KEPT = 4
+
+
+def put(array: NDArray[Any]) -> Any:
+    """`array` on the device; what was put there lately is not sent again."""
+    if id(array) not in _kept:
+        for old in list(_kept)[: len(_kept) - _MOST_KEPT + 1]:
+            del _kept[old]
+        _kept[id(array)] = (array, jax.device_put(np.asarray(array)))
+    return _kept[id(array)][1]
+
+
+def _digest(programs: Sequence[str]) -> str:
+    """sha256 of compiled programs, less what they say of the source that they were made from."""
+    digest = hashlib.sha256()
+    for text in programs:
+        computations = text[text.find("\n%") :]
+        digest.update(re.sub(r", metadata=\{[^}]*\}", "", computations).encode())
+    return digest.hexdigest()
