@@ -16,7 +16,8 @@ settings.register_profile("stress", max_examples=2_000, deadline=None)
 settings.load_profile("test")
 
 for _variable in list(os.environ):
-    if _variable.startswith(("MLFLOW_", "DEEPNETS_", "MAKE", "MFLAGS")):
+    # Git sets some for what its hooks start.
+    if _variable.startswith(("MLFLOW_", "DEEPNETS_", "MAKE", "MFLAGS", "GIT_")):
         del os.environ[_variable]
 
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.

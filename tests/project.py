@@ -1,5 +1,6 @@
 """A clone of the project in a temporary folder, and its study shrunk to a miniature."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -68,7 +69,15 @@ def environment() -> dict[str, str]:
         "GIT_AUTHOR_EMAIL": "test@example.org",
         "GIT_COMMITTER_NAME": "Test",
         "GIT_COMMITTER_EMAIL": "test@example.org",
+        # Nobody's hooks, signatures and so on.
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
     }
+
+
+def refuse(path: object, *_: object, **__: object) -> Any:
+    """Stands in for what opens a file that this user has no right to; root has it everywhere."""
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
 
 # `python -c SERIES COMMANDS`: several commands of deepnets in one process, given as JSON.

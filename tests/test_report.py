@@ -3,6 +3,7 @@
 import base64
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -176,6 +177,12 @@ def test_provenance_says_where_the_runs_differ(text: str) -> None:
     assert 16 * "a" in made
     assert "The rows from ImageNet weights were not run" in made
     assert "train_images 3200" in made
+
+
+def test_changes_that_nobody_knows_of_are_not_called_none() -> None:
+    said = report._PROVENANCE["uncommitted changes"]
+    runs = [SimpleNamespace(provenance={"git": {"dirty": of}}) for of in (True, False, None)]
+    assert [said(run) for run in runs] == ["yes", "no", "not known"]
 
 
 def test_settings_are_the_usual_ones_and_what_a_row_has_of_its_own(text: str) -> None:

@@ -82,11 +82,14 @@ def _reproduce(
     copy: Clone, folder: Path, *arguments: str, **env: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command; whatever comes of it, the project and the temporary folder stay as is."""
+    staged = copy.folder / ".git/index"
     before = _tree(copy), copy.run("git", "status", "--porcelain").stdout
+    index = staged.read_bytes()
     result = copy.run(
         "deepnets", "reproduce", *arguments, env={"TMPDIR": str(folder)} | env, check=False
     )
     assert "Traceback" not in result.stdout + result.stderr
+    assert staged.read_bytes() == index
     assert (_tree(copy), copy.run("git", "status", "--porcelain").stdout) == before
     assert list(folder.iterdir()) == []
     assert len(copy.run("git", "worktree", "list").stdout.splitlines()) == 1
@@ -94,7 +97,9 @@ def _reproduce(
 
 
 def test_a_run_of_a_commit_comes_out_again_to_the_bit(project: Clone, tmp_path: Path) -> None:
-    result = _reproduce(project, tmp_path, RUN)
+    # As from a hook, where git sets this.
+    index = str(project.folder / ".git/index")
+    result = _reproduce(project, tmp_path, RUN, GIT_INDEX_FILE=index, GIT_DIR=".git")
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"{RUN}, seed 0: bit-identical" in result.stdout
     assert "nothing differs that shapes a training" in result.stdout

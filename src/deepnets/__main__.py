@@ -136,6 +136,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         _, argument, needs_keras = STAGES[command]
         with ExitStack() as stack:
             _check_early(argument, getattr(arguments, "name", ""), stack)
+            if command == "train":
+                from deepnets import provenance
+
+                provenance.warn()
             if needs_keras:
                 from deepnets import runtime
 

@@ -1,7 +1,7 @@
 """A commit of the project in a folder of its own, and commands that run with its code.
 
-The working tree that the user has is read, never written. Git keeps the checkout as one more
-working tree, which ends with the block that asked for it, however that ends.
+What the user has is read, never written. The checkout is a repository of its own with the objects
+of the user's, and ends with the block that asked for it, however that ends.
 """
 
 import json
@@ -12,12 +12,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deepnets import lifeline, mirrors, project, provenance
+from deepnets import git, lifeline, mirrors, project
 from deepnets.errors import UserError
 
 # `python -c TRAINER ARGUMENTS`: deepnets where MLflow seems not to be installed, since Python takes
@@ -42,9 +42,9 @@ def checkout(commit: str, patch: str | None) -> Iterator[Path]:
         UserError: the commit is not in this repository, or the patch does not fit it.
     """
     root = project.root()
-    top = Path(_git(root, "rev-parse", "--show-toplevel").strip())
+    top = Path(git.ask(root, "rev-parse", "--show-toplevel").rstrip("\n"))
     try:
-        _git(root, "cat-file", "-e", f"{commit}^{{commit}}")
+        git.ask(root, "cat-file", "-e", f"{commit}^{{commit}}")
     except UserError:
         raise UserError(
             f"the commit {commit[:12]} is not in this repository: fetch the branch that has it "
@@ -52,24 +52,17 @@ def checkout(commit: str, patch: str | None) -> Iterator[Path]:
         ) from None
     with _orderly(), TemporaryDirectory(prefix="deepnets-", ignore_cleanup_errors=True) as folder:
         there = Path(folder) / "project"
-        # Hooks are for work in the user's tree; those of DVC would check out data.
-        quiet = ["-c", f"core.hooksPath={os.devnull}", "-c", "advice.detachedHead=false"]
-        try:
-            _git(root, *quiet, "worktree", "add", "--quiet", "--detach", str(there), commit)
-            if patch:
-                apply(there, patch)
-            yield there / root.resolve().relative_to(top.resolve())
-        finally:
-            # By name: others may be on disks that are not there at the moment.
-            with suppress(UserError):
-                _git(root, "worktree", "remove", "--force", str(there))
+        git.checkout(root, commit, there)
+        if patch:
+            apply(there, patch)
+        yield there / root.resolve().relative_to(top.resolve())
 
 
 def apply(folder: Path, patch: str) -> None:
     """Apply a run's patch, from `provenance.git_state`, to the clean checkout in `folder`."""
     content = patch.encode(errors="surrogateescape")
     try:
-        _git(folder, "apply", "--binary", "--whitespace=nowarn", "-", given=content)
+        git.own(folder, "apply", "--binary", "--whitespace=nowarn", "-", given=content)
     except UserError as error:
         raise UserError(f"the run's uncommitted changes do not fit its commit: {error}") from None
 
@@ -85,12 +78,11 @@ def changed_lines(commit: str, modules: Sequence[str]) -> list[str]:
 
     Each is preceded by the file and line where it stands; those of a file are in its order.
     """
-    root = project.root()
     paths = [f"src/deepnets/{module}.py" for module in modules]
-    plain = [*provenance.PLAIN_DIFF, "--unified=0", "--relative", commit, "--", *paths]
+    shown = git.difference(project.root(), commit, ["src"], ["--unified=0", "--relative"], paths)
     lines: list[str] = []
     name, at = "", {"-": 0, "+": 0}
-    for line in _git(root, "diff", *plain).splitlines():
+    for line in shown.splitlines():
         hunk = re.match(r"@@ -(\d+)\S* \+(\d+)", line)
         if line.startswith(("--- a/", "+++ b/")):
             name = line[6:]
@@ -125,13 +117,14 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
         arguments: those of the command.
         root: of a checkout.
         study: relative to `root`.
-        environment: variables of the process; ours for MLflow are left out of it.
+        environment: variables of the process; ours for MLflow and all of git's are left out of it.
 
     Raises:
         UserError: the command failed; it has said why.
     """
-    ours = ("MLFLOW_", "DEEPNETS_CHECKOUT", "DVC_ROOT", "GIT_")
+    ours = ("MLFLOW_", "DEEPNETS_CHECKOUT", "DVC_ROOT")
     kept = {key: value for key, value in environment.items() if not key.startswith(ours)}
+    kept = git.deaf(kept) | git.NO_SETTINGS
     mirror = kept.get(mirrors.VARIABLE, "").strip()
     if mirror and Path(mirror).is_dir():
         kept[mirrors.VARIABLE] = str(Path(mirror).resolve())
@@ -200,20 +193,3 @@ def _orderly() -> Iterator[None]:
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
-
-
-def _git(folder: Path, *arguments: str, given: bytes | None = None) -> str:
-    """What git prints; where it fails, what it says of that is a `UserError`."""
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), "-c", "core.quotePath=false", *arguments],
-            input=given,
-            capture_output=True,
-            check=False,
-        )
-    except OSError as error:
-        raise UserError(f"git cannot be run ({error}): install it") from None
-    if result.returncode:
-        said = " ".join(result.stderr.decode(errors="replace").split())
-        raise UserError(f"git {arguments[0]} in {folder} failed ({said[:300]})")
-    return result.stdout.decode(errors="surrogateescape")

@@ -93,7 +93,7 @@ def card(contender: Contender, run_name: str, model: str) -> str:
     used = provenance["parameters"].get("train_images") or counts["train"]
     size, versions = provenance["image_size"], provenance["environment"]["versions"]
     commit = provenance["git"]["commit"]
-    code = f"commit `{commit}`" if commit else "a folder without git"
+    code = f"commit `{commit}`" if commit else "a folder whose commit git did not tell"
     if provenance["git"]["dirty"]:
         code += ", with changes that were not committed"
     settings = ", ".join(f"{key} {value}" for key, value in provenance["parameters"].items())

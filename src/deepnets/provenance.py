@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from deepnets import files, project, runtime
+from deepnets import files, git, project, runtime
+from deepnets.errors import UserError
 from deepnets.params import RunParams
 
 # The modules that decide what a training computes. Their text is part of the fingerprint.
@@ -31,12 +29,6 @@ TRAINING_MODULES = (
     "steps",
     "updates",
     "variants",
-)
-
-# Spelt out, since a user's settings change what `git diff` prints.
-PLAIN_DIFF = (
-    *("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
-    *("--src-prefix=a/", "--dst-prefix=b/"),
 )
 
 # What makes a working tree dirty; results that a pipeline writes as it runs do not.
@@ -123,42 +115,37 @@ def git_state() -> dict[str, Any]:
 
     `patch` is what `git apply` makes of a clean checkout of `commit` the sources that a dirty one
     holds, new files included. Bytes that are no UTF-8 are in it as surrogates. All are None where
-    unknown, `patch` as well where nothing differs.
+    unknown, `patch` as well where nothing differs; what may differ is dirty.
     """
+    return _git_state()[0]
+
+
+def lacking() -> str | None:
+    """Why a training that starts now could not be rebuilt from its record; None if it could."""
+    return _git_state()[1]
+
+
+def warn() -> None:
+    """Say, before a training starts, if it could not be rebuilt from its record, and why."""
+    why = lacking()
+    if why:
+        print(
+            f"nobody will be able to rebuild this training, its record lacks its code: {why}; mend "
+            "that, or train in a clone of the project",
+            flush=True,
+        )
+
+
+def _git_state() -> tuple[dict[str, Any], str | None]:
     root, study = project.root(), Path.cwd()
     place = study.relative_to(root).as_posix() if study.is_relative_to(root) else None
-    commit = _git(root, "rev-parse", "HEAD")
-    if not commit:
-        return {"commit": None, "dirty": None, "study": place, "patch": None}
-    sources = [source for source in _SOURCES if (root / source).exists()]
-    sources += [str(study / source) for source in _SOURCES if (study / source).exists()]
-    dirty = bool(_git(root, "status", "--porcelain", "--", *sources))
-    patch = _patch(root, sources) if dirty else None
-    return {"commit": commit.strip(), "dirty": dirty, "study": place, "patch": patch}
-
-
-def _patch(root: Path, sources: Sequence[str]) -> str | None:
-    """The difference of `sources` from the commit; None where git cannot tell."""
-    with TemporaryDirectory() as folder:
-        # An index of its own: the user's, with what is staged there, stays as it is.
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        for command in (["read-tree", "HEAD"], ["add", "--all", "--", *sources]):
-            if _git(root, *command, environment=index) is None:
-                return None
-        plain = [*PLAIN_DIFF, "--binary", "--no-relative"]
-        return _git(root, "diff", "--cached", *plain, "HEAD", environment=index)
-
-
-def _git(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """What git prints, to the last byte; None where it fails."""
+    state: dict[str, Any] = {"commit": None, "dirty": None, "study": place, "patch": None}
+    sources = [folder / source for folder in dict.fromkeys([root, study]) for source in _SOURCES]
     try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), "-c", "core.quotePath=false", *arguments],
-            capture_output=True,
-            check=False,
-            timeout=30,
-            env=os.environ | (environment or {}),
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.decode(errors="surrogateescape") if result.returncode == 0 else None
+        state["commit"] = git.commit(root)
+        state["dirty"] = True
+        there = [str(source) for source in sources if source.exists()]
+        patch = git.difference(root, state["commit"], there, ["--binary"])
+    except (UserError, OSError) as error:  # the folder of temporary files may be full
+        return state, str(error)
+    return state | {"dirty": bool(patch), "patch": patch or None}, None

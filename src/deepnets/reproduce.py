@@ -70,8 +70,8 @@ def reproduce(record: PastRun, here: bool) -> Verdict:
     git = record.provenance["git"]
     if not git["commit"]:
         raise UserError(
-            f"{record} has no commit in its record, it was trained outside of any git repository: "
-            "train it again inside of one"
+            f"{record} has no commit in its record, git did not tell it then: train it again in a "
+            "clone of the project"
         )
     if here and record.place:
         record = replace(record, study=record.place)
@@ -101,14 +101,9 @@ def _working_tree(record: PastRun) -> dict[str, Any]:
     if not study.is_dir():
         raise UserError(f"there is no {study}, the study of {record}: leave --here out")
     with chdir(study):
-        used = provenance.git_state()
-    if not used["commit"]:
-        raise UserError(f"{project.root()} is no git repository with a commit: clone the project")
-    if used["dirty"] and used["patch"] is None:
-        raise UserError(
-            f"git does not tell what is changed in {project.root()}: see `git status` and "
-            "`git diff` there, or commit the changes"
-        )
+        used, lacking = provenance.git_state(), provenance.lacking()
+    if lacking:
+        raise UserError(f"--here needs to know what is changed here: {lacking}")
     return used
 
 

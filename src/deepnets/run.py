@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from deepnets import clock, files, live, locks, params, project, repro, runtime
+from deepnets import clock, files, live, locks, params, project, provenance, repro, runtime
 from deepnets.errors import UserError
 from deepnets.params import RunEntry, RunParams, Train
 
@@ -31,6 +31,7 @@ def main(options: Mapping[str, str | None]) -> None:
     mlflow_run_id = os.environ.get("MLFLOW_RUN_ID")
     experiment = f"{study.publish.experiment}-single"
     files.require_room(paths.model_dir, 2**20, "results")
+    provenance.warn()
     print(f"{name}: " + ", ".join(f"{key}={value}" for key, value in run.flat.items()), flush=True)
     with locks.held(name):
         prepare_data()

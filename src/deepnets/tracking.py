@@ -592,7 +592,7 @@ def _note(run_id: str, record: Record, provenance: dict[str, Any]) -> str:
     """How the run is rebuilt, for its page."""
     commit = provenance["git"]["commit"]
     if not commit:
-        return "Trained outside of any git repository: it cannot be rebuilt from its record."
+        return "Its record names no commit, since git told none: it cannot be rebuilt from that."
     dirty = ""
     if provenance["git"]["dirty"]:
         recorded = provenance["git"].get("patch")

@@ -568,9 +568,10 @@ def _settings(runs: Mapping[str, Sequence[RunParams]]) -> list[str]:
     return parts
 
 
+_CHANGED = {True: "yes", False: "no", None: "not known"}
 _PROVENANCE: dict[str, Callable[[Result], Any]] = {
     "commit": lambda r: r.provenance["git"]["commit"],
-    "uncommitted changes": lambda r: "yes" if r.provenance["git"]["dirty"] else "no",
+    "uncommitted changes": lambda r: _CHANGED[r.provenance["git"]["dirty"]],
     "training images": lambda r: f"{r.provenance['images']['train']:,}",
     "validation images": lambda r: f"{r.provenance['images']['validation']:,}",
     "test images": lambda r: f"{r.provenance['images']['test']:,}",
