@@ -8,6 +8,8 @@ import pytest
 
 import servers
 import trainings
+from deepnets import tracking
+from project import refuse
 from studies import FIRST, SECOND, THIRD, Study
 
 
@@ -26,6 +28,9 @@ def test_the_best_by_validation_accuracy_is_registered_once_with_its_card(study:
     for part in (SECOND, "`" + "b" * 64 + "`", "learning_rate 0.01", "0.9500", "0.8000", "keras 3"):
         assert part in version.description
     assert f"\ndeepnets reproduce {SECOND}\n" in version.description
+    # Git told no commit, whatever the reason.
+    assert "a folder whose commit git did not tell" in version.description
+    assert "names no commit, since git told none" in run.data.tags["mlflow.note.content"]
     fetched = mlflow.artifacts.download_artifacts(f"models:/{study.name}@champion")
     kept = (Path(fetched) / "data" / "model.keras").read_bytes()
     assert kept == trainings.paths(SECOND).model(0).read_bytes()
@@ -127,6 +132,16 @@ def test_a_damaged_model_is_not_registered(study: Study) -> None:
     with pytest.raises(Exception, match="is not the file that was written there"):
         study.publish()
     assert study.champion() == FIRST
+
+
+@pytest.mark.parametrize("step", ["level", "crown"])
+def test_a_file_that_may_not_be_read_is_no_fault_of_mlflows(
+    study: Study, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    study.trained(FIRST, 0.9)
+    monkeypatch.setattr(tracking, step, lambda *_: refuse("models/a.keras"))
+    with pytest.raises(PermissionError):
+        study.publish()
 
 
 def test_a_model_registered_twice_by_publishers_at_once_is_there_once(study: Study) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deepnets import checkpoints
+from project import refuse
 
 
 def variables(value: float) -> list[keras.Variable]:
@@ -91,6 +92,16 @@ def test_other_files_of_the_run_are_kept(folder: Path) -> None:
     save(folder, 3)
     save(folder, 4)
     assert (folder / "history.csv").is_file()
+
+
+def test_one_that_may_not_be_read_is_not_called_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(np, "load", refuse)
+    # Starting afresh would remove it in the end.
+    with pytest.raises(PermissionError):
+        checkpoints.latest(folder)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])

@@ -1,5 +1,7 @@
 """Wrong input: one line, a non-zero status, nothing written, and no traceback."""
 
+import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 
 from deepnets import files
+from deepnets.__main__ import main
+from deepnets.stages import report
 from project import ROOT, Clone, Edit, edit_yaml, without
 
 
@@ -133,6 +137,31 @@ def test_a_full_disk_is_found_before_work(study: Clone) -> None:
 def test_a_folder_that_cannot_be_written(study: Clone) -> None:
     (study.folder / "data").write_text("a file where a folder is expected")
     assert "cannot write to data/raw" in _refused(study, "download")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        # The system does not say whether it was to be read or written.
+        (errno.EACCES, "cannot read or write models/a (Permission denied): get yourself the right"),
+        (errno.EPERM, "cannot read or write models/a (Operation not permitted): get yourself"),
+        (errno.EROFS, "cannot write models/a (Read-only file system): make it writable"),
+    ],
+)
+def test_a_file_without_the_right_to_it(
+    study: Clone,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    said: str,
+) -> None:
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number), "models/a")
+
+    monkeypatch.setattr(report, "main", refuse)
+    with contextlib.chdir(study.folder):
+        assert main(["report"]) == 1
+    assert capsys.readouterr().err.startswith(f"deepnets report: {said}")
 
 
 @pytest.mark.parametrize(

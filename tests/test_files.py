@@ -9,6 +9,7 @@ import pytest
 
 from deepnets import files
 from deepnets.errors import UserError
+from project import refuse
 
 
 def names(folder: Path) -> list[str]:
@@ -101,6 +102,14 @@ def test_array_is_mapped_as_it_was_written(tmp_path: Path, dtype: type) -> None:
     np.testing.assert_array_equal(loaded, array)
 
 
+def test_an_array_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
+    with pytest.raises(PermissionError):
+        files.read_array(tmp_path / "a.npy")
+
+
 def test_array_digest_is_that_of_its_bytes() -> None:
     array = np.random.default_rng(0).integers(0, 256, (5000, 7), np.uint8)  # more than one chunk
     assert files.array_digest(array) == hashlib.sha256(array.tobytes()).hexdigest()
@@ -128,7 +137,7 @@ def test_room_below_a_file_is_refused(tmp_path: Path) -> None:
         files.require_room(folder, 1, "models")
     assert str(raised.value) == (
         f"cannot write to {folder} (Not a directory), where models go: "
-        "make it writable or work in another folder"
+        "mend that or work in another folder"
     )
 
 

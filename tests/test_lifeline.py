@@ -87,7 +87,7 @@ def test_a_stage_started_after_the_end_ends_at_once() -> None:
     first.wait()
     _, said = stage.communicate(timeout=20)
     assert stage.returncode == -signal.SIGTERM
-    assert "what started this command has been killed" in said
+    assert "what started this command has ended" in said
     late = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20, check=False)
     assert late.returncode == -signal.SIGTERM
 

@@ -94,7 +94,8 @@ def test_good_pictures_are_predicted_beside_bad_ones(
         f"{folder}/c.jpg shows no digit: expected one that stands out from its background; "
         "received one even surface",
         f"{empty} holds no pictures: expected *.png, *.jpg or *.jpeg",
-        f"{tmp_path}/\\x1b[31m\\n.png cannot be read (No such file or directory): check its name",
+        f"{tmp_path}/\\x1b[31m\\n.png cannot be read (No such file or directory): check its name "
+        "and that you may read it",
         "4 of 6 pictures could not be used, see above; the others are predicted",
     ]
     _, out, _ = said(folder, "--model", model, "--json")

@@ -299,8 +299,14 @@ def _describe(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what = f",{where} could not be written" if where else ""
         return f"the disk is full{what}: free some space; the same command then continues"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno == errno.EROFS:
         return f"cannot write{where} ({error.strerror}): make it writable and run again"
+    if where and error.errno in (errno.EACCES, errno.EPERM):
+        # Which of the two was tried, the error does not say.
+        return (
+            f"cannot read or write{where} ({error.strerror}): get yourself the right to do both "
+            "and run again"
+        )
     return f"{' '.join(str(error).split())[:300]}: mend it and run the same command again"
 
 

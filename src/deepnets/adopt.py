@@ -133,6 +133,8 @@ def _trainings(folder: Path) -> Iterator[Training]:
         found = results.read(project.RunFiles(folder.name, folder, folder, folder))
     except UserError:
         raise
+    except PermissionError as error:
+        raise UserError(f"its files may not be read ({error})") from None
     except Exception as error:  # a reader of damaged files may raise anything
         raise UserError(f"its files are damaged ({type(error).__name__}: {error})") from None
     if not found:

@@ -59,11 +59,17 @@ def save(
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`; damaged ones are reported and passed over."""
+    """The newest whole checkpoint in `folder`; damaged ones are reported and passed over.
+
+    Raises:
+        PermissionError: one may not be read, which says nothing of what it holds.
+    """
     paths = _newest_first(folder)
     for path, before in zip_longest(paths, paths[1:]):
         try:
             return _read(path)
+        except PermissionError:
+            raise
         except Exception as error:  # a parser of damaged bytes may raise anything
             then = "going back to the checkpoint before it" if before else "starting afresh"
             print(f"{path} is damaged ({error}): {then}", flush=True)

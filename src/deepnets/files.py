@@ -133,6 +133,8 @@ def read_array(path: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise UserError(_missing(path)) from None
+    except PermissionError:  # which says nothing of what it holds
+        raise
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
             f"{path} is not a whole .npy array ({error}): delete it and run `dvc repro` again"
@@ -211,7 +213,7 @@ def require_room(folder: Path, size: int, purpose: str) -> None:
     """Check, before long work, that `folder` can be written and has `size` bytes free.
 
     Raises:
-        UserError: it is read-only, not a folder, or too full.
+        UserError: it cannot be written, or is too full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -220,7 +222,7 @@ def require_room(folder: Path, size: int, purpose: str) -> None:
     except OSError as error:
         raise UserError(
             f"cannot write to {folder} ({error.strerror}), where {purpose} go: "
-            "make it writable or work in another folder"
+            "mend that or work in another folder"
         ) from None
     free = shutil.disk_usage(folder).free
     if free < size:

@@ -66,7 +66,7 @@ def _watch(watched: set[str]) -> None:
     while not any(processes.has_ended(process) for process in watched):
         time.sleep(_INTERVAL)
     print(
-        "what started this command has been killed, so it ends as well; run it again, and it "
+        "what started this command has ended, so it ends as well; run it again, and it "
         "continues where it stopped",
         file=sys.stderr,
         flush=True,

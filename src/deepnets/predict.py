@@ -121,7 +121,7 @@ def _from_file(path: Path) -> Read:
             return _digit(name, file.read(pictures.MOST_BYTES + 1))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return Read(name, error=f"cannot be read ({why}): check its name")
+        return Read(name, error=f"cannot be read ({why}): check its name and that you may read it")
 
 
 def _digit(name: str, content: bytes) -> Read:

@@ -10,6 +10,12 @@ from pathlib import Path
 from deepnets import lifeline, live, params, project
 from deepnets.errors import UserError
 
+# `python -m dvc`, whose --quiet hides its errors as well: it is a level of its log.
+_QUIET = (
+    "import logging, sys; logging.CRITICAL = logging.ERROR; "
+    "from dvc.cli import main; sys.exit(main())"
+)
+
 
 def main(study: Path) -> None:
     """Rebuild what is out of date in the folder `study`, then show its result table."""
@@ -20,8 +26,8 @@ def main(study: Path) -> None:
     status = dvc("repro", "--keep-going", folder=study)
     if status:
         raise UserError(
-            "a stage failed, see above; the stages that do not need it have run, and the same "
-            "command goes on from there. `deepnets report` shows the runs that are finished"
+            "`dvc repro` failed, see above: what has run by now stays, and the same command goes "
+            "on from there. `deepnets report` shows the runs that are finished"
         )
     show(study, described)
 
@@ -66,10 +72,14 @@ def _in_mlflow(study: Path, described: params.Params) -> str:
 
 
 def dvc(*arguments: str, folder: Path) -> int:
-    """Run DVC in `folder` so that its stages use this very Python; returns its exit status."""
+    """Run DVC in `folder` so that its stages use this very Python; returns its exit status.
+
+    Quiet or not, it says why it fails.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"} | lifeline.environment()
-    command = [sys.executable, "-m", "dvc", *arguments]
+    program = ["-c", _QUIET] if "--quiet" in arguments else ["-m", "dvc"]
+    command = [sys.executable, *program, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 

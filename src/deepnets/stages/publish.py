@@ -48,7 +48,7 @@ def main() -> None:
                 bar.update()
         for name in (experiment, f"{experiment}-single"):
             tracking.end_abandoned(client, name)
-    except UserError:
+    except (UserError, PermissionError):  # of a file, not of MLflow
         raise
     except Exception as error:
         print(tracking.unreachable(error), file=sys.stderr)
@@ -81,6 +81,8 @@ def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
     try:
         version = tracking.crown(client, model, best)
         run = client.get_run(version.run_id).info.run_name
+    except PermissionError:
+        raise
     except Exception as error:
         why = f"does not register the champion ({tracking.in_brief(error)})"
         print(live.warning(why), file=sys.stderr)
