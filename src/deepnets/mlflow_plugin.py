@@ -1,25 +1,28 @@
 """What MLflow's own commands find out about this project when they run inside it.
 
-MLflow loads this module through its plugin interface. It makes two things work that MLflow's
+MLflow loads this module through its plugin interface. It makes three things work that MLflow's
 defaults do not:
 
 - `mlflow run .` files its run in the project's experiment for free-form runs;
 - a bare `mlflow run .`, on a machine without conda, uses the environment that it was started
   from. MLproject names conda.yaml, so MLflow would stop and ask for conda; instead it is
   pointed to conda/, which knows this one environment. Where conda is installed, or an
-  --env-manager is named, MLflow does what it always does.
+  --env-manager is named, MLflow does what it always does;
+- `mlflow ui` and its like find the artifacts of a project that has been moved or copied.
 """
 
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
 
-from deepnets import project
+from deepnets import project, store
 
 _CONDA_HOME = Path(__file__).parent / "conda"
 
@@ -56,8 +59,21 @@ def use_this_environment(argv: list[str], environment: MutableMapping[str, str])
         environment["DEEPNETS_ENVIRONMENT"] = sys.prefix
 
 
+def bring_store_home(argv: list[str]) -> None:
+    """Have MLflow's own commands find the artifacts; see store.py."""
+    if _is_mlflow(argv) and project.find_root() is not None:
+        # A store that cannot be read or written is MLflow's to complain of.
+        with suppress(sqlite3.Error):
+            store.bring_home()
+
+
+def _is_mlflow(argv: list[str]) -> bool:
+    return len(argv) > 1 and Path(argv[0]).name in ("mlflow", "__main__.py")
+
+
 def _is_mlflow_run(argv: list[str]) -> bool:
-    return len(argv) > 1 and Path(argv[0]).name in ("mlflow", "__main__.py") and argv[1] == "run"
+    return _is_mlflow(argv) and argv[1] == "run"
 
 
 use_this_environment(sys.argv, os.environ)
+bring_store_home(sys.argv)

@@ -21,7 +21,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +29,7 @@ from urllib.parse import quote, urlencode
 
 from filelock import FileLock
 
-from deepnets import files, live, processes, project, results
+from deepnets import files, live, processes, project, results, store
 from deepnets.champion import ALIAS, MODEL_URI, Contender, card
 from deepnets.errors import UserError
 from deepnets.live import Record
@@ -82,6 +82,8 @@ _RECORD = "metrics"
 _PROVENANCE = "provenance.json"
 # The uncommitted changes that it was trained with, where people see them.
 _PATCH = "sources.patch"
+# Where in a logged model's artifacts the model is.
+_MODEL_FILE = "data/model.keras"
 # The text at the head of a run's page. It is the user's once it is there.
 _NOTE = "mlflow.note.content"
 
@@ -105,10 +107,8 @@ _SYSTEM_INTERVAL = 5.0
 _EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 _CLOCK_METRICS = ("seconds", "images_per_second")
 
-# The UI shows an experiment of this kind as a table of training runs.
-_KIND = "mlflow.experimentKind"
 _EXPERIMENT_TAGS = {
-    _KIND: "custom_model_development",
+    store.KIND: store.OURS,
     "mlflow.note.content": (
         "One run a row of the study. To compare optimizers: press the icon of a chart, then "
         "**Group by** the parameter `optimizer`, for the mean of each; or tick runs, press "
@@ -128,7 +128,7 @@ def connect() -> MlflowClient:
 
     MLflow makes such a file in a hundred steps. Several processes at once destroy each other's work
     on it, and one that is killed leaves a file that nobody can open: so it is made under a lock and
-    in another place.
+    in another place. One that has been moved or copied is made to lead to its own artifacts.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     for name in ("mlflow", "alembic", "urllib3"):
@@ -137,31 +137,41 @@ def connect() -> MlflowClient:
     warnings.filterwarnings("ignore", module="mlflow")
     for variable in _INHERITED:
         os.environ.pop(variable, None)
-    uri = project.tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    if not uri.startswith("sqlite:"):
+    mlflow.set_tracking_uri(project.tracking_uri())
+    database = store.database()
+    if database is None:
         return MlflowClient()
-    database = Path(uri.removeprefix("sqlite:///"))
     with FileLock(database.with_name(f".{database.name}.lock")):
         if not database.exists():
-            with files.replacing(database) as partial:
+            # The artifacts of MLflow's own experiment will be below the folder we are in.
+            with files.replacing(database) as partial, chdir(database.parent):
                 MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+        store.bring_home()
         return MlflowClient()
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Id of the experiment `name`, created if need be; safe when several processes ask at once."""
+    """Id of the experiment `name`, created if need be; safe when several processes ask at once.
+
+    Raises:
+        MlflowException: among others, its artifacts would be written into another copy of the
+            project.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
-        artifacts = None
-        if project.tracking_uri().startswith("sqlite:"):
-            artifacts = (project.store_root() / "mlruns").as_uri() + "/" + name.replace(" ", "-")
         try:
-            return str(client.create_experiment(name, artifacts, tags=_EXPERIMENT_TAGS))
+            address = store.new_address(name)
+            return str(client.create_experiment(name, address, tags=_EXPERIMENT_TAGS))
         except mlflow.MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    other = store.other_copy(name, found.artifact_location, found.tags.get(store.KIND))
+    if other is not None:
+        raise mlflow.MlflowException(
+            "choose another publish.experiment or MLFLOW_TRACKING_URI, since the artifacts of "
+            f"{name!r} are in another copy of the project, {other}"
+        )
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
@@ -207,15 +217,15 @@ def overview() -> str:
     lines = [
         f"{experiment.name}: {_charts(experiment.experiment_id)}"
         for experiment in found
-        if experiment.tags.get(_KIND) == _EXPERIMENT_TAGS[_KIND]
+        if experiment.tags.get(store.KIND) == store.OURS
     ]
     return "\n".join(lines or [f"no runs in MLflow at {project.public_uri()} yet: see `make tour`"])
 
 
 def _lacks_store() -> bool:
     """Whether the store is an SQLite file that nobody has made yet."""
-    uri = project.tracking_uri()
-    return uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file()
+    database = store.database()
+    return database is not None and not database.is_file()
 
 
 def _newest(client: MlflowClient, experiment: str, rows: Sequence[str]) -> list[Run]:
@@ -291,7 +301,13 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
     state = _state(record, metrics_dir, finished)
     marks = {_PUBLISHED: state} | ({_PROCESS: record.process} if status == "RUNNING" else {})
     noted = _NOTE in run.data.tags
-    if noted and run.info.status == status and marks.items() <= run.data.tags.items():
+    artifacts = _artifacts(paths, record.seed, provenance) if finished else {}
+    if (
+        noted
+        and run.info.status == status
+        and marks.items() <= run.data.tags.items()
+        and (not finished or _has(client, run, paths.model(record.seed), artifacts))
+    ):
         return run_id
 
     history = _rows(metrics_dir / paths.history.name, record.seed)
@@ -312,9 +328,9 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
         tags["model"] = "not at hand when this was published" if digest is None else "logged"
         if digest is not None:
             tags[_MODEL] = digest
-            if run.data.tags.get(_MODEL) != digest:
+            if not _has_model(client, run, model):
                 _log_model(client, run, model, provenance, len(history))
-        _log_artifacts(client, run_id, paths, record.seed, provenance)
+        _log_artifacts(client, run_id, artifacts)
     client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
     if status == "RUNNING":
         client.update_run(run_id, status=status)
@@ -547,26 +563,68 @@ def _log_results(
     _log_values(client, run_id, values, _written(record.files), epochs)
 
 
-def _log_artifacts(
-    client: MlflowClient,
-    run_id: str,
-    paths: project.RunFiles,
-    seed: int,
-    provenance: dict[str, Any],
-) -> None:
-    for path in sorted(paths.figures(seed).glob("*.png")):
-        client.log_artifact(run_id, str(path), "figures")
+def _artifacts(
+    paths: project.RunFiles, seed: int, provenance: dict[str, Any]
+) -> dict[str, Path | bytes]:
+    """By their places among a run's artifacts the files and the texts that belong there."""
     numbers = (paths.history, paths.train, paths.test, paths.predictions, paths.probabilities)
+    found: dict[str, Path | bytes] = {
+        f"figures/{path.name}": path for path in sorted(paths.figures(seed).glob("*.png"))
+    }
     for path in (*numbers, paths.provenance):
         if path.is_file():
-            client.log_artifact(run_id, str(path), _RECORD)
+            found[f"{_RECORD}/{path.name}"] = path
     # Runs of earlier versions have none.
     patch = provenance["git"].get("patch")
     if patch:
-        with TemporaryDirectory() as folder:
-            target = Path(folder) / _PATCH
-            target.write_bytes(patch.encode(errors="surrogateescape"))
-            client.log_artifact(run_id, str(target))
+        found[_PATCH] = patch.encode(errors="surrogateescape")
+    return found
+
+
+def _log_artifacts(client: MlflowClient, run_id: str, artifacts: dict[str, Path | bytes]) -> None:
+    for place, content in artifacts.items():
+        folder, _, name = place.rpartition("/")
+        if isinstance(content, Path):
+            client.log_artifact(run_id, str(content), folder or None)
+            continue
+        with TemporaryDirectory() as temporary:
+            target = Path(temporary) / name
+            target.write_bytes(content)
+            client.log_artifact(run_id, str(target), folder or None)
+
+
+def _has(client: MlflowClient, run: Run, model: Path, artifacts: dict[str, Path | bytes]) -> bool:
+    """Whether the store has all `artifacts` of a run, and its model as far as that is here.
+
+    What MLflow notes of them does not say so: they lie in another place, from which they may have
+    been removed.
+    """
+    if model.is_file() and not _has_model(client, run, model):
+        return False
+    folders = {place.rpartition("/")[0] for place in artifacts}
+    there = {
+        entry.path: entry.file_size
+        for folder in folders
+        for entry in client.list_artifacts(run.info.run_id, folder or None)
+    }
+    sizes = {
+        place: content.stat().st_size if isinstance(content, Path) else len(content)
+        for place, content in artifacts.items()
+    }
+    return sizes.items() <= there.items()
+
+
+def _has_model(client: MlflowClient, run: Run, source: Path) -> bool:
+    """Whether the model `source` has been logged as the run's, and is there still."""
+    if run.data.tags.get(_MODEL) != _digest(source):
+        return False
+    found = _logged_models(client, run, run.data.tags[_MODEL])
+    return any(
+        entry.path == _MODEL_FILE and entry.file_size == source.stat().st_size
+        for model in found
+        if model.model_id in _model_ids(run)
+        for entry in client.list_logged_model_artifacts(model.model_id, "data")
+    )
 
 
 def _tags(record: Record, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -713,10 +771,7 @@ def _log_model(
 
 def _find_or_create_model(client: MlflowClient, run: Run, digest: str) -> LoggedModel:
     """The run's logged model with that digest, which may be one that an earlier try began."""
-    found = client.search_logged_models(
-        [run.info.experiment_id],
-        f"source_run_id = '{run.info.run_id}' AND tags.{_MODEL} = '{digest}'",
-    )
+    found = _logged_models(client, run, digest)
     if not found:
         return client.create_logged_model(
             *(run.info.experiment_id, "model", run.info.run_id, {_MODEL: digest}, run.data.params)
@@ -728,6 +783,15 @@ def _find_or_create_model(client: MlflowClient, run: Run, digest: str) -> Logged
         if other.model_id not in known:
             client.delete_logged_model(other.model_id)
     return used
+
+
+def _logged_models(client: MlflowClient, run: Run, digest: str) -> list[LoggedModel]:
+    return list(
+        client.search_logged_models(
+            [run.info.experiment_id],
+            f"source_run_id = '{run.info.run_id}' AND tags.{_MODEL} = '{digest}'",
+        )
+    )
 
 
 def _model_ids(run: Run) -> set[str]:
@@ -744,7 +808,7 @@ def _save_model(folder: Path, described: Model, source: Path, provenance: dict[s
     # Training may have run without MLflow; serving needs it.
     versions = {"mlflow": mlflow.__version__} | environment["versions"]
     (folder / "data").mkdir()
-    shutil.copyfile(source, folder / "data" / "model.keras")
+    shutil.copyfile(source, folder / _MODEL_FILE)
     files.write_text(folder / "data" / "keras_module.txt", "keras")
     described.signature = ModelSignature(
         Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")]),
@@ -875,9 +939,13 @@ def _keeps(client: MlflowClient, reigning: ModelVersion, contender: Contender) -
     if validation != contender.validation or (-float(accuracy), float(loss)) > contender.rank:
         return False
     try:
-        return bool(client.get_run(reigning.run_id).info.lifecycle_stage == "active")
+        active = client.get_run(reigning.run_id).info.lifecycle_stage == "active"
+        # `model_id` is not given back.
+        model_id = reigning.source.removeprefix("models:/")
+        there = client.list_logged_model_artifacts(model_id, "data")
     except mlflow.MlflowException:
         return False
+    return active and _MODEL_FILE in [entry.path for entry in there]
 
 
 @contextmanager
@@ -900,7 +968,7 @@ def fetched(name: str, version: str) -> Iterator[tuple[Path, dict[str, Any]]]:
             found = _ours(client, name, version)
             path = Path(
                 mlflow.artifacts.download_artifacts(
-                    f"models:/{name}/{found.version}/data/model.keras", dst_path=folder
+                    f"models:/{name}/{found.version}/{_MODEL_FILE}", dst_path=folder
                 )
             )
             run = client.get_run(found.run_id).info.run_name
