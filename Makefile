@@ -7,11 +7,14 @@ READY  := $(VENV)/.ready
 JAX    := $(VENV)/.jax
 GPU    := $(VENV)/.gpu
 
+# Its programs hold its path: in a moved project they are not found, in a copy they are the other's.
+MOVED  := $(shell test ! -e $(READY) || grep -qF "$$(cd $(VENV) && pwd -P)/bin/" $(BIN)/deepnets || echo moved)
+
 # Stages call `python`: theirs is the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jax gpu verify tour repro test stress bench drift ui lock clean
+.PHONY: help setup jax gpu verify tour repro test stress bench drift ui lock clean moved
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -26,7 +29,7 @@ gpu: $(GPU)       ## add what both backends need for NVIDIA GPUs to .venv (Linux
 
 # Without $(READY), which would bring what it is to look at up to date.
 verify:           ## compare what is installed with requirements.lock, versions and files
-	@test -x $(BIN)/python || $(MAKE) --no-print-directory setup
+	@test -x $(BIN)/python && test -z "$(MOVED)" || $(MAKE) --no-print-directory setup
 	@$(BIN)/python -m deepnets.verify
 
 tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with their results
@@ -81,7 +84,8 @@ clean:            ## remove checkpoints and free-form runs; results, models and 
 	rm -rf checkpoints single studies/*/checkpoints
 
 # pip and uv check the hash of everything they install; the project itself is linked, not copied.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml $(MOVED)
+	@test -z "$(MOVED)" || { echo "$(VENV) was made in another place: making it anew, without what jax or gpu added"; rm -rf $(VENV); }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	    "expected Python 3.11 to 3.13, found %d.%d: run make PYTHON=/path/to/python3.12" % v)'
 	@echo "setting up $(VENV) from requirements.lock (about 1.5 GB) ..."

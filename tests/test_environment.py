@@ -1,7 +1,10 @@
 """The environment is described three times; the descriptions must agree."""
 
 import re
+import shutil
+import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -93,3 +96,41 @@ def test_installed_packages_are_the_locked_ones() -> None:
     locked = _locked()
     for name in ("tensorflow", "keras", "mlflow", "dvc", "numpy", "pandas", "matplotlib"):
         assert version(name) in locked[name]
+
+
+def _would_make(folder: Path, *targets: str) -> str:
+    command = ["make", "--dry-run", *targets]
+    return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A project whose environment has been set up, in a folder with an unusual name."""
+    folder = tmp_path / "it's a place"
+    programs = folder / ".venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    # The beginning of what pip writes where a path has a space in it.
+    (programs / "deepnets").write_text(f"#!/bin/sh\n'''exec' \"{programs}/python\" \"$0\"")
+    (programs / "python").symlink_to("/usr/bin/env")
+    (folder / ".venv/.ready").touch()
+    assert "Nothing to be done" in _would_make(folder, "setup")
+    return folder
+
+
+def test_an_environment_that_is_elsewhere_or_a_copy_is_made_anew(installed: Path) -> None:
+    """Its programs begin with the path of its Python: `make tour` ended in "Error 127"."""
+    copied, moved = (installed.with_name(name) for name in ("copied", "moved"))
+    shutil.copytree(installed, copied, symlinks=True)
+    installed.rename(moved)
+    for folder in (copied, moved):
+        for target in ("setup", "tour", "verify"):
+            made = _would_make(folder, target)
+            assert "rm -rf .venv" in made
+            assert made.index("rm -rf .venv") < made.index("-r requirements.lock")
+    # Whoever shares an environment has said so.
+    moved.rename(installed)
+    shutil.rmtree(copied / ".venv")
+    (copied / ".venv").symlink_to(installed / ".venv")
+    assert "Nothing to be done" in _would_make(copied, "setup")
