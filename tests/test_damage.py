@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -347,17 +348,127 @@ def test_the_named_command_mends(repository: Clone, chosen: str) -> None:
     assert repository.run("dvc", "status", "download").stdout.endswith("up to date.\n")
 
 
-def test_the_named_command_mends_where_dvc_links_its_cache(repository: Clone) -> None:
-    """DVC trusts its cache: while the damaged file is there, it comes back with every checkout."""
-    path = repository.folder / "data/raw/test_images.npy"
-    whole = path.read_bytes()
-    repository.run("dvc", "config", "cache.type", "hardlink")
+@pytest.fixture(params=["hardlink", "symlink, cache elsewhere"])
+def linked(request: pytest.FixtureRequest, repository: Clone, tmp_path: Path) -> Iterator[Clone]:
+    """The clone with links to DVC's cache, which may be outside of it."""
+    kind, *elsewhere = request.param.split(", ")
+    repository.run("dvc", "config", "--local", "cache.type", kind)
+    if elsewhere:
+        shutil.copytree(repository.folder / ".dvc/cache", tmp_path / "cache")
+        repository.run("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
     repository.run("dvc", "checkout", "--relink", "data/raw")
-    assert path.stat().st_nlink == 2
+    yield repository
+    (repository.folder / ".dvc/config.local").unlink()
+    shutil.rmtree(repository.folder / "data/raw")
+    repository.run("dvc", "checkout", "data/raw")
+
+
+@pytest.mark.parametrize("name", ["test_images.npy", "SHA256SUMS"])
+def test_the_named_command_mends_where_dvc_links_its_cache(linked: Clone, name: str) -> None:
+    """DVC trusts its cache: while the damaged file is there, it comes back with every checkout."""
+    path = linked.folder / "data/raw" / name
+    whole = path.read_bytes()
+    assert path.is_symlink() or path.stat().st_nlink == 2
     _rot(path)
-    message = _said(repository)
+    message = _said(linked)
     copy = re.search(r"DVC's copy (\S+), damaged as well", message)
     assert copy is not None, message
     assert Path(copy[1]).samefile(path)
-    _follow(repository, message, "dvc repro")
+    _follow(linked, message, "dvc repro")
     assert path.read_bytes() == whole
+
+
+def test_a_link_to_a_cache_that_has_moved_is_named_with_what_mends_it(
+    linked: Clone, tmp_path: Path
+) -> None:
+    """DVC's links hold the whole path: those of a moved project lead nowhere."""
+    path = linked.folder / "data/raw/train_images.npy"
+    if not path.is_symlink():
+        pytest.skip("a hard link stays what it is")
+    whole, target = path.read_bytes(), path.readlink()
+    for link in path.parent.iterdir():
+        name = link.readlink()
+        link.unlink()
+        link.symlink_to(f"{tmp_path}/old{name}")
+    message = _said(linked)
+    assert f"train_images.npy is a link to {tmp_path}/old{target}, which is not there" in message
+    linked.run(*re.findall(r"`(.*?)`", message)[0].split())
+    assert path.read_bytes() == whole
+
+
+def test_a_damaged_array_is_named_with_dvcs_copy_of_it(repository: Clone) -> None:
+    """One that stands alone, such as a run's probabilities."""
+    path = Path("data/raw/alone.npy")
+    copy = repository.folder / ".dvc/cache/files/md5/00" / ("0" * 30)
+    copy.parent.mkdir(exist_ok=True)
+    with contextlib.chdir(repository.folder):
+        path.write_bytes(b"no array, whatever it says")
+        try:
+            with pytest.raises(UserError, match=f"delete {path}, then `dvc checkout {path}` takes"):
+                files.read_array(path)
+            shutil.copy(path, copy)
+            with pytest.raises(UserError, match=f"delete {path} and DVC's copy {copy}, damaged as"):
+                files.read_array(path)
+        finally:
+            path.unlink()
+            copy.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def behind_a_link(repository: Clone, tmp_path: Path) -> Iterator[Path]:
+    """The other disk that the clone's folder `models` is on."""
+    (tmp_path / "disk/models").mkdir(parents=True)
+    models = repository.folder / "models"
+    models.symlink_to(tmp_path / "disk/models")
+    yield tmp_path / "disk"
+    if models.is_symlink():
+        models.unlink()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["dvc", "repro", "check", "--force"],
+        ["deepnets", "repro"],
+        ["dvc", "repro", "--force", "--single-item", "download"],
+    ],
+)
+def test_a_folder_that_is_a_link_is_refused_before_anything_is_done(
+    repository: Clone, behind_a_link: Path, command: list[str]
+) -> None:
+    result = repository.run(*command, check=False)
+    assert result.returncode != 0
+    (said,) = [line for line in result.stderr.splitlines() if "deepnets" in line and "link" in line]
+    assert f"models is a link to {behind_a_link}/models, and DVC and git keep nothing" in said
+    assert "digits in data/raw" not in result.stdout
+
+
+def test_what_is_said_of_a_link_keeps_files_on_the_other_disk(
+    repository: Clone, behind_a_link: Path
+) -> None:
+    said = repository.run("deepnets", "check", check=False).stderr
+    for command in re.findall(r"`(.*?)`", said):
+        repository.run(*shlex.split(command))
+    try:
+        repository.run("dvc", "repro", "--quiet", "--force", "download")
+        images = repository.folder / "data/raw/test_images.npy"
+        assert images.resolve().is_relative_to(behind_a_link / "dvc-cache")
+        assert not (repository.folder / ".dvc/cache").exists()
+    finally:
+        (repository.folder / ".dvc/config.local").unlink()
+        shutil.move(behind_a_link / "dvc-cache", repository.folder / ".dvc/cache")
+        shutil.rmtree(repository.folder / "data/raw")
+        repository.run("dvc", "checkout", "data/raw")
+
+
+def test_links_that_lead_nowhere_else_are_left_alone(tmp_path: Path) -> None:
+    for name in ("MLproject", "src/deepnets", "kept/models", "checkpoints"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "MLproject").rmdir()
+    (tmp_path / "MLproject").touch()
+    (tmp_path / "models").symlink_to("kept/models")
+    with contextlib.chdir(tmp_path):
+        files.require_no_links(tmp_path)
+        (tmp_path / "metrics").symlink_to(tmp_path.parent)
+        with pytest.raises(UserError, match=f"`rm .*/metrics`, `mv {tmp_path.parent} .*/metrics`"):
+            files.require_no_links(tmp_path)

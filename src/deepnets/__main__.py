@@ -154,6 +154,11 @@ def _check_early(argument: str | None, name: str, stack: ExitStack) -> None:
     from deepnets import params
 
     study = params.load()
+    if "DVC_STAGE" in os.environ:
+        from deepnets import files
+
+        # `check` may have been done before the link was made.
+        files.require_no_links(Path())
     if argument == "RUN":
         from deepnets import locks
 

@@ -10,7 +10,10 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +28,10 @@ from deepnets.errors import UserError
 
 # Digests of the files beside it, in the format of `sha256sum`.
 SUMS = "SHA256SUMS"
+
+# The folders of a study that hold what DVC or git keeps, and of these those that are large.
+_KEPT = ("data", "data/weights", "models", "metrics", "reports")
+_LARGE = ("data", "weights", "models")
 
 _PARTIAL = re.compile(r"\.partial-(\d+)-")
 
@@ -137,7 +144,7 @@ def read_array(path: Path) -> NDArray[Any]:
         raise
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
-            f"{path} is not a whole .npy array ({error}): delete it and run `dvc repro` again"
+            f"{path} is not a whole .npy array ({error}): {_remedy(path, path)}"
         ) from None
     return array
 
@@ -164,13 +171,15 @@ def verify(*paths: Path) -> None:
     for path in paths:
         sums, folder = path.parent / SUMS, path.parent
         if not path.is_file():
-            raise UserError(_missing(path))
+            raise UserError(_missing(path, folder))
         known = _sums(folder)
         if path.name not in known:
             state = "does not name it" if sums.is_file() else "is missing"
+            again = "run the stage that writes it again (`dvc repro`)"
+            if sums.is_file() and _damaged_copy(sums):
+                again = _remedy(folder, sums)
             raise UserError(
-                f"{path} was not written whole or by another version ({sums} {state}): run the "
-                "stage that writes it again (`dvc repro`)"
+                f"{path} was not written whole or by another version ({sums} {state}): {again}"
             )
         received, expected = file_digest(path), known[path.name]
         if received != expected:
@@ -178,13 +187,14 @@ def verify(*paths: Path) -> None:
             raise UserError(
                 f"{path} is not the file that was written there: expected sha256 "
                 f"{expected[:12]}... ({SUMS} beside it), received {received[:12]}..."
-                f"{f', that of {same[0]}' if same else ''}: {_remedy(path)}"
+                f"{f', that of {same[0]}' if same else ''}: {_remedy(folder, path, sums)}"
             )
         first = sums.read_text().splitlines()[0]
         if first != _heading(folder):
             raise UserError(
                 f"{path} is not the file that was written there: {sums} is that of another "
-                f"folder (expected {_heading(folder)!r}, received {first[:80]!r}): {_remedy(path)}"
+                f"folder (expected {_heading(folder)!r}, received {first[:80]!r}): "
+                f"{_remedy(folder, path, sums)}"
             )
 
 
@@ -232,6 +242,38 @@ def require_room(folder: Path, size: int, purpose: str) -> None:
         )
 
 
+def require_no_links(study: Path) -> None:
+    """Check that DVC and git can keep what will be written in the folder `study`.
+
+    They keep nothing that a link leads out of the project, and DVC says so when all work is done.
+
+    Raises:
+        UserError: there is such a link; the message says how else to have files on another disk.
+    """
+    for folder in (*map(study.joinpath, _KEPT), *sorted(study.glob("metrics/*"))):
+        target = folder.resolve()
+        if folder.is_symlink() and not target.is_relative_to(project.root()):
+            raise UserError(
+                f"{folder} is a link to {target}, and DVC and git keep nothing behind a link: "
+                f"{_without_link(folder, target)}, and then the same command again"
+            )
+
+
+def _without_link(folder: Path, target: Path) -> str:
+    """How to do without the link `folder`, and have what is large on another disk all the same."""
+    cache, elsewhere = _dvc_cache(), target.parent / "dvc-cache"
+    commands: list[tuple[str | Path, ...]] = [("rm", folder)]
+    why = ""
+    if folder.name not in _LARGE or cache is None:
+        commands += [("mv", target, folder)]
+    else:
+        if cache.is_relative_to(project.store_root()):
+            commands += [("mv", cache, elsewhere), ("dvc", "cache", "dir", "--local", elsewhere)]
+        commands += [("dvc", "config", "--local", "cache.type", "symlink")]
+        why = ", which has DVC's cache on that disk and links to it here"
+    return ", ".join(f"`{shlex.join(map(str, command))}`" for command in commands) + why
+
+
 def _heading(folder: Path) -> str:
     """What SHA256SUMS begins with: the last two names of its folder tell all those of a study."""
     return f"# {'/'.join(folder.absolute().parts[-2:])}"
@@ -246,35 +288,49 @@ def _sums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.M)}
 
 
-def _missing(path: Path) -> str:
-    return f"{path} is missing: run the stage that writes it (`dvc repro`)"
+def _missing(path: Path, whole: Path | None = None) -> str:
+    if not path.is_symlink():
+        return f"{path} is missing: run the stage that writes it (`dvc repro`)"
+    # DVC's links to its cache stay as they are when a project is moved.
+    target = whole or path
+    return (
+        f"{path} is a link to {path.readlink()}, which is not there: `dvc checkout {target}` takes "
+        f"it from DVC's cache; where it is not there either, `rm -r {target}` and `dvc repro`"
+    )
 
 
-def _remedy(path: Path) -> str:
-    """How to get the right content of the damaged file `path` back."""
-    copy = _damaged_copy(path)
+def _remedy(target: Path, *damaged: Path) -> str:
+    """How to get the right content of `target` back, of which one of `damaged` is not as it was."""
+    copy = _damaged_copy(*damaged)
     if copy is None:
-        folder = path.parent
         return (
-            f"delete {folder}, then `dvc checkout {folder}` takes it from DVC's cache, or "
+            f"delete {target}, then `dvc checkout {target}` takes it from DVC's cache, or "
             "`dvc repro` makes it anew"
         )
-    return f"delete {path.parent} and DVC's copy {copy}, damaged as well, then run `dvc repro`"
+    return f"delete {target} and DVC's copy {copy}, damaged as well, then run `dvc repro`"
 
 
-def _damaged_copy(path: Path) -> Path | None:
-    """The file in DVC's cache that `path` was taken from, or is a link to, if it is damaged.
+def _damaged_copy(*paths: Path) -> Path | None:
+    """The file in DVC's cache that one of `paths` was taken from, or links to, if it is damaged.
 
     DVC trusts what is in its cache: as long as it is there, every checkout and every run of the
     stage ends with it. Its name there is the md5 of its content.
     """
-    size = path.stat().st_size
-    cache = project.store_root() / ".dvc" / "cache" / "files" / "md5"
-    for copy in cache.glob("??/*"):
-        named = f"{copy.parent.name}{copy.name}"
-        if copy.stat().st_size == size and file_digest(copy, "md5") != named.removesuffix(".dir"):
+    sizes, cache = {path.stat().st_size for path in paths}, _dvc_cache()
+    for copy in (cache / "files" / "md5").glob("??/*") if cache else ():
+        named = f"{copy.parent.name}{copy.name}".removesuffix(".dir")
+        if copy.stat().st_size in sizes and file_digest(copy, "md5") != named:
             return copy
     return None
+
+
+def _dvc_cache() -> Path | None:
+    """The folder of DVC's cache, which a user may have anywhere; None where DVC has none."""
+    if not any((folder / ".dvc").is_dir() for folder in (Path.cwd(), *Path.cwd().parents)):
+        return None
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return Path(answer) if answer else None
 
 
 def _remove_leftovers(folder: Path) -> None:

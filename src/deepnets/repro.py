@@ -7,7 +7,7 @@ import sys
 from contextlib import chdir
 from pathlib import Path
 
-from deepnets import lifeline, live, params, project
+from deepnets import files, lifeline, live, params, project
 from deepnets.errors import UserError
 
 # `python -m dvc`, whose --quiet hides its errors as well: it is a level of its log.
@@ -23,6 +23,7 @@ def main(study: Path) -> None:
         raise UserError(f"{study} is no study: expected a folder with dvc.yaml and params.yaml")
     # DVC would remove what a stage wrote before the stage can refuse them.
     described = params.load(study / params.FILE)
+    files.require_no_links(study)
     status = dvc("repro", "--keep-going", folder=study)
     if status:
         raise UserError(

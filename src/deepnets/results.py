@@ -192,7 +192,7 @@ def require_model(paths: RunFiles, seed: int) -> None:
     """
     model = paths.model(seed)
     trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
-    if str(seed) in trained and not model.is_file():
+    if str(seed) in trained and not (model.is_file() or model.is_symlink()):
         raise UserError(
             f"{model} is not here, only what git keeps of its training: `deepnets adopt` takes it "
             "over from where it is, `dvc pull` from a remote, and "

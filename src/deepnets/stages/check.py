@@ -1,7 +1,8 @@
 """Check params.yaml as a whole, before any stage with work to do is started by it.
 
 DVC puts the names in params.yaml into the command lines of its stages, and removes what a stage
-wrote before it starts the stage again. A mistake in the file must have been found by then.
+wrote before it starts the stage again. A mistake in the file must have been found by then; so must
+a folder that DVC takes nothing from.
 
 It also says, a file a row and a file a starting point, what params.yaml comes to for each. Stages
 depend on these files, since DVC cannot follow a row to a recipe of its own, and refuses to depend
@@ -9,6 +10,7 @@ on a section that a params.yaml may leave out.
 """
 
 import shutil
+from pathlib import Path
 
 from deepnets import files, params, project
 
@@ -16,6 +18,7 @@ from deepnets import files, params, project
 def main() -> None:
     """Write data/params-checked.txt, the same whatever params.yaml says, and data/params."""
     study = params.load()
+    files.require_no_links(Path())
     shutil.rmtree(project.RESOLVED, ignore_errors=True)
     for name in study.runs:
         runs = [study.run_params(name, seed).flat for seed in study.train.seeds]
