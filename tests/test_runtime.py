@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
 import pytest
 import tensorflow as tf
 
-from deepnets import runtime
+from deepnets import overrides, runtime
 from project import environment
 
 CPU = {
@@ -85,26 +86,26 @@ def test_jax_in_one_line() -> None:
     )
 
 
-def _process(**variables: str) -> tuple[dict[str, Any], str]:
-    """What a fresh process with these variables records and says of itself."""
+def _process(then: str = "", **variables: str) -> tuple[dict[str, Any], str, list[str]]:
+    """What a fresh process with these variables records, says of itself, and prints `then`."""
     code = (
         "import json, os; from deepnets import runtime; runtime.start_framework(); "
         "os.environ['OMP_NUM_THREADS'] = '1'; "  # as a library may
-        "d = runtime.describe(); print(json.dumps(d)); print(runtime.in_one_line(d))"
+        "d = runtime.describe(); print(json.dumps(d)); print(runtime.in_one_line(d)); "
     )
     result = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code + then],
         env=environment() | variables,
         capture_output=True,
         text=True,
         check=True,
     )
-    record, line = result.stdout.splitlines()
-    return json.loads(record), line
+    record, line, *printed = result.stdout.splitlines()
+    return json.loads(record), line, printed
 
 
 def test_without_variables_everything_is_chosen_and_recorded() -> None:
-    record, line = _process()
+    record, line, _ = _process()
     ours = runtime.environment()
     assert {"KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS"} <= set(ours)
     assert record["settings"] == ours | {"OMP_NUM_THREADS": "1"}
@@ -123,7 +124,7 @@ def test_without_variables_everything_is_chosen_and_recorded() -> None:
 
 
 def test_a_users_variables_win_and_are_said() -> None:
-    record, line = _process(TF_ENABLE_ONEDNN_OPTS="0", TF_NUM_INTRAOP_THREADS="3")
+    record, line, _ = _process(TF_ENABLE_ONEDNN_OPTS="0", TF_NUM_INTRAOP_THREADS="3")
     assert record["settings"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
     assert record["runtime"]["onednn"] is False
     assert record["runtime"]["set_by_user"] == ["TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS"]
@@ -131,6 +132,66 @@ def test_a_users_variables_win_and_are_said() -> None:
         ": oneDNN off, float32, deterministic; set by you: TF_ENABLE_ONEDNN_OPTS=0, "
         "TF_NUM_INTRAOP_THREADS=3"
     )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.001, '
+        '"backend": "torch"}',
+        '{"floatx": "bfloat16"}',  # which Keras refuses
+        "[]",
+    ],
+)
+def test_a_users_keras_json_is_not_read(content: str, tmp_path: Path) -> None:
+    (tmp_path / "keras.json").write_text(content)
+    record, line, (said,) = _keras(KERAS_HOME=str(tmp_path))
+    assert said == "float32 channels_last 1e-07 tensorflow"
+    assert record["runtime"]["precision"] == "float32"
+    assert "set by you" not in line
+    assert (tmp_path / "keras.json").read_text() == content
+
+
+def test_none_is_written_and_nothing_else_of_keras_reaches_in(tmp_path: Path) -> None:
+    theirs = {"KERAS_NNX_ENABLED": "1", "KERAS_MAX_EPOCHS": "none", "KERAS_BACKEND": "tensorflow"}
+    _, line, (said,) = _keras(HOME=str(tmp_path), **theirs)
+    assert said == "float32 channels_last 1e-07 tensorflow"
+    assert line.endswith("set by you: KERAS_BACKEND=tensorflow")
+    assert not list(tmp_path.iterdir())
+
+
+def _keras(**variables: str) -> tuple[dict[str, Any], str, list[str]]:
+    """Like `_process`, with Keras' own settings after it, in a line."""
+    return _process(
+        "import keras; c = keras.config; "
+        "print(c.floatx(), c.image_data_format(), c.epsilon(), c.backend())",
+        **variables,
+    )
+
+
+def test_what_makes_other_numbers_of_a_seed_is_taken_from_jax(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("JAX_ENABLE_X64", "JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE"):
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv("JAX_DISABLE_JIT", "1")
+    overrides.keras()
+    assert {key for key in os.environ if key.startswith("JAX_")} == {"JAX_DISABLE_JIT"}
+    monkeypatch.setattr(runtime, "_USERS", {"JAX_DISABLE_JIT"})
+    assert "set by you: JAX_DISABLE_JIT=1" in runtime.in_one_line(runtime.describe())
+
+
+def test_a_flag_that_tensorflow_does_not_know_is_named() -> None:
+    """It ends the process from within, so that no line of ours can follow."""
+    result = subprocess.run(
+        [sys.executable, "-c", "from deepnets import runtime; runtime.start_framework()"],
+        env=environment() | {"TF_XLA_FLAGS": "--nonsense"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode
+    assert "Unknown flag in TF_XLA_FLAGS: --nonsense" in result.stderr
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, False), (2, True), (8, False)])

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from deepnets import project
+from deepnets import overrides, project
 from deepnets.errors import UserError
 
 _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
@@ -51,10 +51,14 @@ _USERS_ENVIRONMENT = (
     "TF_NUM_INTEROP_THREADS",
     "OMP_NUM_THREADS",
     "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "TF_SET_ONEDNN_FPMATH_MODE",
     "TF_FORCE_GPU_ALLOW_GROWTH",
     "NVIDIA_TF32_OVERRIDE",
     "CUDA_VISIBLE_DEVICES",
     "JAX_PLATFORMS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DISABLE_JIT",
     "XLA_PYTHON_CLIENT_PREALLOCATE",
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
@@ -123,6 +127,7 @@ def prepare() -> None:
 def start_framework() -> None:
     """Import the backend with our settings: deterministic kernels, GPU memory taken as needed."""
     prepare()
+    overrides.keras()
     with _quiet(), _briskly():
         import keras
 
@@ -465,6 +470,10 @@ def _quiet() -> Iterator[None]:
 
     TensorFlow logs through absl before it looks at TF_CPP_MIN_LOG_LEVEL.
     """
+    if "TF_XLA_FLAGS" in os.environ:
+        # A flag that it does not know ends the process, and what it says of that must be seen.
+        yield
+        return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         kept = os.dup(2)
