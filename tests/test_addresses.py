@@ -5,16 +5,18 @@ import json
 import re
 import shutil
 import socket
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import mlflow
 import pytest
 
 import servers
-from deepnets import params, repro, tracking
-from project import Clone, edit_yaml, without, would_make
+from deepnets import params, project, repro, tracking
+from project import ROOT, Clone, edit_yaml, without, would_make
 from studies import FIRST, SECOND, THIRD, Study
 
 ROWS = [FIRST, SECOND, THIRD]
@@ -170,6 +172,119 @@ def test_without_a_store_none_is_made(study: Study) -> None:
     assert _said(study.folder).endswith(USUAL)
     assert "no runs in MLflow" in tracking.overview()
     assert not list(study.folder.glob("*mlflow.db*"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("", "sqlite:///{root}/mlflow.db"),
+        ("sqlite:///there/runs.db", "sqlite:///{root}/there/runs.db"),
+        ("sqlite:////there/runs.db", "sqlite:////there/runs.db"),
+        ("mlruns", "{root}/mlruns"),
+        ("file:./mlruns", "{root}/mlruns"),
+        ("file:///there/mlruns", "file:///there/mlruns"),
+        ("databricks", "databricks"),
+        ("databricks-uc", "databricks-uc"),
+        ("uc", "uc"),
+        ("databricks://profile", "databricks://profile"),
+        ("https://host/mlflow", "https://host/mlflow"),
+    ],
+)
+def test_where_the_store_is(
+    uri: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder of a study as in the root: only what is a relative path counts from there."""
+    (tmp_path / "MLproject").touch()
+    for folder in ("src/deepnets", "studies/one"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "studies" / "one")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert project.tracking_uri() == expected.format(root=tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["file:./mlruns", "mlruns", "file:///there/mlruns"])
+def test_a_folder_is_refused_with_what_to_do_about_it(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow says so in six lines, of which the last one has the remedy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(mlflow.MlflowException) as raised:
+        tracking.connect()
+    said = tracking.unreachable(raised.value)
+    assert "takes no folder: set MLFLOW_TRACKING_URI=sqlite:///FILE" in said
+    assert "`mlflow migrate-filestore`" in said
+    assert said.endswith(
+        "or MLFLOW_ALLOW_FILE_STORE=true): nothing is lost; mend that, then run `deepnets publish`"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_mlflow_is_told_to_take_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    tracking.experiment_id(tracking.connect(), "one")
+    assert len(list(tmp_path.glob("mlruns/*/meta.yaml"))) == 2
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite://runs.db", "sqlite:runs.db"])
+def test_a_database_without_a_file_is_refused(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first MLflow makes one in memory, and all that it takes is lost."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(mlflow.MlflowException, match="expected sqlite:///FILE"):
+        tracking.connect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_else_a_user_has_set_for_mlflow_does_not_reach_our_runs(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ACTIVE_MODEL_ID", "m-none")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    study.trained(FIRST, 0.9)
+    assert "MLflow has 1 of 3 runs" in study.publish()
+    assert FIRST in _ids(study)
+    assert not mlflow.environment_variables.MLFLOW_ENABLE_ASYNC_LOGGING.get()
+
+
+def test_registered_models_may_be_kept_elsewhere(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path counts from the root, as that of the store does."""
+    (study.folder / "MLproject").touch()
+    for folder in ("src/deepnets", "studies/one"):
+        (study.folder / folder).mkdir(parents=True)
+    models = study.folder / "models.db"
+    shutil.copy(study.folder / "mlflow.db", models)
+    monkeypatch.chdir(study.folder / "studies" / "one")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///models.db")
+    tracking.connect().create_registered_model("one")
+    assert [model.name for model in study.client().search_registered_models()] == ["one"]
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    assert not study.client().search_registered_models()
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("folder", [".", "studies/tour", "tests"])
+def test_git_takes_no_store(folder: str) -> None:
+    """`mlflow ui` makes an empty one in the folder where it is started."""
+    made = ["mlflow.db", "mlflow.db-wal", ".mlflow.db.lock", "mlruns/0", "mlartifacts/0"]
+    paths = [f"{folder}/{name}" for name in made]
+    said = subprocess.run(
+        ["git", "check-ignore", "--no-index", *paths],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.splitlines() == paths
 
 
 def test_an_experiment_that_is_not_there(published: Study) -> None:

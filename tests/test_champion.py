@@ -173,7 +173,7 @@ def test_a_store_without_a_registry_costs_a_warning(
         assert "MLflow has 1 of 3 runs" in said
         warning = said.splitlines()[-1]
         assert "does not register the champion (" in warning
-        assert "nothing is lost, `deepnets publish` sends what it lacks later" in warning
+        assert "nothing is lost; mend that, then run `deepnets publish`" in warning
         assert "s3cret" not in said
         proxy.fate = "pass"
         assert "@champion is version 1" in study.publish()

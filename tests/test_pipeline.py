@@ -299,7 +299,7 @@ def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(grid: Clone) ->
     result = grid.run(
         "deepnets", "evaluate", name, env={"MLFLOW_TRACKING_URI": "http://u:secret@127.0.0.1:9"}
     )
-    assert "nothing is lost, `deepnets publish` sends what it lacks later" in result.stderr
+    assert "nothing is lost; mend that, then run `deepnets publish`" in result.stderr
     assert "secret" not in result.stdout + result.stderr
     assert "test accuracy" in result.stdout
 

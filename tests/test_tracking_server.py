@@ -316,7 +316,7 @@ def test_a_server_that_fails_costs_one_warning_and_is_brought_level_later(
     assert met.held < 15
     (warning,) = met.err
     assert warning.startswith(f"MLflow at http://***@{met.address} cannot be reached or refuses (")
-    assert warning.endswith("nothing is lost, `deepnets publish` sends what it lacks later")
+    assert warning.endswith("nothing is lost; mend that, then run `deepnets publish`")
     assert SECRET not in warning
     _assert_outputs_whole(met.folder, 2)
     published(met.folder, server.uri, failure)
@@ -397,7 +397,7 @@ def test_a_tracking_process_killed_in_a_batch_leaves_no_step_twice_and_none_out(
     assert held < 5
     (warning,) = err
     assert warning.startswith(f"MLflow at http://{line.address} was not brought level (")
-    assert warning.endswith("nothing is lost, `deepnets publish` sends what it lacks later")
+    assert warning.endswith("nothing is lost; mend that, then run `deepnets publish`")
     line.fate = "pass"
     again = start(f"http://{line.address}", "batch")
     again.do("start", "epoch")
@@ -484,7 +484,7 @@ def test_a_full_disk_below_a_sqlite_store(start: Start, tmp_path: Path, publishe
         _, err = training.end("finish")
         (warning,) = err
         assert "full" in warning
-        assert warning.endswith("nothing is lost, `deepnets publish` sends what it lacks later")
+        assert warning.endswith("nothing is lost; mend that, then run `deepnets publish`")
         (disk / "filler").unlink()
         published(training.folder, store, "full")
         _assert_whole(store, "full", 41, training.folder)

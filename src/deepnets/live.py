@@ -77,8 +77,8 @@ def available() -> bool:
 def warning(why: str) -> str:
     """The one line that says that MLflow lacks something, and what to do about it."""
     return (
-        f"MLflow at {project.public_uri()} {why}: nothing is lost, "
-        "`deepnets publish` sends what it lacks later"
+        f"MLflow at {project.public_uri()} {why}: nothing is lost; mend that, then run "
+        "`deepnets publish`"
     )
 
 

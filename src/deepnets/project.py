@@ -22,6 +22,9 @@ COMPILED = Path(".cache/jax")
 # Digits 0 to 9.
 CLASSES = 10
 
+# What MLflow takes for a service where it would take any other word for a folder.
+_SERVICES = ("databricks", "databricks-uc", "uc")
+
 
 def split_files(split: str) -> tuple[Path, Path]:
     """Processed images and labels of `split`: train, validation or test."""
@@ -56,16 +59,15 @@ def store_root() -> Path:
 
 
 def tracking_uri() -> str:
-    """The MLflow store: MLFLOW_TRACKING_URI, else mlflow.db in the project's root.
+    """The MLflow store: MLFLOW_TRACKING_URI, else mlflow.db in the project's root."""
+    return store_uri(os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db")
 
-    A relative path in MLFLOW_TRACKING_URI counts from the root, since stages run in the folders
-    of their studies.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if not uri:
-        return f"sqlite:///{store_root() / 'mlflow.db'}"
+
+def store_uri(uri: str) -> str:
+    """`uri`, where a relative path counts from the root: stages run in the folders of studies."""
+    uri = re.sub("^file:(?=[^/])", "", uri)
     prefix, path = ("sqlite:///", uri[10:]) if uri.startswith("sqlite:///") else ("", uri)
-    if path.startswith("/") or (not prefix and ":" in uri):
+    if path.startswith("/") or uri in _SERVICES or (not prefix and ":" in uri):
         return uri
     return f"{prefix}{store_root() / path}"
 

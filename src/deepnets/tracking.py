@@ -61,15 +61,20 @@ from mlflow.entities import (
     ViewType,
 )
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-# A stage below `mlflow run` inherits these, and all stages would write into that one run. Where it
-# is meant, it is named explicitly (Record.mlflow_run_id).
-_INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+# A stage below `mlflow run` inherits the first three, and all stages would write into that one run.
+# Where it is meant, it is named explicitly (Record.mlflow_run_id). By the next two every metric
+# would be that of a model which is not ours, by the last one be taken for sent before it is.
+_INHERITED = (
+    *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
+    *("MLFLOW_ACTIVE_MODEL_ID", "_MLFLOW_ACTIVE_MODEL_ID"),
+    "MLFLOW_ENABLE_ASYNC_LOGGING",
+)
 
 # Tags that this module finds its own work by.
 _FINGERPRINT = "fingerprint"
@@ -129,6 +134,9 @@ def connect() -> MlflowClient:
     MLflow makes such a file in a hundred steps. Several processes at once destroy each other's work
     on it, and one that is killed leaves a file that nobody can open: so it is made under a lock and
     in another place. One that has been moved or copied is made to lead to its own artifacts.
+
+    Raises:
+        MlflowException: the store is one that can never hold anything.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     for name in ("mlflow", "alembic", "urllib3"):
@@ -137,7 +145,12 @@ def connect() -> MlflowClient:
     warnings.filterwarnings("ignore", module="mlflow")
     for variable in _INHERITED:
         os.environ.pop(variable, None)
-    mlflow.set_tracking_uri(project.tracking_uri())
+    uri = project.tracking_uri()
+    _refuse_useless(uri)
+    mlflow.set_tracking_uri(uri)
+    registry = os.environ.get("MLFLOW_REGISTRY_URI", "").strip()
+    if registry:
+        os.environ["MLFLOW_REGISTRY_URI"] = project.store_uri(registry)
     database = store.database()
     if database is None:
         return MlflowClient()
@@ -148,6 +161,18 @@ def connect() -> MlflowClient:
                 MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
         store.bring_home()
         return MlflowClient()
+
+
+def _refuse_useless(uri: str) -> None:
+    """Refuse a folder, which MLflow does in too many words, and a database that no file holds."""
+    if uri.startswith(("/", "file:")) and not MLFLOW_ALLOW_FILE_STORE.get():
+        raise mlflow.MlflowException(
+            f"MLflow {mlflow.__version__} takes no folder: set MLFLOW_TRACKING_URI=sqlite:///FILE "
+            "(`mlflow migrate-filestore` brings a folder's runs there) or "
+            "MLFLOW_ALLOW_FILE_STORE=true"
+        )
+    if uri.startswith("sqlite:") and not uri.startswith("sqlite:///"):
+        raise mlflow.MlflowException("expected sqlite:///FILE: correct MLFLOW_TRACKING_URI")
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -1035,7 +1060,7 @@ def in_brief(error: BaseException) -> str:
     """The beginning of what `error` says, in one line and without credentials."""
     text = str(error).replace(project.tracking_uri(), project.public_uri())
     text = project.without_credentials(" ".join(text.split()))
-    return text if len(text) <= 160 else text[:157] + "..."
+    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def main() -> int:
