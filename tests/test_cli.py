@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,51 @@ def test_debug_shows_the_traceback(study: Clone) -> None:
     result = study.run("deepnets", "train", "nothing", "--debug", check=False)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
+
+
+def _command(body: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """What a command that does `body` prints, in a process with these variables."""
+    code = (
+        "import sys, warnings; from deepnets import __main__ as line\n"
+        f"def dispatch(arguments):\n    {body}\n    return 0\n"
+        "line._dispatch = dispatch; sys.exit(line.main(['report']))"
+    )
+    return Clone(ROOT).run("python", "-c", code, env=variables, check=False)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_what_a_terminal_cannot_show_is_spelt_out(variables: dict[str, str]) -> None:
+    result = _command(r"print('0.97 \u00b1 0.01, a \u2192 b, \udcff')", **variables)
+    assert result.stdout == "0.97 +/- 0.01, a \\u2192 b, \\udcff\n"
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_what_it_can_show_it_shows() -> None:
+    result = _command(r"print('0.97 \u00b1 0.01, a \u2192 b')", PYTHONIOENCODING="utf-8")
+    assert result.stdout == "0.97 ± 0.01, a → b\n"
+
+
+def test_a_users_wish_for_errors_ends_no_command() -> None:
+    """Keras and NumPy warn as well, at the end of a training."""
+    result = _command("warnings.warn('old', DeprecationWarning)", PYTHONWARNINGS="error")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_figures_need_no_backend_of_a_users() -> None:
+    result = _command("import deepnets.diagrams, deepnets.figures", MPLBACKEND="none_such")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_an_error_of_keras_has_no_escapes_of_a_terminal() -> None:
+    result = _command(r"raise ValueError('\x1b[1mNo layer.\x1b[0m')")
+    assert result.returncode == 1
+    assert result.stderr.startswith("deepnets report: ValueError: No layer. (unexpected: ")
 
 
 @pytest.mark.parametrize("command", ["", "train", "run", "repro", "predict"])

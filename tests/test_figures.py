@@ -1,6 +1,9 @@
 """Figures: whole files, the same for the same data, readable in print, saying what they should."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +18,7 @@ from matplotlib.lines import Line2D
 import architectures
 from deepnets import diagrams, figures
 from deepnets.figures import Calibration, Comparison, Run, Training
+from project import environment
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (10, 32, 32, 3), np.uint8)
@@ -478,3 +482,20 @@ def test_run_that_never_met_a_digit_can_be_drawn(
 ) -> None:
     draw({"empty": np.zeros((10, 10), np.int64)}, tmp_path / "x")
     assert plt.imread(tmp_path / "x.png").size
+
+
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path: Path) -> None:
+    rc = tmp_path / "rc"
+    rc.write_text("font.size: 30\naxes.facecolor: red\ntext.usetex: true\n")
+    code = "from deepnets import figures; import matplotlib; print(dict(matplotlib.rcParams))"
+    ours, theirs = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment() | {"MATPLOTLIBRC": file},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for file in (os.devnull, str(rc))
+    )
+    assert theirs == ours

@@ -5,10 +5,14 @@ every failure into one line and an exit status.
 """
 
 import argparse
+import codecs
 import errno
 import importlib
+import io
 import os
+import re
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     `reproduce` has some for its verdicts as well.
     """
     _use_this_checkout()
+    _print_in_any_encoding()
+    _override_users()
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -96,8 +102,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # Keras prints in bold
+        text = " ".join(f"{type(error).__name__}: {plain}".split())[:300]
         return _fail(arguments, f"{text} (unexpected: --debug shows where)", 1)
+
+
+def _print_in_any_encoding() -> None:
+    """Have standard output spell out what its encoding lacks, as standard error does by itself."""
+    codecs.register_error("deepnets.spell", _spell)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="deepnets.spell")
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].replace("±", "+/-")
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+def _override_users() -> None:
+    """Undo what a user has set for programs of their own, and what would end this one."""
+    # It may name a backend that is not installed, which Matplotlib refuses when it is imported.
+    os.environ.pop("MPLBACKEND", None)
+    # Errors for warnings: Keras and NumPy have some, at the end of a training.
+    if os.environ.pop("PYTHONWARNINGS", ""):
+        warnings.resetwarnings()
+        for category in (
+            DeprecationWarning,
+            PendingDeprecationWarning,
+            ImportWarning,
+            ResourceWarning,
+        ):
+            warnings.simplefilter("ignore", category)
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:

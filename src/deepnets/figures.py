@@ -102,6 +102,8 @@ _METADATA: dict[str, dict[str, Any]] = {
     ".svg": {"Date": None, "Creator": None},
 }
 
+# A user's matplotlibrc has no say in it.
+mpl.rcdefaults()
 mpl.rcParams.update(
     {
         "font.size": 8,
