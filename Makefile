@@ -13,6 +13,13 @@ MOVED  := $(shell test ! -e $(READY) || grep -qF "$$(cd $(VENV) && pwd -P)/bin/"
 # Stages call `python`: theirs is the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Of what a user has set for pip, what would install elsewhere or not at all.
+export PIP_USER := 0
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_REQUIRE_HASHES
+
+# Two targets at once, by MAKEFLAGS=-j, would install into one environment.
+.NOTPARALLEL:
+
 .DEFAULT_GOAL := help
 .PHONY: help setup jax gpu verify tour repro test stress bench drift ui lock clean moved
 

@@ -1,5 +1,6 @@
 """The environment is described three times; the descriptions must agree."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -134,3 +135,29 @@ def test_an_environment_that_is_elsewhere_or_a_copy_is_made_anew(installed: Path
     shutil.rmtree(copied / ".venv")
     (copied / ".venv").symlink_to(installed / ".venv")
     assert "Nothing to be done" in _would_make(copied, "setup")
+
+
+def _make(*arguments: str, **variables: str) -> list[str]:
+    """What the project's Makefile prints, with targets that are added to it by --eval."""
+    made = subprocess.run(
+        ["make", *arguments],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.splitlines()
+
+
+def test_what_a_user_has_set_for_pip_installs_nothing_elsewhere() -> None:
+    elsewhere = {"PIP_TARGET": "/there", "PIP_PREFIX": "/there", "PIP_ROOT": "/there"}
+    index = {"PIP_INDEX_URL": "https://index.example"}
+    seen = _make("--eval=show: ; @env", "show", PIP_USER="1", **elsewhere, **index)
+    assert {"PIP_USER=0", "PIP_INDEX_URL=https://index.example"} <= set(seen)
+    assert not [line for line in seen if line.endswith("=/there")]
+
+
+def test_targets_take_turns() -> None:
+    added = ["--eval=first: ; @sleep 0.5; echo first", "--eval=second: ; @echo second"]
+    assert _make(*added, "first", "second", MAKEFLAGS="-j2") == ["first", "second"]
