@@ -31,7 +31,9 @@ def _runs(folder: Path, experiment: str) -> list[Any]:
     return list(client.search_runs([found.experiment_id])) if found else []
 
 
-def test_a_bare_run_is_one_complete_mlflow_run(project: Clone) -> None:
+def test_a_bare_run_is_one_complete_mlflow_run(project: Clone, tmp_path: Path) -> None:
+    """Not even a user's wish that DVC stages what it writes changes git's index."""
+    (tmp_path / "config").write_text("[core]\n    autostage = true\n")
     lock = project.folder / "dvc.lock"
     before = lock.read_bytes()
     assert shutil.which("conda", path=BARE_PATH) is None
@@ -39,7 +41,7 @@ def test_a_bare_run_is_one_complete_mlflow_run(project: Clone) -> None:
     result = project.run(
         *("mlflow", "run", ".", "-P", "arch=vgg16", "-P", "optimizer=adam"),
         *("-P", "train_images=48", "-P", "learning_rate=5e-4"),
-        env={"PATH": BARE_PATH},
+        env={"PATH": BARE_PATH, "DVC_GLOBAL_CONFIG_DIR": str(tmp_path)},
     )
     (run,) = _runs(project.folder, "deeper-networks-single")
     assert run.info.status == "FINISHED"
@@ -57,6 +59,7 @@ def test_a_bare_run_is_one_complete_mlflow_run(project: Clone) -> None:
     )
     assert "Traceback" not in result.stdout + result.stderr
     assert lock.read_bytes() == before
+    assert not project.run("git", "diff", "--cached", "--stat").stdout
     # The miniature has other digits than the committed study, hence another contact sheet.
     changed = project.run("git", "diff", "--name-only").stdout.split()
     assert all(name.startswith("metrics/preprocess/") for name in changed)
