@@ -82,7 +82,7 @@ def _starting(folder: Path) -> Iterator[Start]:
     """Starts trainings in studies below `folder`; ends what is left of them."""
     started: list[Training] = []
 
-    def start(store: str, experiment: str, name: str = RUN, patience: int = 10) -> Training:
+    def start(store: str, experiment: str, name: str = RUN, patience: int | str = 10) -> Training:
         process = subprocess.Popen(
             [sys.executable, "-m", "trainings", name, experiment],
             cwd=trainings.study(folder / experiment, experiment, RUN, name),
@@ -496,6 +496,13 @@ def test_several_seeds_are_warned_about_once(start: Start) -> None:
     training = start(f"http://127.0.0.1:{servers.free_port()}", "seeds")
     training.do("start", "epoch", "again")
     assert len(training.end("epoch", "finish")[1]) == 1
+
+
+def test_a_time_limit_that_is_no_number_is_said_in_the_warning(start: Start) -> None:
+    training = start(f"http://127.0.0.1:{servers.free_port()}", "limit", patience="soon")
+    training.do("start", "epoch")
+    (warning,) = training.end("finish")[1]
+    assert "Failed to convert 'soon' for MLFLOW_HTTP_REQUEST_TIMEOUT" in warning
 
 
 @pytest.mark.parametrize(

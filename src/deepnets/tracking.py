@@ -1100,7 +1100,9 @@ class _Follower:
     def follow(self) -> int:
         """Send what there is until what is followed has ended; returns the exit status."""
         if project.tracking_uri().startswith("http"):
-            self._patience = float(MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+            # What is no number, the first request refuses.
+            with suppress(ValueError):
+                self._patience = float(MLFLOW_HTTP_REQUEST_TIMEOUT.get())
             sys.addaudithook(self._notice)
         threading.Thread(target=self._listen, daemon=True).start()
         word = None if self._record.live else self._words.get()
