@@ -55,3 +55,25 @@ def test_numbers_of_a_run_that_diverged_later_are_those_of_its_last_epoch() -> N
         "collapsed": 0,
         "diverged": 1,
     }
+
+
+def _epoch(number: int, accuracy: float, loss: float) -> dict[str, float]:
+    validated = {"val_loss": loss, "val_accuracy": accuracy}
+    return {"epoch": number, "loss": 1 / number, "accuracy": 0.1 * number, **validated}
+
+
+def test_best_epoch_is_the_first_of_the_highest_validation_accuracy() -> None:
+    # The loss is lowest in the fourth, the accuracy highest in the second and third.
+    validated = [(0.7, 0.9), (0.8, 0.8), (0.8, 0.7), (0.6, 0.5)]
+    history = [_epoch(number, *of) for number, of in enumerate(validated, start=1)]
+    assert results.summary(history, 0.1, diverged=False) == {
+        "epochs": 4,
+        "loss": 0.25,
+        "accuracy": 0.4,
+        "val_loss": 0.5,
+        "val_accuracy": 0.6,
+        "best_epoch": 2,
+        "best_val_accuracy": 0.8,
+        "collapsed": 0,
+        "diverged": 0,
+    }
