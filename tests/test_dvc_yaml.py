@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from deepnets.__main__ import STAGES as COMMANDS
+from modules import PACKAGE, imports
 from project import ROOT
-
-PACKAGE = ROOT / "src" / "deepnets"
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -26,23 +24,6 @@ NAMES = sorted(set(STAGES) - {"publish"})
 
 def _stage(name: str) -> dict[str, Any]:
     return STAGES[name].get("do", STAGES[name])
-
-
-@cache
-def _imports(path: Path) -> frozenset[Path]:
-    """Modules of this package that `path` imports, directly or through others."""
-    found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "deepnets":
-            names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
-        elif isinstance(node, ast.Import):
-            names = [a.name for a in node.names if a.name.split(".")[0] == "deepnets"]
-        for name in names:
-            module = PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py")
-            if name != "deepnets" and module.is_file():
-                found |= {module, *_imports(module)}
-    return frozenset(found)
 
 
 # What `check` writes for each row and each starting point, in the place of the sections that it
@@ -79,7 +60,7 @@ def _params_used(path: Path) -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_deps_are_the_modules_that_the_stage_uses(name: str) -> None:
     module = PACKAGE / "stages" / f"{name}.py"
-    used = {path.relative_to(PACKAGE) for path in {module, *_imports(module)}}
+    used = {path.relative_to(PACKAGE) for path in {module, *imports(module)}}
     if COMMANDS[name][2]:
         used.add(Path("runtime.py"))  # the command line starts the framework for it
     # What a module reads of the package's own data has the module's name.
@@ -110,6 +91,34 @@ def test_params_are_the_sections_that_the_stage_reads(name: str) -> None:
     assert used - {"publish", "initialize"} <= declared
 
 
+# A property, and the key that it is made of.
+PROPERTIES = {"train.seeds": "train.seed"}
+
+
+def _values_used(path: Path) -> set[str]:
+    """What a stage reads below a section of params.yaml, as in `study.train.seeds`."""
+    used = {
+        f"{node.value.attr}.{node.attr}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and isinstance(node.value.value, ast.Name)
+        and node.value.value.id == "study"
+    }
+    sections = set(_load(ROOT / "params.yaml")) - {"runs", "publish", "initialize"}
+    return {PROPERTIES.get(of, of) for of in used if of.split(".")[0] in sections}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"check"}))
+def test_params_that_name_a_value_name_the_one_that_is_read(name: str) -> None:
+    used = _values_used(PACKAGE / "stages" / f"{name}.py")
+    declared = [str(param) for param in _stage(name).get("params", [])]
+    named = {param for param in declared if "." in param and "$" not in param}
+    assert named <= used
+    covered = {of for of in used if of in declared or of.split(".")[0] in declared}
+    assert covered == used
+
+
 def test_every_stage_is_a_module_a_subcommand_and_a_section_or_needs_none() -> None:
     assert set(STAGES) == set(COMMANDS)
     for name in STAGES:
@@ -129,7 +138,7 @@ def test_every_study_has_the_stages_of_the_root(study: Path) -> None:
 
 def test_stages_never_import_each_other() -> None:
     for path in (PACKAGE / "stages").glob("*.py"):
-        imported = {p for p in _imports(path) if p.parent.name == "stages" and p != path}
+        imported = {p for p in imports(path) if p.parent.name == "stages" and p != path}
         assert imported <= {PACKAGE / "stages" / "__init__.py"}, path.name
 
 
