@@ -327,6 +327,65 @@ def test_curves_of_one_panel_differ_by_more_than_colour(drawn: list[Figure]) -> 
     assert len({line.get_marker() for line in (random, imagenet, he)}) == 3
 
 
+def test_legend_shows_every_run_as_it_is_drawn(drawn: list[Figure]) -> None:
+    runs = [*RUNS, Run("vgg16-sgd-he", "sgd", "he")]
+    panels = {
+        "all": {run: [Training(rows(3))] for run in runs},
+        "some": {run: [Training(rows(3))] for run in runs[3:5]},
+    }
+    figures.learning_curves(panels, Path("x"))
+    axes = drawn[0].get_axes()
+    for first, last, shown in zip(axes[:2], axes[-2:], panels.values(), strict=True):
+        legend = last.get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == [run.name for run in shown]
+        for handle, curve in zip(legend.legend_handles, lines(first), strict=True):
+            assert isinstance(handle, Line2D)
+            for of in (Line2D.get_color, Line2D.get_marker, Line2D.get_fillstyle):
+                assert of(handle) == of(curve)
+
+
+def test_what_all_panels_share_is_in_the_legend_as_it_is_drawn(drawn: list[Figure]) -> None:
+    figures.learning_curves({"VGG-16": PANELS["VGG-16"]}, Path("x"))
+    (legend,) = drawn[0].legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    handles = dict(zip(texts, legend.legend_handles, strict=True))
+    assert not handles["validation"].is_dashed()
+    assert handles["training, dropout and augmentation as set"].is_dashed()
+    assert handles["one seed (thick: mean)"].get_linewidth() == 0.5
+    assert {name: handles[name].get_marker() for name in texts[3:]} == {
+        "collapsed": "v",
+        "diverged": "x",
+    }
+
+
+@pytest.mark.parametrize("name", ["convergence", "comparison", "reliability"])
+def test_colours_and_marks_are_explained_below_the_figure(drawn: list[Figure], name: str) -> None:
+    DRAWINGS[name](Path("x"))
+    (legend,) = drawn[0].legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    handles = dict(zip(texts, legend.legend_handles, strict=True))
+    for run in RUNS:
+        assert handles[run.optimizer].get_color() == run.style["color"]
+        assert handles[run.weights].get_marker() == run.style["marker"]
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_losses_are_on_a_logarithmic_axis_and_accuracies_on_that_of_their_error(
+    drawn: list[Figure], crowded: bool
+) -> None:
+    count = 3 if crowded else 2
+    shown = {run: [Training(rows(9))] for run in RUNS[:count]}
+    figures.learning_curves({"a": shown, "b": shown}, Path("x"))
+    left = drawn[0].get_axes()[::2]
+    scales = {axis.get_ylabel().split()[-1]: axis.get_yscale() for axis in left}
+    assert scales == {"accuracy": "function", "loss": "log"}
+    for axis in drawn[0].get_axes():
+        if axis.get_yscale() == "log":
+            low, high = axis.get_ylim()
+            values = [value for line in lines(axis) for value in line.get_ydata()]
+            assert low < min(values) < max(values) < high < 2 * 0.4
+
+
 @pytest.mark.parametrize(
     ("lengths", "scale"), [((15, 50), "log"), ((15, 15), "linear"), ((2, 3), "linear")]
 )

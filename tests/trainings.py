@@ -69,9 +69,9 @@ def provenance(name: str, experiment: str) -> dict[str, object]:
         "libraries": {},
         "test_data": "d" * 64,
         "image_size": 32,
-        "images": {"train": 96, "validation": 32, "test": 32},
+        "images": {"train": 96, "validation": 32, "test": 48},
         "chance_accuracy": 0.1,
-        "parameter_count": {"total": 10, "trainable": 10, "non_trainable": 0},
+        "parameter_count": {"total": 12, "trainable": 10, "non_trainable": 2},
         "git": {"commit": None, "dirty": None},
         "environment": {
             "hardware": {"cpu": "any"},
