@@ -62,13 +62,25 @@ BASE = seeds("base", 200, 210, 190)
         ((100, 220, 95), "undecided"),
         # Ahead with every seed and by as much, but by less than half a point.
         ((198, 208, 188), "no"),
-        # By more than half a point, on images too few to tell.
+        # By less than half a point on average, though perhaps by more: beyond chance, and too
+        # little to matter.
+        ((196, 205, 185), "undecided"),
+        # By more than half a point, if only just.
         ((194, 204, 183), "yes"),
+        # Behind by as little.
+        ((204, 215, 195), "no"),
     ],
 )
 def test_pair_is_judged_by_the_rules(missed: tuple[int, ...], word: str) -> None:
     found = {"base": BASE, "row": seeds("row", *missed)}
     assert ask(found, ("row", "base")).word == word
+
+
+@pytest.mark.parametrize("base", [(200, 210, 190), (150, 160, 170), (300, 310, 320)])
+def test_half_a_point_is_enough_whatever_the_fractions_round_to(base: tuple[int, ...]) -> None:
+    row = [missed - 5 for missed in base]
+    found = {"base": seeds("base", *base), "row": seeds("row", *row)}
+    assert ask(found, ("row", "base")).word == "yes"
 
 
 def test_gain_that_the_test_images_do_not_show_is_undecided() -> None:

@@ -110,10 +110,11 @@ def judge(comparison: Comparison) -> Literal["yes", "no", "undecided"]:
         return "no" if learned in ((0, every), (0, 0)) else "undecided"
     if low_high is None:
         return "undecided"
-    low, high = low_high
+    # Accuracies are fractions: what is MARGIN to the image must not fall short by their rounding.
+    low, high, mean = (round(of, 9) for of in (*low_high, float(np.mean(comparison.differences))))
     if high < MARGIN:
         return "no"
-    gains = low > 0 and float(np.mean(comparison.differences)) >= MARGIN
+    gains = low > 0 and mean >= MARGIN
     return "yes" if gains and comparison.counts(1, LEVEL) else "undecided"
 
 
