@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,14 +219,17 @@ def _again(record: PastRun, **changes: Any) -> PastRun:
         if "__" in name:
             group, key = name.split("__")
             origin["environment"][group][key] = value
-        elif name != "wrong":
+        elif name not in ("wrong", "right"):
             origin[name] = value
     found = replace(record, provenance=origin)
-    if wrong := changes.get("wrong", 0):
-        # So many digits that were right become wrong.
+    # So many digits that were right become wrong, or the other way round.
+    wrong, right = changes.get("wrong", 0), changes.get("right", 0)
+    if wrong or right:
         predicted = record.predicted.copy()
         places = np.flatnonzero(predicted == record.labels)[:wrong]
         predicted[places] = (predicted[places] + 1) % 10
+        places = np.flatnonzero(record.predicted != record.labels)[:right]
+        predicted[places] = record.labels[places]
         history = [*record.history[:-1], record.history[-1] | {"val_loss": 0.25}]
         accuracy = float((predicted == record.labels).mean())
         test = record.test | {"accuracy": accuracy}
@@ -250,6 +253,9 @@ THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operat
         (THREADS, "bit-identical", "although there is a difference (TF_NUM_INTRAOP_THREADS"),
         (THREADS | {"wrong": 5}, "equal within the tolerance", "test accuracy within 0.0187"),
         (THREADS | {"wrong": 100}, "different", "beyond the tolerance (for other threads: "),
+        (THREADS | {"right": 5}, "equal within the tolerance", "test accuracy within 0.0187"),
+        # The tolerance has an upper end: suddenly it makes no mistake.
+        (THREADS | {"right": 68}, "different", "beyond the tolerance (for other threads: "),
         (
             THREADS | {"wrong": 5, "start": "b" * 64},
             "different",
@@ -282,6 +288,37 @@ def test_verdicts(
     verdict = _verdict(record, **changes)
     assert verdict.kind == kind
     assert said in str(verdict)
+
+
+def _moved(record: PastRun) -> np.ndarray:
+    """Probabilities of which one has moved by a last digit; they name the same digits."""
+    moved = record.probabilities.copy()
+    moved[0, 0] = np.nextafter(moved[0, 0], np.float32(0.5))
+    return moved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda of: {"provenance": of.provenance | {"start": "b" * 64}},
+        lambda of: {"provenance": of.provenance | {"weights": "b" * 64}},
+        lambda of: {"provenance": of.provenance | {"test_data": "b" * 64}},
+        lambda of: {"history": [*of.history[:-1], of.history[-1] | {"learning_rate": 0.5}]},
+        lambda of: {"history": of.history[:-1]},
+        lambda of: {"predicted": np.roll(of.predicted, 1)},
+        lambda of: {"probabilities": _moved(of)},
+        lambda of: {"test": of.test | {"loss": np.nextafter(of.test["loss"], 1)}},
+    ],
+    ids=["start", "weights", "images", "history", "epochs", "predictions", "probabilities", "test"],
+)
+def test_whatever_differs_it_is_not_bit_identical(
+    record: PastRun, change: Callable[[PastRun], dict[str, Any]]
+) -> None:
+    again = replace(record, **change(record))
+    for a, b in ((record, again), (again, record)):
+        outcome = differences.outcomes(a, b)
+        assert not outcome.alike
+        assert reproduce.judge(a, b, outcome, []).kind == "different"
 
 
 def test_a_run_that_has_not_learned_has_no_tolerance(record: PastRun) -> None:
