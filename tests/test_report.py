@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +44,61 @@ def test_missing_rows_are_named(text: str) -> None:
 def test_small_scale_is_said_before_any_number(text: str) -> None:
     said = text.index("train on 3,200 images for 2 or 50 epochs; the study trained on 50,000")
     assert said < text.index("0.9924")
+
+
+def _whole(params: dict[str, Any]) -> None:
+    params["train"] |= {"train_images": None, "epochs": 15}
+
+
+def _few_images(params: dict[str, Any]) -> None:
+    params["train"] |= {"train_images": 3200, "epochs": 15}
+
+
+def _few_epochs(params: dict[str, Any]) -> None:
+    params["train"] |= {"train_images": None, "epochs": 2}
+
+
+def _of_its_own(params: dict[str, Any]) -> None:
+    """At a small scale, but none of its rows is meant to be one of the study's."""
+    _few_epochs(params)
+    params["train"]["label_smoothing"] = 0.1
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (_whole, None),
+        (_few_images, "train on 3,200 images for 15 or 50 epochs; the study trained on 50,000 for"),
+        (_few_epochs, "train on 50,000 images for 2 or 50 epochs; the study trained on 50,000 for"),
+        (_of_its_own, None),
+    ],
+)
+def test_fewer_images_or_fewer_epochs_are_a_reduced_scale(
+    edit: Callable[[dict[str, Any]], None], said: str | None, tmp_path: Path
+) -> None:
+    def seeded(params: dict[str, Any]) -> None:
+        edit(params)
+        params["train"]["seed"] = list(made_up.SEEDS)
+
+    text = (made_up.reported(tmp_path, seeded, {}, drawn=()) / report.TEXT).read_text()
+    assert ("Reduced scale" in text) == (said is not None)
+    assert said is None or said in text
+
+
+def test_convergence_is_that_of_each_seed_at_each_level(text: str) -> None:
+    section = text[text.index("## Convergence") : text.index("## Where they err")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not line.startswith("|:")
+    ]
+    # Validation accuracies: 0.97, 0.98 and 0.96, 0.97; stuck and 0.965, 0.975; 0.93, 0.94 and none.
+    assert rows == [
+        ["run", "97 %", "98 %", "99 %"],
+        ["vgg16-adam-random", "1, 2", "2, never", "never, never"],
+        ["vgg16-sgd-random", "never, 2", "never, never", "never, never"],
+        ["resnet50-sgd-random", "never, never", "never, never", "never, never"],
+    ]
 
 
 def test_collapsed_and_diverged_runs_are_marked(text: str) -> None:
@@ -87,7 +143,7 @@ def test_ours_stand_beside_the_studys_with_difference_and_spread(text: str) -> N
     assert "0.9850 ± 0.0071" in cells
     assert "0.9924" in cells
     assert "-0.74" in cells
-    assert "14,719,818 parameters" in text
+    assert "14,719,818 parameters, 818 of them not trained." in text
 
 
 def test_results_fit_into_a_window_and_the_table_of_all_is_named(study: Path, text: str) -> None:
@@ -223,13 +279,11 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
     assert html.count("<table>") == 8
 
 
-def _without_probabilities(folder: Path, rows: str) -> str:
+def _without_probabilities(folder: Path, rows: str, drawn: Collection[str]) -> str:
     """The report of `folder`, made again when those of the `rows` (a pattern) are gone."""
     for path in list(folder.glob(f"metrics/{rows}/probabilities.npy")):
         path.unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        report.main()
+    made_up.report_again(folder, drawn)
     return (folder / report.TEXT).read_text()
 
 
@@ -237,8 +291,8 @@ def test_comparisons_need_only_what_git_keeps(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A clone has the predictions, not the probabilities, which are DVC's."""
-    folder = made_up.reported(tmp_path_factory.mktemp("clone"), made_up.small, {})
-    again = _without_probabilities(folder, "*")
+    folder = made_up.reported(tmp_path_factory.mktemp("clone"), made_up.small, {}, drawn=())
+    again = _without_probabilities(folder, "*", drawn=())
     for first, last in (
         ("## The study's claims", "## Results"),
         ("## Paired tests", "## The networks"),
@@ -252,12 +306,13 @@ def test_comparisons_need_only_what_git_keeps(
 def test_only_calibration_needs_more_than_git_keeps(
     study: Path, text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = made_up.reported(tmp_path_factory.mktemp("partly"), made_up.small, {})
+    folder = made_up.reported(tmp_path_factory.mktemp("partly"), made_up.small, {}, drawn=())
     (folder / report.RESULTS_TABLE).unlink()
-    again = _without_probabilities(folder, "vgg16-sgd-random")
-    for name in ("confusion.svg", "class_accuracy.svg"):
-        drawn = (folder / project.REPORTS / name).read_bytes()
-        assert drawn == (study / project.REPORTS / name).read_bytes()
+    drawn = ("confusion", "class_accuracy")
+    again = _without_probabilities(folder, "vgg16-sgd-random", drawn)
+    for name in drawn:
+        figure = (folder / project.REPORTS / f"{name}.svg").read_bytes()
+        assert figure == (study / project.REPORTS / f"{name}.svg").read_bytes()
     calibration = again[again.index("## Calibration") : again.index("## Paired tests")]
     assert "| vgg16-adam-random   |" in calibration
     assert "| vgg16-sgd-random" not in calibration
@@ -269,11 +324,11 @@ def test_an_ece_that_cannot_be_computed_again_is_kept(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """As long as the row was not trained or tested anew."""
-    folder = made_up.reported(tmp_path_factory.mktemp("kept"), made_up.small, {})
+    folder = made_up.reported(tmp_path_factory.mktemp("kept"), made_up.small, {}, drawn=())
     before = pd.read_csv(folder / report.RESULTS_TABLE).set_index("run")
     changed = folder / "metrics/vgg16-adam-random/test.json"
     files.write_json(changed, {"loss": 0.29, "accuracy": 0.985})
-    again = _without_probabilities(folder, "*")
+    again = _without_probabilities(folder, "*", drawn=())
     after = pd.read_csv(folder / report.RESULTS_TABLE).set_index("run")
     assert after.loc["vgg16-sgd-random", "ece"] == before.loc["vgg16-sgd-random", "ece"]
     assert pd.isna(after.loc["vgg16-adam-random", "ece"])
@@ -286,7 +341,7 @@ def test_combined_history_holds_means_over_seeds(study: Path) -> None:
     history = pd.read_csv(study / report.HISTORY)
     adam = history[history["run"] == "vgg16-adam-random"]
     assert adam["epoch"].tolist() == [1, 2]
-    assert adam["val_accuracy"].tolist() == pytest.approx([0.975, 0.985])
+    assert adam["val_accuracy"].tolist() == pytest.approx([0.965, 0.975])
 
 
 def test_terminal_table_is_narrow_and_names_what_is_missing(study: Path) -> None:
@@ -339,7 +394,7 @@ def test_the_studys_curves_are_shown_only_at_its_scale(text: str, study: Path) -
 
 
 def test_the_studys_curves_stand_beside_rows_at_its_scale(full_scale: None, tmp_path: Path) -> None:
-    folder = made_up.reported(tmp_path, made_up.small, {})
+    folder = made_up.reported(tmp_path, made_up.small, {}, drawn=["curves"])
     text = (folder / report.TEXT).read_text()
     section = text[text.index(OWN[0]) : text.index("## Convergence")]
     assert text.index("## Learning curves") < text.index(OWN[1]) < text.index(OWN[0])
@@ -368,7 +423,7 @@ def test_the_studys_curves_are_no_part_of_another_studys_report(
             longer = dict(params["runs"]["vgg16-adam-random"])
             params["runs"]["vgg16-adam-random-long"] = longer | {"epochs": 8}
 
-    text = (made_up.reported(tmp_path, other, {}) / report.TEXT).read_text()
+    text = (made_up.reported(tmp_path, other, {}, drawn=()) / report.TEXT).read_text()
     assert not any(words in text for words in OWN)
 
 
@@ -412,8 +467,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
     moments = {"start": _moment(0.1), "after 100 steps": _moment(0.9), "end": _moment(0.95)}
     diagnosis = {"run": "resnet50-sgd-random", "seed": 0, "images": 128, "moments": moments}
     folder = tmp_path_factory.mktemp("asked")
-    made_up.reported(folder, _asking, {"resnet50-sgd-random": diagnosis})
-    for name in ("effects", "learning", "flow", "norms"):
+    drawn = ("effects", "learning", "flow", "norms")
+    made_up.reported(folder, _asking, {"resnet50-sgd-random": diagnosis}, drawn)
+    for name in drawn:
         assert (folder / project.REPORTS / f"{name}.png").stat().st_size > 10_000
     return (folder / report.TEXT).read_text()
 
@@ -444,7 +500,7 @@ def test_rows_alike_in_optimizer_and_weights_have_their_names(tmp_path: Path) ->
         made_up.small(params)
         params["runs"]["vgg16-sgd-random"] |= {"optimizer": "adam", "dropout": 0.25}
 
-    folder = made_up.reported(tmp_path, twins, {})
+    folder = made_up.reported(tmp_path, twins, {}, drawn=())
     vgg16 = _results((folder / report.TEXT).read_text(), "VGG-16")
     names = [line.split("|")[1].strip() for line in vgg16.splitlines() if line.startswith("|")]
     assert {"run", "vgg16-adam-random", "vgg16-sgd-random"} <= set(names)
@@ -480,7 +536,7 @@ def test_ladder_takes_the_place_of_the_claims(tmp_path: Path) -> None:
         longer = dict(params["runs"]["vgg16-adam-random"])
         params["runs"]["vgg16-adam-random-long"] = longer | {"epochs": 8}
 
-    folder = made_up.reported(tmp_path, climbing, {})
+    folder = made_up.reported(tmp_path, climbing, {}, drawn=["climbs"])
     assert (folder / project.REPORTS / "climbs.png").stat().st_size > 10_000
     text = (folder / report.TEXT).read_text()
     assert "## The study's claims" not in text
