@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 import architectures
 import pretrained
@@ -170,12 +171,35 @@ def test_view_gives_the_logits_of_the_classifier(
 
 
 def test_view_warps_the_images(classifier: keras.Model, digits: np.ndarray) -> None:
+    """Its logits are those of the images that SciPy warps, and of no others."""
     view = models.training_view(classifier)
-    still = draw_transforms(np.random.default_rng(0), 4, SIZE, 0, 0, 0)
     moved = draw_transforms(np.random.default_rng(0), 4, SIZE, 10, 0.1, 0.1)
-    unwarped = np.asarray(view([digits[:4], still], training=False))
     warped = np.asarray(view([digits[:4], moved], training=False))
-    assert np.abs(unwarped - warped).max() > 1e-3
+    pixels = np.stack([by_hand(*of) for of in zip(digits[:4], moved, strict=True)])
+    difference = np.abs(warped - logits_of(classifier, pixels)).max()
+    assert difference < 1e-4 * np.abs(warped).max()
+    unwarped = logits_of(classifier, digits[:4].astype(np.float32))
+    assert np.abs(warped - unwarped).max() > 1000 * difference
+
+
+def by_hand(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
+    """The image read at (a0 x + a1 y + a2, b0 x + b1 y + b2), bilinearly, the edge beyond it."""
+    a0, a1, a2, b0, b1, b2 = transform[:6].astype(np.float64)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    places = [b0 * x + b1 * y + b2, a0 * x + a1 * y + a2]
+    channels = [
+        map_coordinates(image[..., c].astype(np.float64), places, order=1, mode="nearest")
+        for c in range(3)
+    ]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def logits_of(classifier: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """What the classifier's own layers make of pixels from 0 to 255, before the softmax."""
+    x = pixels
+    for name in ("scale", models.backbone_name(classifier), "dropout", "logits"):
+        x = classifier.get_layer(name)(x, training=False)
+    return np.asarray(x)
 
 
 def test_dropout_is_drawn_from_the_seed_variable(

@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import stress
+from deepnets import files, project
 from project import Clone, environment
 
 RUN = "resnet50-adam-random"
@@ -98,10 +99,28 @@ def test_changed_code_and_weights_start_afresh(copy: Clone) -> None:
     _stopped_after_an_epoch(copy)
     source = copy.folder / "src/deepnets/scores.py"
     source.write_text(source.read_text() + "\n# changed\n")
+    _take_the_weights_of_another_seed(copy)
     copy.edit_params(lambda params: params["train"].update(epochs=1))
     said = copy.run("deepnets", "train", RUN).stdout
     (line,) = re.findall(r"^starting afresh.*$", said, re.MULTILINE)
-    assert f"epochs {stress.EPOCHS}, now 1; changed code (scores)" in line
+    changes = "other starting weights; changed code (scores)"
+    assert f"(epochs {stress.EPOCHS}, now 1; {changes})" in line
+    assert "continuing" not in said
+
+
+def _take_the_weights_of_another_seed(copy: Clone) -> None:
+    """Put starting weights into the place of the run's own, as a whole and sealed file."""
+    start = "resnet50-random"
+    own, others = (
+        project.start_file(copy.folder / project.STARTS / start, seed) for seed in (0, 1)
+    )
+    before = own.read_bytes()
+    copy.edit_params(lambda params: params["train"].update(seed=1))
+    copy.run("deepnets", "initialize", start)
+    copy.edit_params(lambda params: params["train"].update(seed=0))
+    others.replace(own)
+    files.seal(own)
+    assert own.read_bytes() != before
 
 
 def _stopped_after_an_epoch(copy: Clone) -> int:
