@@ -1,4 +1,7 @@
-"""A backbone of VGG-16's kinds of layers that trains and saves in next to no time."""
+"""Backbones of VGG-16's kinds of layers that train and save in next to no time.
+
+Either takes the place of `keras.applications.VGG16` in `models._BACKBONES`.
+"""
 
 from typing import Any
 
@@ -6,10 +9,21 @@ import keras
 
 
 def backbone(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
-    """Takes the place of `keras.applications.VGG16` in `models._BACKBONES`."""
+    """A convolution a block."""
     x = input_tensor
     for block in (1, 2, 3, 4, 5):
         options = {"padding": "same", "activation": "relu", "name": f"block{block}_conv1"}
         x = keras.layers.Conv2D(16, 3, **options)(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return keras.Model(input_tensor, keras.layers.GlobalAveragePooling2D()(x), name=name)
+
+
+def deep_backbone(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
+    """All thirteen convolutions: as deep as VGG-16, it stays at chance and diverges as it does."""
+    x = input_tensor
+    for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
+        for number in range(1, convolutions + 1):
+            options = {"padding": "same", "activation": "relu"}
+            x = keras.layers.Conv2D(16, 3, **options, name=f"block{block}_conv{number}")(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     return keras.Model(input_tensor, keras.layers.GlobalAveragePooling2D()(x), name=name)
