@@ -69,8 +69,8 @@ _RAW = _any_of(
     ["[", "{", "}", "@x", "`x`", "%x", "|\n x", ">\n x", "- a", "? a", "a: b: c", "#", "!", "&"],
     ["!!bool xyz", "!!int ''", "!!float ''", "!!null x", "!!timestamp x", "!!binary é", "!x y"],
     ["!!set {a}", "!!omap [a: 1]", "!!pairs [a: 1]", "!!str 3", "!!map 3", "!!seq 3", "!!merge x"],
-    ["!!python/object/apply:os.system [ls]", "!!python/name:os.system", "*nowhere", "*adam"],
-    ["&x [*x]", "&x {a: *x}", "{<<: *adam}", "{<<: 3}", "{a: 1, a: 2}", "{? [a]: 1}", '"\\ud800"'],
+    ["!!python/object/apply:os.system [ls]", "!!python/name:os.system", "*nowhere", "&x 3"],
+    ["&x [*x]", "&x {a: *x}", "{<<: &x {a: 1}}", "{<<: 3}", "{a: 1, a: 2}", "{? [a]: 1}", '"\\ud800"'],
     [60 * "[" + 60 * "]", 40 * "[" + 40 * "]", 30 * "{a: " + 30 * "}", '"\\0"', '"\\e[2J"'],
 ).map(Raw)
 _NUMBERS = _any_of(
@@ -270,6 +270,9 @@ WHOLE = {
     ),
     "many-values": ("[" + 16_000 * "1," + "]", "received a list"),
     "itself": ("&a\n" + FILES["root"] + "x: *a\n", "aliases that stand for too many values"),
+    "anchor": (replaced("seed: 0", "seed: &s 0"), "line 20: expected values; received '&s'"),
+    "alias": (replaced("seed: 0", "seed: &s 0\n  dropout: *s"), "received '&s', which DVC does not"),
+    "merge": (replaced("adam:  ", "adam: &a\n      <<: {epsilon: 1}"), "line 34: expected values"),
     "seed-itself": (replaced("seed: 0", "seed: &s [*s]"), "or for themselves"),
     "no-bool": (replaced("nesterov: false", "nesterov: !!bool x"), "line 44: not valid YAML ('x'"),
     "no-int": (replaced("epochs: 15", "epochs: !!int ''"), "line 22: not valid YAML ('' is no int"),

@@ -23,6 +23,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent, NodeEvent
 from ruamel.yaml.nodes import CollectionNode, Node
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scanner import Scanner, ScannerError
@@ -520,18 +521,28 @@ def _check_variant(run: RunParams) -> None:
         )
 
 
-def load(path: Path = FILE) -> Params:
+def load(path: Path = FILE, *, anchors: bool = False) -> Params:
     """Read and check `path`.
+
+    Args:
+        path: a params.yaml.
+        anchors: as for `read_yaml`.
 
     Raises:
         UserError: it is missing, malformed, or holds something that cannot be meant; the message
             names the first such place, what was expected there and what was found.
     """
-    return parse(read_yaml(path), str(path))
+    return parse(read_yaml(path, anchors=anchors), str(path))
 
 
-def read_yaml(path: Path) -> Any:
-    """The file's content as plain Python values; what `plain` refuses is a `UserError`."""
+def read_yaml(path: Path, *, anchors: bool = False) -> Any:
+    """The file's content as plain Python values; what `plain` refuses is a `UserError`.
+
+    Args:
+        path: a params.yaml.
+        anchors: take YAML's anchors and aliases too, as the files of earlier commits have them.
+            `dvc exp run -S` changes what an alias stands for wherever it stands, or nothing.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
@@ -548,9 +559,26 @@ def read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     try:
-        return plain(text)
+        content = plain(text)
     except ValueError as error:
         raise UserError(f"{path}: {error}: correct it") from None
+    anchored = None if anchors else _anchored(text)
+    if anchored:
+        raise UserError(
+            f"{path}: {anchored}, which DVC does not see through (`dvc exp run -S` changes another "
+            "value than the one that it names, or none): write out what it stands for"
+        )
+    return content
+
+
+def _anchored(text: str) -> str | None:
+    """The first anchor or alias in `text`, which is valid YAML, and its line; None without any."""
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, NodeEvent) and event.anchor:
+            sign = "*" if isinstance(event, AliasEvent) else "&"
+            line = event.start_mark.line + 1
+            return f"line {line}: expected values; received {_one_line(sign + event.anchor)!r}"
+    return None
 
 
 def plain(text: str) -> Any:

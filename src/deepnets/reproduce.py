@@ -208,7 +208,7 @@ def _study(record: PastRun, root: Path) -> Path:
         folders = [Path(record.study) / params.FILE]
     for file in folders:
         if (root / file).is_file():
-            name = params.read_yaml(root / file)["publish"]["experiment"]
+            name = params.read_yaml(root / file, anchors=True)["publish"]["experiment"]
             if record.study or record.experiment in (name, f"{name}-single"):
                 return file.parent
     raise UserError(
@@ -297,7 +297,7 @@ def _announce(
 
 def _preprocessed_otherwise(then: dict[str, Any], file: Path) -> list[Difference]:
     """What `file` has preprocessing do otherwise than it was done for a run."""
-    now = params.load(file).preprocess
+    now = params.load(file, anchors=True).preprocess
     pairs = {
         "image_size": (then["image_size"], now.image_size),
         "validation_images": (then["images"]["validation"], now.validation_images),
