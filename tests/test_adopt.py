@@ -128,7 +128,7 @@ class Source:
         clock = {"seconds": 1.5, "validation_seconds": 0.25, "images_per_second": 1727.5}
         timing = [{"epoch": row["epoch"], **clock, "finished_ms": 17e11} for row in history]
         whole = [{**row, "finished_ms": int(row["finished_ms"])} for row in timing]
-        paths = project.RunFiles(name, folder, folder, folder)
+        paths = project.run_at(folder)
         results.write_rows(folder, {seed: results.Rows(history, whole)})
         files.write_json(paths.train, results.summary(history, 0.2, False))
         files.write_json(paths.provenance, {str(seed): origin})
@@ -176,8 +176,28 @@ def test_a_training_is_known_by_its_parameters_and_comes_over_to_the_byte(source
     there = source.training(CODE)
     assert adopted(source.folder) == 0
     assert [path.name for path in Path("metrics").iterdir()] == [CODE]
+    probabilities = project.grid_run(CODE, "vgg16-random").probabilities
     for path in there.iterdir():
-        assert (Path("metrics") / CODE / path.name).read_bytes() == path.read_bytes(), path.name
+        here = (
+            probabilities if path.name == probabilities.name else Path("metrics") / CODE / path.name
+        )
+        assert here.read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("place", ["data/probabilities/r", "metrics/r"])
+def test_a_study_has_its_probabilities_apart_and_an_earlier_version_beside_the_numbers(
+    source: Source, study: Params, tmp_path: Path, place: str
+) -> None:
+    clone = tmp_path / "clone"
+    (clone / "metrics").mkdir(parents=True)
+    source.training().rename(clone / "metrics/r")
+    (clone / place).mkdir(parents=True, exist_ok=True)
+    (clone / "metrics/r/probabilities.npy").rename(clone / place / "probabilities.npy")
+    (clone / "dvc.yaml").touch()
+    assert adopted(clone) == 0
+    (result,) = results.load(project.grid_run(TEXT, "vgg16-random"), [study.run_params(TEXT, 0)])
+    assert result.probabilities is not None
+    assert not (Path("metrics") / TEXT / "probabilities.npy").exists()
 
 
 def test_the_seeds_of_a_row_are_put_together(source: Source, study: Params) -> None:
@@ -452,8 +472,8 @@ def test_two_places_of_one_training_are_put_together(
         assert adopt.main(order, False) == 0
         assert paths.model(0).is_file()
         assert paths.probabilities.is_file()
-        shutil.rmtree("metrics")
-        shutil.rmtree("models")
+        for kept in ("metrics", "models", "data/probabilities"):
+            shutil.rmtree(kept)
 
 
 def test_a_seed_that_was_not_tested_has_no_test(source: Source, study: Params) -> None:
@@ -563,7 +583,7 @@ def test_an_adopted_row_has_its_own_name_and_is_rebuilt_where_it_was_trained(
 def test_the_rules_hold_for_a_diverged_training(source: Source, study: Params) -> None:
     folder = source.training()
     _without_last_epoch(folder)
-    paths = project.RunFiles("r", folder, folder, folder)
+    paths = project.run_at(folder)
     history = [
         {k: int(v) if k == "epoch" else v for k, v in row.items()}
         for row in replace(results.read(paths)[0]).history

@@ -25,9 +25,9 @@ NETWORKS = {"VGG-16": "vgg16", "ResNet50": "resnet50"}
 def _committed(folder: Path, study: Params) -> list[tuple[Path, Result]]:
     """The trainings in metrics/ of a study, each with the folder that it is in."""
     found = []
-    for name, entry in study.runs.items():
+    for name in study.runs:
         metrics = folder / "metrics" / name
-        paths = project.RunFiles(name, metrics, metrics, project.STARTS / entry.start)
+        paths = project.run_at(metrics)
         runs = [study.run_params(name, seed) for seed in study.train.seeds]
         found += [(metrics, result) for result in results.load(paths, runs)]
     return found

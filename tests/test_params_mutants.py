@@ -70,7 +70,15 @@ _RAW = _any_of(
     ["!!bool xyz", "!!int ''", "!!float ''", "!!null x", "!!timestamp x", "!!binary é", "!x y"],
     ["!!set {a}", "!!omap [a: 1]", "!!pairs [a: 1]", "!!str 3", "!!map 3", "!!seq 3", "!!merge x"],
     ["!!python/object/apply:os.system [ls]", "!!python/name:os.system", "*nowhere", "&x 3"],
-    ["&x [*x]", "&x {a: *x}", "{<<: &x {a: 1}}", "{<<: 3}", "{a: 1, a: 2}", "{? [a]: 1}", '"\\ud800"'],
+    [
+        "&x [*x]",
+        "&x {a: *x}",
+        "{<<: &x {a: 1}}",
+        "{<<: 3}",
+        "{a: 1, a: 2}",
+        "{? [a]: 1}",
+        '"\\ud800"',
+    ],
     [60 * "[" + 60 * "]", 40 * "[" + 40 * "]", 30 * "{a: " + 30 * "}", '"\\0"', '"\\e[2J"'],
 ).map(Raw)
 _NUMBERS = _any_of(
@@ -271,7 +279,10 @@ WHOLE = {
     "many-values": ("[" + 16_000 * "1," + "]", "received a list"),
     "itself": ("&a\n" + FILES["root"] + "x: *a\n", "aliases that stand for too many values"),
     "anchor": (replaced("seed: 0", "seed: &s 0"), "line 20: expected values; received '&s'"),
-    "alias": (replaced("seed: 0", "seed: &s 0\n  dropout: *s"), "received '&s', which DVC does not"),
+    "alias": (
+        replaced("seed: 0", "seed: &s 0\n  dropout: *s"),
+        "received '&s', which DVC does not",
+    ),
     "merge": (replaced("adam:  ", "adam: &a\n      <<: {epsilon: 1}"), "line 34: expected values"),
     "seed-itself": (replaced("seed: 0", "seed: &s [*s]"), "or for themselves"),
     "no-bool": (replaced("nesterov: false", "nesterov: !!bool x"), "line 44: not valid YAML ('x'"),
@@ -381,7 +392,8 @@ def check_valid(study: params.Params) -> None:
     assert len({name.casefold() for name in study.runs}) == len(study.runs)
     for name, entry in study.runs.items():
         paths = project.grid_run(name, entry.start)
-        for part in (paths.model_dir, paths.metrics_dir, paths.start_dir, paths.checkpoints(0)):
+        written = (paths.model_dir, paths.metrics_dir, paths.start_dir, paths.probabilities_dir)
+        for part in (*written, paths.checkpoints(0)):
             inside = Path(part).resolve().relative_to(Path.cwd())
             assert len(inside.parts) > 1
         for seed in study.train.seeds[:2]:

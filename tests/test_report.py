@@ -281,7 +281,7 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
 
 def _without_probabilities(folder: Path, rows: str, drawn: Collection[str]) -> str:
     """The report of `folder`, made again when those of the `rows` (a pattern) are gone."""
-    for path in list(folder.glob(f"metrics/{rows}/probabilities.npy")):
+    for path in list(folder.glob(f"data/probabilities/{rows}/probabilities.npy")):
         path.unlink()
     made_up.report_again(folder, drawn)
     return (folder / report.TEXT).read_text()
@@ -333,8 +333,27 @@ def test_an_ece_that_cannot_be_computed_again_is_kept(
     assert after.loc["vgg16-sgd-random", "ece"] == before.loc["vgg16-sgd-random", "ece"]
     assert pd.isna(after.loc["vgg16-adam-random", "ece"])
     assert "not at hand here: vgg16-adam-random." in again
-    assert "earlier report on the same tests: vgg16-sgd-random" in again
+    kept = "earlier report on the same tests: vgg16-sgd-random, resnet50-sgd-random. "
+    assert f"{kept}So is the figure." in again
     assert "reliability.svg" in again
+
+
+def test_a_reliability_figure_names_the_rows_that_it_lacks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = made_up.reported(tmp_path_factory.mktemp("mixed"), made_up.small, {})
+    again = _without_probabilities(folder, "vgg16-sgd-random")
+    assert "on the same tests: vgg16-sgd-random. The figure lacks them." in again
+
+
+def test_figures_that_a_report_does_not_show_go(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """DVC leaves `reports` as it is, so that what cannot be computed again can be kept."""
+    folder = made_up.reported(tmp_path_factory.mktemp("shorter"), made_up.small, {})
+    before = {path.name for path in (folder / project.REPORTS).iterdir()}
+    for suffix in ("png", "svg"):
+        (folder / project.REPORTS / f"effects.{suffix}").touch()
+    _without_probabilities(folder, "*")
+    assert {path.name for path in (folder / project.REPORTS).iterdir()} == before
 
 
 def test_combined_history_holds_means_over_seeds(study: Path) -> None:

@@ -130,7 +130,7 @@ def _folders(source: Path) -> list[Path]:
 def _trainings(folder: Path) -> Iterator[Training]:
     """The trainings of a run, a seed each, whose numbers are in `folder`."""
     try:
-        found = results.read(project.RunFiles(folder.name, folder, folder, folder))
+        found = results.read(project.run_at(folder))
     except UserError:
         raise
     except PermissionError as error:

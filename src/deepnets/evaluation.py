@@ -3,6 +3,7 @@
 Needs no model: whoever has the probabilities of a run can write them.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -36,7 +37,7 @@ def score(
 def write(paths: project.RunFiles, tested: Sequence[SeedResult]) -> None:
     """Write what the seeds that were tested, at least one, have come to; see `results.read`."""
     # Which seed a part of it belongs to is known by the predictions, which are written before it.
-    paths.probabilities.unlink(missing_ok=True)
+    _remove_probabilities(paths)
     files.write_json(paths.test, results.together({of.seed: of.test or {} for of in tested}))
     rows = [
         {"seed": of.seed, "actual": int(label), "predicted": int(guess)}
@@ -53,6 +54,20 @@ def write(paths: project.RunFiles, tested: Sequence[SeedResult]) -> None:
         lacking = np.full_like(present, np.nan)
         stack = np.stack([lacking if of is None else of for of in known])
         files.write_array(paths.probabilities, stack)
+
+
+def clear(paths: project.RunFiles) -> None:
+    """Remove what `write` and `draw` have written."""
+    _remove_probabilities(paths)
+    for path in (paths.test, paths.predictions, paths.calibration):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(paths.figures_dir, ignore_errors=True)
+
+
+def _remove_probabilities(paths: project.RunFiles) -> None:
+    # Earlier versions had them beside the numbers, where they would be read in their place.
+    for folder in (paths.probabilities_dir, paths.metrics_dir):
+        (folder / paths.probabilities.name).unlink(missing_ok=True)
 
 
 def draw(

@@ -6,7 +6,7 @@ are relative to it. The MLflow store and the code are the project's, found from 
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CHECKED = Path("data/params-checked.txt")
@@ -15,6 +15,7 @@ RAW = Path("data/raw")
 IMAGENET = Path("data/imagenet")
 PROCESSED = Path("data/processed")
 STARTS = Path("data/weights")
+PROBABILITIES = Path("data/probabilities")
 REPORTS = Path("reports")
 # What JAX has compiled for a GPU, in the root.
 COMPILED = Path(".cache/jax")
@@ -97,6 +98,7 @@ class RunFiles:
     model_dir: Path
     metrics_dir: Path
     start_dir: Path
+    probabilities_dir: Path
 
     def start(self, seed: int) -> Path:
         return start_file(self.start_dir, seed)
@@ -105,7 +107,11 @@ class RunFiles:
         return self.model_dir / f"seed-{seed}.keras"
 
     def figures(self, seed: int) -> Path:
-        return self.metrics_dir / "figures" / f"seed-{seed}"
+        return self.figures_dir / f"seed-{seed}"
+
+    @property
+    def figures_dir(self) -> Path:
+        return self.metrics_dir / "figures"
 
     def checkpoints(self, seed: int) -> Path:
         return Path("checkpoints") / self.name / f"seed-{seed}"
@@ -148,18 +154,33 @@ class RunFiles:
 
     @property
     def probabilities(self) -> Path:
-        return self.metrics_dir / "probabilities.npy"
+        return self.probabilities_dir / "probabilities.npy"
 
 
 def grid_run(name: str, start: str) -> RunFiles:
     """Files of the row `name` of the study's grid, which starts from the weights `start`."""
-    return RunFiles(name, Path("models") / name, Path("metrics") / name, STARTS / start)
+    return RunFiles(
+        name, Path("models") / name, Path("metrics") / name, STARTS / start, PROBABILITIES / name
+    )
 
 
 def single_run(name: str) -> RunFiles:
     """Files of a free-form run: everything in single/NAME."""
     folder = Path("single") / name
-    return RunFiles(name, folder, folder, folder)
+    return RunFiles(name, folder, folder, folder, folder)
+
+
+def run_at(folder: Path) -> RunFiles:
+    """Files of the run whose numbers lie in `folder`, of whatever study, version or machine.
+
+    A row of a study has its probabilities elsewhere in the study: they are DVC's, where all of
+    `metrics` is git's. Free-form runs, copies and earlier versions have them beside the numbers.
+    """
+    beside = RunFiles(folder.name, folder, folder, folder, folder)
+    if folder.parent.name != "metrics":
+        return beside
+    row = replace(beside, probabilities_dir=folder.parents[1] / PROBABILITIES / folder.name)
+    return row if row.probabilities.is_file() else beside
 
 
 def start_file(folder: Path, seed: int) -> Path:

@@ -85,7 +85,7 @@ def read(
             place=study,
             experiment=experiment,
         )
-        for of in results.read(project.RunFiles("", folder, folder, folder))
+        for of in results.read(project.run_at(folder))
     ]
 
 

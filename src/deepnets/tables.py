@@ -37,8 +37,7 @@ def results(
 def keep_calibration(table: pd.DataFrame, earlier: pd.DataFrame) -> list[str]:
     """Give rows whose ECE cannot be computed any more that of an `earlier` table; returns which.
 
-    Only where both are about the same tests: as many seeds, the same mean accuracy and loss. It
-    helps `deepnets report`; under `dvc repro` the earlier table is gone by then.
+    Only where both are about the same tests: as many seeds, the same mean accuracy and loss.
     """
     same = ["run", "seeds", "test_accuracy", "test_loss"]
     kept: list[str] = []

@@ -27,6 +27,8 @@ def main(name: str) -> None:
     training, validation = data.load("train").first(run.train_images), data.load("validation")
     files.verify(paths.start(run.seed))
     results.require_model(paths, run.seed)
+    # It would be taken for that of this model if what follows fails.
+    paths.diagnosis.unlink(missing_ok=True)
 
     size = training.images.shape[1]
     classifier = models.start(run, size, paths.start(run.seed))

@@ -33,7 +33,6 @@ def evaluate_run(
     test = data.load("test")
     style = figures.Run(paths.name, entry.optimizer, entry.weights)
     trained = {of.seed: of for of in results.read(paths)}
-    tested: list[SeedResult] = []
     for seed in seeds:
         results.require_model(paths, seed)
         if seed not in trained:
@@ -41,6 +40,10 @@ def evaluate_run(
                 f"{paths.metrics_dir} does not hold what the training of {paths.name} with seed "
                 f"{seed} came to: run it again (`dvc repro train@{paths.name}`)"
             )
+    # What an earlier model came to would be taken for this one's if what follows fails.
+    evaluation.clear(paths)
+    tested: list[SeedResult] = []
+    for seed in seeds:
         record = live.Record(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
         with live.following(record):
             classifier = models.load(paths.model(seed))

@@ -4,6 +4,7 @@ Works with whatever runs are there, and says which are missing.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -119,8 +120,17 @@ def main() -> None:
     text = "\n\n".join(part for section in sections for part in section) + "\n"
     files.write_text(TEXT, text)
     files.write_text(PAGE, page.render(study.report.title, text, project.REPORTS))
+    _remove_figures_but(text)
     done = int(table["test_accuracy"].notna().sum())
     print(f"{PAGE}: {done} of {len(table)} runs")
+
+
+def _remove_figures_but(text: str) -> None:
+    """Remove the figures of earlier reports that `text` does not show; DVC leaves them there."""
+    shown = set(re.findall(r"\]\(([\w-]+)\.svg\)", text))
+    for path in [*project.REPORTS.glob("*.svg"), *project.REPORTS.glob("*.png")]:
+        if path.stem not in shown:
+            path.unlink()
 
 
 def terminal_table(path: Path) -> str:
@@ -454,7 +464,8 @@ def _calibration(table: pd.DataFrame, kept: Sequence[str]) -> list[str]:
     if kept:
         missing.append(
             "The probabilities of these rows are not at hand here, and their ECE is that of an "
-            f"earlier report on the same tests: {', '.join(kept)}."
+            f"earlier report on the same tests: {', '.join(kept)}. "
+            + ("So is the figure." if len(kept) == len(done) else "The figure lacks them.")
         )
     if not len(done):
         return ["## Calibration", *missing, _REBUILT]
