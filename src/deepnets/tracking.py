@@ -350,7 +350,10 @@ def level(client: MlflowClient, record: Record, status: str = "FINISHED") -> str
         model = paths.model(record.seed)
         digest = _digest(model)
         # It may have stayed where the run was trained.
-        tags["model"] = "not at hand when this was published" if digest is None else "logged"
+        if digest is not None or _MODEL in run.data.tags:
+            tags["model"] = "logged"
+        else:
+            tags["model"] = "not at hand when this was published"
         if digest is not None:
             tags[_MODEL] = digest
             if not _has_model(client, run, model):

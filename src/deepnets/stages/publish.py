@@ -27,7 +27,8 @@ def main() -> None:
         there = [seed for seed in _trained(paths) if seed in seeds]
         grid += [Record(paths, experiment, seed, len(seeds)) for seed in there]
         if len(there) < len(seeds):
-            missing.append(name if not there else f"{name} ({len(there)} of {len(seeds)} seeds)")
+            lacking = f" ({len(seeds) - len(there)} of {len(seeds)} seeds)" if there else ""
+            missing.append(f"{name}{lacking}")
     bare = [of for of in grid if not of.files.model(of.seed).is_file()]
     single = [
         Record(paths, f"{experiment}-single", seed, 1)
@@ -57,7 +58,7 @@ def main() -> None:
         f"MLflow has {len(grid)} of {len(seeds) * len(study.runs)} runs in {experiment!r}"
         + (f" and {len(single)} in '{experiment}-single'" if single else "")
         + (f"; not trained yet: {', '.join(missing)}" if missing else "")
-        + (f"; without their models, which are not here: {_names(bare)}" if bare else "")
+        + (f"; no model is here to send of {_names(bare)}" if bare else "")
     )
     _crown(client, experiment, grid)
 
@@ -76,7 +77,7 @@ def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
             here = sum(of.files.model(of.seed).is_file() for of in grid)
             which = "run" if here == len(grid) else "run whose model is here"
             why = f"no {which} has ended above chance" if here else "no model is here"
-            print(f"{why}: nothing is registered as the champion")
+            print(f"{why}: nothing new is registered as the champion")
         return
     try:
         version = tracking.crown(client, model, best)
