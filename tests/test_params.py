@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,9 +206,46 @@ def test_tour_needs_no_download() -> None:
     }
 
 
-@pytest.mark.parametrize("path", [STUDY_FILE, TOUR_FILE], ids=["root", "tour"])
-def test_dvc_reads_the_same_values(path: Path) -> None:
+STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/params.yaml"))]
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_dvc_reads_the_same_values(study: Path) -> None:
+    path = study / params.FILE
     assert load_yaml(str(path)) == params.read_yaml(path)
+
+
+@pytest.mark.parametrize("path", [STUDY_FILE, TOUR_FILE], ids=["root", "tour"])
+def test_dvc_changes_the_value_that_it_is_told_to_and_no_other(path: Path, tmp_path: Path) -> None:
+    """By `-S`, for every value of the file."""
+    copy = tmp_path / params.FILE
+    for place, value in _values(params.read_yaml(path)):
+        copy.write_bytes(path.read_bytes())
+        other = "another" if isinstance(value, str) else [] if isinstance(value, list) else 7
+        apply_overrides(str(copy), [f"{'.'.join(place)}={other}"])
+        expected = params.read_yaml(path)
+        inner = expected
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = other
+        assert params.read_yaml(copy) == expected, place
+
+
+def _values(content: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
+    """Whatever is no mapping, each with the keys that lead to it."""
+    found = []
+    for key, value in content.items():
+        inner = _values(value) if isinstance(value, dict) else [((), value)]
+        found += [((key, *place), of) for place, of in inner]
+    return found
+
+
+def test_files_of_earlier_commits_may_have_anchors(tmp_path: Path) -> None:
+    path = tmp_path / params.FILE
+    path.write_text(STUDY_FILE.read_text().replace("seed: 0", "seed: &s 0"))
+    with pytest.raises(UserError, match=r"line 20: expected values; received '&s', which DVC does"):
+        params.load(path)
+    assert params.load(path, anchors=True) == params.load(STUDY_FILE)
 
 
 @pytest.mark.parametrize(
