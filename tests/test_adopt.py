@@ -541,7 +541,11 @@ def test_what_git_keeps_of_a_training_is_enough(
 
 
 def test_report_and_mlflow_are_complete_without_models(
-    source: Source, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+    source: Source,
+    tmp_path: Path,
+    empty_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = tmp_path / "mlflow.db"
     store.write_bytes(empty_store.read_bytes())
@@ -550,7 +554,13 @@ def test_report_and_mlflow_are_complete_without_models(
         source.training(seed=seed, accuracy=accuracy)
     adopted(source.folder)
     report.main()
+    capsys.readouterr()
+    edit_yaml(params.FILE, lambda content: content["train"].update(seed=[0, 1, 2]))
     publish.main()
+    said = capsys.readouterr().out
+    assert f"; not trained yet: {TEXT} (1 of 3 seeds)" in said
+    assert f"; no model is here to send of {TEXT}\n" in said
+    assert "no model is here: nothing new is registered as the champion" in said
     table = pd.read_csv(report.RESULTS_TABLE).set_index("run")
     assert table.loc[TEXT, "test_accuracy"] == pytest.approx(0.85)
     # A confidence of 0.91 in every answer, of which 0.9 and 0.8 are right.

@@ -279,10 +279,6 @@ WHOLE = {
     "many-values": ("[" + 16_000 * "1," + "]", "received a list"),
     "itself": ("&a\n" + FILES["root"] + "x: *a\n", "aliases that stand for too many values"),
     "anchor": (replaced("seed: 0", "seed: &s 0"), "line 20: expected values; received '&s'"),
-    "alias": (
-        replaced("seed: 0", "seed: &s 0\n  dropout: *s"),
-        "received '&s', which DVC does not",
-    ),
     "merge": (replaced("adam:  ", "adam: &a\n      <<: {epsilon: 1}"), "line 34: expected values"),
     "seed-itself": (replaced("seed: 0", "seed: &s [*s]"), "or for themselves"),
     "no-bool": (replaced("nesterov: false", "nesterov: !!bool x"), "line 44: not valid YAML ('x'"),

@@ -23,7 +23,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import AliasEvent, NodeEvent
+from ruamel.yaml.events import NodeEvent
 from ruamel.yaml.nodes import CollectionNode, Node
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scanner import Scanner, ScannerError
@@ -572,12 +572,11 @@ def read_yaml(path: Path, *, anchors: bool = False) -> Any:
 
 
 def _anchored(text: str) -> str | None:
-    """The first anchor or alias in `text`, which is valid YAML, and its line; None without any."""
+    """The first anchor in `text`, which is valid YAML, and its line; there is no alias without."""
     for event in YAML(typ="safe", pure=True).parse(text):
         if isinstance(event, NodeEvent) and event.anchor:
-            sign = "*" if isinstance(event, AliasEvent) else "&"
             line = event.start_mark.line + 1
-            return f"line {line}: expected values; received {_one_line(sign + event.anchor)!r}"
+            return f"line {line}: expected values; received {_one_line(f'&{event.anchor}')!r}"
     return None
 
 
