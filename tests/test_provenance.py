@@ -17,7 +17,7 @@ START = "c" * 64
 # What a training uses beside: where its files are, how it is told and timed, how long it takes.
 # Its parameters are in the fingerprint themselves.
 ONLY_AROUND_IT = {
-    *("checkpoints", "clock", "errors", "files", "foreign", "live", "params", "processes"),
+    *("checkpoints", "clock", "errors", "files", "foreign", "git", "live", "params", "processes"),
     *("progress", "project", "provenance", "results"),
 }
 

@@ -22,6 +22,7 @@ TRAINING_MODULES = (
     "models",
     "normalization",
     "optimizers",
+    "overrides",
     "runtime",
     "scores",
     "small_maps",
