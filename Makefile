@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-JAX    := $(VENV)/.jax
 GPU    := $(VENV)/.gpu
 
 # Its programs hold its path: in a moved project they are not found, in a copy they are the other's.
@@ -21,7 +20,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_REQUIRE_HASHES
 .NOTPARALLEL:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jax gpu verify tour repro test stress bench drift ui lock clean moved
+.PHONY: help setup gpu verify tour repro test stress bench drift ui lock clean moved
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -30,9 +29,7 @@ help:   ## show this list
 
 setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes with pip)
 
-jax: $(JAX)       ## add Keras' JAX backend to .venv (chosen by KERAS_BACKEND=jax)
-
-gpu: $(GPU)       ## add what both backends need for NVIDIA GPUs to .venv (Linux, about 3 GB)
+gpu: $(GPU)       ## add JAX for NVIDIA GPUs to .venv, which then uses one (Linux, about 3 GB)
 
 # Without $(READY), which would bring what it is to look at up to date.
 verify:           ## compare what is installed with requirements.lock, versions and files
@@ -75,12 +72,10 @@ CHECK   := uv pip install --quiet --dry-run --no-deps --target $(VENV)/none --re
 
 lock: $(READY)    ## resolve all lock files anew from pyproject.toml (needs uv)
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
-	@for extra in jax gpu; do \
-	    $(BIN)/python -c '$(EXTRA)' $$extra | $(COMPILE) -c requirements.lock - -o requirements-$$extra.lock || exit 1; \
-	done
+	$(BIN)/python -c '$(EXTRA)' gpu | $(COMPILE) -c requirements.lock - -o requirements-gpu.lock
 	@for python in 3.11 3.12 3.13; do \
 	    for platform in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin; do \
-	        for lock in requirements.lock requirements-jax.lock requirements-gpu.lock; do \
+	        for lock in requirements.lock requirements-gpu.lock; do \
 	            $(CHECK) --python-version $$python --python-platform $$platform -r $$lock || exit 1; \
 	        done; \
 	        echo "wheels of all packages are there for Python $$python on $$platform"; \
@@ -92,7 +87,7 @@ clean:            ## remove checkpoints and free-form runs; results, models and 
 
 # pip and uv check the hash of everything they install; the project itself is linked, not copied.
 $(READY): requirements.lock pyproject.toml $(MOVED)
-	@test -z "$(MOVED)" || { echo "$(VENV) was made in another place: making it anew, without what jax or gpu added"; rm -rf $(VENV); }
+	@test -z "$(MOVED)" || { echo "$(VENV) was made in another place: making it anew, without what gpu added"; rm -rf $(VENV); }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	    "expected Python 3.11 to 3.13, found %d.%d: run make PYTHON=/path/to/python3.12" % v)'
 	@echo "setting up $(VENV) from requirements.lock (about 1.5 GB) ..."
@@ -109,8 +104,8 @@ $(READY): requirements.lock pyproject.toml $(MOVED)
 	fi
 	@touch $(READY)
 
-# Additions, in the versions of requirements.lock where both have a package.
-$(JAX) $(GPU): $(VENV)/.%: requirements-%.lock $(READY)
+# In the versions of requirements.lock where both have a package.
+$(GPU): requirements-gpu.lock $(READY)
 	@echo "adding $< to $(VENV) ..."
 	@if command -v uv >/dev/null; then \
 	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $< ; \

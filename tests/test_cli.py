@@ -265,7 +265,7 @@ def test_an_unknown_backend_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "remedy"), [("jax", "make jax"), ("tensorflow", "KERAS_BACKEND=jax")]
+    ("backend", "remedy"), [("jax", "make setup"), ("tensorflow", "KERAS_BACKEND=jax")]
 )
 def test_a_backend_that_is_not_installed_is_named_with_its_remedy(
     backend: str, remedy: str, tmp_path: Path

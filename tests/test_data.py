@@ -172,7 +172,7 @@ def test_truncated_file_is_named(path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     message = refusal()
     assert message.startswith(f"{path} is not a whole .npy array (")
-    assert message.endswith("): delete it and run `dvc repro` again")
+    assert f"): delete {path}, then `dvc checkout {path}`" in message
 
 
 @pytest.mark.usefixtures("processed")

@@ -41,7 +41,9 @@ STAND_INS = [Path("data/params"), Path("data/params-checked.txt")]
 
 # Written by a training beside the model that a stage depends on, and never without it.
 READ_ALONG = {
-    "diagnose": [Path(f"metrics/{RUN}/provenance.json")],
+    "diagnose": [Path(f"metrics/{RUN}/provenance.json"), Path(f"data/weights/{START}")],
+    # Not there in a fresh clone, where a report keeps what was made of them.
+    "report": [Path("data/probabilities")],
     "evaluate": [
         Path(f"metrics/{RUN}/{name}") for name in ("provenance.json", "timing.csv", "train.json")
     ],

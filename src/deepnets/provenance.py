@@ -38,7 +38,6 @@ _SOURCES = (
     "dvc.yaml",
     "params.yaml",
     "requirements.lock",
-    "requirements-jax.lock",
     "pyproject.toml",
 )
 

@@ -118,7 +118,7 @@ def prepare() -> None:
     if find_spec(chosen) is None:
         raise UserError(
             f"KERAS_BACKEND={chosen} needs {chosen}, which is not installed here: "
-            + ("run `make jax`" if chosen == "jax" else "run `make setup`, or KERAS_BACKEND=jax")
+            + ("run `make setup`" if chosen == "jax" else "run `make setup`, or KERAS_BACKEND=jax")
         )
     for key, value in environment().items():
         os.environ.setdefault(key, value)

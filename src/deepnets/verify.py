@@ -20,8 +20,8 @@ from pathlib import Path
 from deepnets import project
 
 LOCK = "requirements.lock"
-# Additions that the project itself makes, when asked: `make jax`, `make gpu` and `make bench`.
-ADDITIONS = ("requirements-jax.lock", "requirements-gpu.lock", "benchmarks/requirements.txt")
+# Additions that the project itself makes, when asked: `make gpu` and `make bench`.
+ADDITIONS = ("requirements-gpu.lock", "benchmarks/requirements.txt")
 # The project itself, and what every new environment has.
 _NOT_LOCKED = {"deepnets", "pip"}
 
