@@ -416,7 +416,8 @@ def test_a_long_training_says_what_it_runs_on_and_when_it_will_be_done(
             break
     _, errors = training.communicate()
     assert "Traceback" not in errors
-    machine, pace, grid, sooner = said
+    warned, machine, pace, grid, sooner = said
+    assert warned.startswith("nobody will be able to rebuild this training")
     assert machine.startswith("TensorFlow ")
     assert "oneDNN on, " in machine
     assert " ms a step, " in pace

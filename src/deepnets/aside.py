@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deepnets import git, lifeline, mirrors, project
+from deepnets import git, lifeline, mirrors, project, runtime
 from deepnets.errors import UserError
 
 # `python -c TRAINER ARGUMENTS`: deepnets where MLflow seems not to be installed, since Python takes
@@ -128,7 +128,7 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
     mirror = kept.get(mirrors.VARIABLE, "").strip()
     if mirror and Path(mirror).is_dir():
         kept[mirrors.VARIABLE] = str(Path(mirror).resolve())
-    kept |= _code_of(root, kept) | lifeline.environment()
+    kept |= _code_of(root, kept) | lifeline.environment() | runtime.compiled()
     process = subprocess.Popen(
         [sys.executable, "-c", UNTRACKED, *arguments],
         cwd=root / study,

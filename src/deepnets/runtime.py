@@ -120,7 +120,7 @@ def prepare() -> None:
             f"KERAS_BACKEND={chosen} needs {chosen}, which is not installed here: "
             + ("run `make setup`" if chosen == "jax" else "run `make setup`, or KERAS_BACKEND=jax")
         )
-    for key, value in environment().items():
+    for key, value in (environment() | compiled()).items():
         os.environ.setdefault(key, value)
 
 
@@ -131,8 +131,7 @@ def start_framework() -> None:
     with _quiet(), _briskly():
         import keras
 
-    if keras.backend.backend() == "jax":
-        _keep_compiled()
+    if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
 
@@ -146,15 +145,17 @@ def start_framework() -> None:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
-def _keep_compiled() -> None:
-    """Have JAX keep what it compiles for a GPU, with the kernels that it measured, for the next."""
-    if not on_jax_gpu():
-        return
-    import jax
+def compiled() -> dict[str, str]:
+    """The variables by which JAX finds what it has compiled for a GPU, kernels it measured included.
 
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(project.root() / project.COMPILED))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    Where it has none, or its user has another place for that, there are none.
+    """
+    if not _has_gpu_for_jax() or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return {}
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(project.root() / project.COMPILED),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
 def environment() -> dict[str, str]:
@@ -323,8 +324,9 @@ def library_versions() -> dict[str, str]:
 
 def training_versions() -> dict[str, str]:
     """Those of the libraries that decide what a training computes; they name its backend."""
-    on_gpu = _GPU_LIBRARIES if "keras" in sys.modules and on_jax_gpu() else ()
-    return _installed((*_BACKEND_LIBRARIES[chosen_backend()], *on_gpu, "keras", "numpy"))
+    chosen = chosen_backend()
+    on_gpu = _GPU_LIBRARIES if chosen == "jax" and _has_gpu_for_jax() else ()
+    return _installed((*_BACKEND_LIBRARIES[chosen], *on_gpu, "keras", "numpy"))
 
 
 def _installed(names: Sequence[str]) -> dict[str, str]:
