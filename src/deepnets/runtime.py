@@ -146,7 +146,7 @@ def start_framework() -> None:
 
 
 def compiled() -> dict[str, str]:
-    """The variables by which JAX finds what it has compiled for a GPU, kernels it measured included.
+    """The variables by which JAX finds what it has compiled for a GPU, with the kernels measured.
 
     Where it has none, or its user has another place for that, there are none.
     """

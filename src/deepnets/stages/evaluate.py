@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from deepnets import data, evaluation, figures, live, models, params, project, results
+from deepnets import data, evaluation, figures, live, models, params, project, results, runtime
 from deepnets.errors import UserError
 from deepnets.params import RunEntry
 from deepnets.results import SeedResult
@@ -47,7 +47,9 @@ def evaluate_run(
         record = live.Record(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
         with live.following(record):
             classifier = models.load(paths.model(seed))
-            probabilities = models.predict(models.scoring_view(classifier), test.images)
+            precision = trained[seed].provenance["parameters"].get("precision", "float32")
+            with runtime.products_in(precision):
+                probabilities = models.predict(models.scoring_view(classifier), test.images)
             result = evaluation.score(trained[seed], test.labels, probabilities)
             tested.append(result)
             evaluation.write(paths, tested)
