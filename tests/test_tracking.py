@@ -1,12 +1,18 @@
 """What MLflow is told of a training: all of it, and anew what has changed."""
 
 import json
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import pytest
+from mlflow.system_metrics.metrics import gpu_monitor
 
 import trainings
+from deepnets import live, tracking
 from studies import FIRST, Study
 
 
@@ -81,3 +87,108 @@ def test_a_result_that_changed_is_sent_again(study: Study) -> None:
     assert run.data.metrics["test_accuracy"] == 0.85
     assert run.data.metrics["best_val_accuracy"] == 0.97
     assert run.data.tags["outcome"] == "collapsed"
+
+
+class _Cards:
+    """NVML of a machine with three cards, whose trainings use them to 10, 20 and 30 percent."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, lost: bool = False) -> None:
+        self._lost = lost
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlDeviceGetUUID(self, card: int) -> str:  # noqa: N802
+        if self._lost:
+            raise self.NVMLError("GPU is lost")
+        return f"GPU-{'abc'[card]}0000000-0000-0000-0000-000000000000"
+
+    def nvmlDeviceGetUtilizationRates(self, card: int) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(gpu=10 * (card + 1))
+
+    def nvmlDeviceGetMemoryInfo(self, card: int) -> SimpleNamespace:  # noqa: N802
+        raise self.NVMLError("not asked for here")
+
+    def nvmlDeviceGetPowerUsage(self, card: int) -> int:  # noqa: N802
+        raise self.NVMLError("not asked for here")
+
+
+def _gpu_metrics(study: Study, run_id: str) -> dict[str, float]:
+    """Those of a training that is followed for a moment."""
+    record = live.Record(trainings.paths(FIRST), study.name, 0, 1, study.folder)
+    follower = tracking._Follower(record)
+    follower._sample_system(run_id)
+    system = follower._system
+    assert system is not None
+    until = time.monotonic() + 30
+    while system._logging_step == 0 and time.monotonic() < until:
+        time.sleep(0.05)
+    system.finish()
+    metrics = study.client().get_run(run_id).data.metrics
+    assert any(key.startswith("system/cpu") for key in metrics)
+    return {key: value for key, value in metrics.items() if key.startswith("system/gpu")}
+
+
+@pytest.mark.parametrize(
+    ("visible", "lost", "utilization"),
+    [
+        (None, False, 10),
+        ("2", False, 30),
+        ("1,0", False, 20),
+        (" 1 , 0", False, 20),
+        ("GPU-c0000000-0000-0000-0000-000000000000", False, 30),
+        ("GPU-b,GPU-a", False, 20),
+        ("3", False, None),
+        ("GPU-d", False, None),
+        ("MIG-4", False, None),
+        ("-1", False, None),
+        ("", False, None),
+        ("GPU-b", True, None),
+    ],
+)
+def test_of_several_cards_a_run_shows_the_one_that_it_trains_on(
+    visible: str | None,
+    lost: bool,
+    utilization: float | None,
+    study: Study,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cards = _Cards(lost)
+    monkeypatch.setitem(sys.modules, "pynvml", cards)
+    monkeypatch.setattr(gpu_monitor, "pynvml", cards, raising=False)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    run_id = study.client().create_run("0").info.run_id
+    expected = {} if utilization is None else {"system/gpu_0_utilization_percentage": utilization}
+    assert _gpu_metrics(study, run_id) == expected
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["no pynvml", "no card"])
+def test_without_a_card_or_what_reads_it_the_rest_is_sampled(
+    installed: bool, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = _Cards()
+
+    def refuse() -> None:
+        raise cards.NVMLError("NVML Shared Library Not Found")
+
+    monkeypatch.setattr(cards, "nvmlInit", refuse)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.delattr(gpu_monitor, "pynvml", raising=False)
+    if installed:
+        monkeypatch.setitem(sys.modules, "pynvml", cards)
+        monkeypatch.setattr(gpu_monitor, "pynvml", cards, raising=False)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    assert _gpu_metrics(study, study.client().create_run("0").info.run_id) == {}

@@ -59,7 +59,7 @@ RUN_OPTIONS = {
     "highway": "vgg16: true adds gated connections",
     "input_channels": "3 (tiled) or 1",
     "input_range": "study, unit [0, 1], symmetric [-1, 1], or standardized",
-    "precision": "float32, or mixed_bfloat16 for hardware that is faster with it",
+    "precision": "float32 (GPUs round factors to TF32), exact_float32, or mixed_bfloat16",
     "augment_rotation": "degrees, to either side",
     "augment_shift": "fraction of the side, each way",
     "augment_zoom": "fraction, in and out",

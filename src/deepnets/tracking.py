@@ -63,6 +63,7 @@ from mlflow.entities import (
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.models import Model, ModelSignature
+from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -1154,6 +1155,9 @@ class _Follower:
             self._system = SystemMetricsMonitor(
                 run_id, sampling_interval=_SYSTEM_INTERVAL, resume_logging=True
             )
+            for monitor in self._system.monitors:
+                if isinstance(monitor, gpu_monitor.GPUMonitor):
+                    monitor.gpu_handles = _own_card(monitor.gpu_handles)
             self._system.start()
 
     def _listen(self) -> None:
@@ -1178,6 +1182,24 @@ class _Follower:
                 silence = TimeoutError(f"no answer for {self._patience:.0f} s")
                 print(unreachable(self._failure or silence), file=sys.stderr, flush=True)
             self._warned = True
+
+
+def _own_card(cards: list[Any]) -> list[Any]:
+    """Of NVML's handles of all cards, that of the training's: others may train on the rest.
+
+    The first that CUDA_VISIBLE_DEVICES names, by its place or by the beginning of its UUID, else
+    the first of all. None where it names none that is known here.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    if first.isdecimal():
+        return cards[int(first) :][:1]
+    if not first.startswith("GPU-"):
+        return []
+    # A card that falls off the bus says no more who it is, and stops no training.
+    with suppress(gpu_monitor.pynvml.NVMLError):
+        uuids = [gpu_monitor.pynvml.nvmlDeviceGetUUID(card) for card in cards]
+        return [card for card, uuid in zip(cards, uuids, strict=True) if uuid.startswith(first)][:1]
+    return []
 
 
 if __name__ == "__main__":
