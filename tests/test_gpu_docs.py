@@ -66,7 +66,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
 
 def test_jax_alone_is_chosen_and_said(journey: Journey) -> None:
     (line,) = re.findall(r"^JAX .*", journey.said_on_the_box, re.MULTILINE)
-    assert line.endswith("deterministic")
+    assert line.endswith(", deterministic")
     assert journey.said_on_the_box.count("mlflow is not installed here") == 2
     provenance = json.loads((journey.box.folder / "metrics" / RUN / "provenance.json").read_text())
     environment = provenance["0"]["environment"]
@@ -82,7 +82,7 @@ def test_a_checkout_without_results_counts_as_clean(journey: Journey) -> None:
 
 
 def test_the_results_are_taken_over_at_home(journey: Journey) -> None:
-    assert f"{RUN}, seed 0" in journey.said_at_home or RUN in journey.said_at_home
+    assert "Traceback" not in journey.said_at_home
     for name in ("history.csv", "test.json", "provenance.json"):
         place = Path("metrics") / RUN / name
         taken = (journey.home.folder / place).read_bytes()
