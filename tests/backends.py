@@ -1,32 +1,73 @@
 """The same training on either backend, and what its steps were given and gave.
 
-test_jax.py calls `record` for TensorFlow, and runs PROGRAM for JAX, in the folder of a study.
+test_jax.py calls `record` for TensorFlow, and runs PROGRAM for JAX, in the folder of a study. The
+networks are the small ones: JAX takes half a minute for a step of the real ones on a CPU.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
-from deepnets import augment, data, models, params, project
-from deepnets.params import Arch
+import small_networks
+from deepnets import augment, data, models, params, project, steps, variants
+from deepnets.params import Arch, RunParams
 from deepnets.stages import train
+from project import ROOT, environment
 
 RUN = "vgg16-sgd-he"
 ARCHS: tuple[Arch, ...] = ("vgg16", "resnet50")
 
-# `python -c PROGRAM OUT.npz` ends with a line of those modules that it should do without.
-PROGRAM = """
+# With the study's own rates, rounding grows from step to step. Adam divides by the gradient's size:
+# with its own epsilon, the rounding errors of gradients that are zero in theory move weights as far
+# as others.
+RATES = {"sgd": {"learning_rate": 0.001}, "adam": {"learning_rate": 0.001, "epsilon": 0.1}}
+
+# Before what a process computes: the small networks in the place of the real ones.
+SMALL = """
 from deepnets import runtime
 runtime.start_framework()
+from deepnets import models
+from small_networks import BACKBONES
+models._BACKBONES.update(BACKBONES)
+"""
+
+# `python -c PROGRAM OUT.npz` ends with a line of those modules that it should do without.
+PROGRAM = f"""{SMALL}
 import sys, numpy, backends
 numpy.savez(sys.argv[1], **backends.record())
-print(sorted({"tensorflow", "mlflow"} & set(sys.modules)))
+print(sorted({{"tensorflow", "mlflow"}} & set(sys.modules)))
 """
+
+
+def on_jax(code: str) -> str:
+    """What `code` prints in a process that has the small networks on JAX."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    result = subprocess.run(
+        [sys.executable, "-c", SMALL + code],
+        env=environment() | {"KERAS_BACKEND": "jax", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@contextmanager
+def small() -> Iterator[None]:
+    """The small networks in the place of the real ones."""
+    kept = dict(models._BACKBONES)
+    models._BACKBONES.update(small_networks.BACKBONES)
+    try:
+        yield
+    finally:
+        models._BACKBONES.update(kept)
 
 
 def record() -> dict[str, np.ndarray]:
@@ -40,7 +81,9 @@ def record() -> dict[str, np.ndarray]:
     first = next(data.batches(training, run, 1))
     found["pixels"] = np.asarray(augment.Warp()(first.images, first.transforms))
     for arch in ARCHS:
-        found[f"{arch}_loss"] = _first_loss(arch, first)
+        for optimizer, rates in RATES.items():
+            changes = {"arch": arch, "optimizer": optimizer, "zero_gamma": True, **rates}
+            found |= _steps(run.model_copy(update=changes), training)
 
     classifier = models.build(run.arch, training.images.shape[1], run.dropout)
     models.load_start(classifier, project.start_file(project.STARTS / run.start, run.seed))
@@ -49,62 +92,46 @@ def record() -> dict[str, np.ndarray]:
         rows, _ = train.fit(
             classifier, run, training, splits["validation"], Path("nothing"), lambda *_: None
         )
-    found["images"] = np.stack([batch.images for batch in batches])
-    found["labels"] = np.stack([batch.labels for batch in batches])
-    found["transforms"] = np.stack([batch.transforms for batch in batches])
+    for name in ("images", "labels", "transforms", "dropout_keys"):
+        found[name] = np.stack([getattr(batch, name) for batch in batches])
     for key in ("loss", "val_loss"):
         found[key] = np.array([row[key] for row in rows.history])
     return found
 
 
-def _first_loss(arch: Arch, batch: data.Batch) -> np.ndarray:
-    """Loss of a first step without dropout, from weights that no backend has drawn."""
-    classifier = models.build(arch, batch.images.shape[1], dropout=0.0)
-    generator = np.random.default_rng(0)
-    for variable in classifier.weights:
-        if variable.path.endswith("kernel"):
-            spread = np.sqrt(2 / np.prod(variable.shape[:-1]))
-            variable.assign(generator.normal(0, spread, variable.shape).astype(np.float32))
-    logits = _forward(models.training_view(classifier), [batch.images, batch.transforms])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(batch.labels, logits)
-    return np.asarray(keras.ops.convert_to_numpy(loss))
+def _steps(run: RunParams, training: data.Split) -> dict[str, np.ndarray]:
+    """Weights before and after two epochs from the seed, and the loss of each step."""
+    size = training.images.shape[1]
+    classifier = models.build(run.arch, size, run.dropout, run.batch_norm_momentum)
+    classifier.set_weights(models.initialize(run.arch, "he", run.seed, size).get_weights())
+    variants.start(classifier, classifier, run)
+    stepper = steps.for_run(classifier, run, training)
+    start = _flat(classifier)
+    losses = [result["loss"] for epoch in (1, 2) for result in stepper.train(training, run, epoch)]
+    name = f"{run.arch}_{run.optimizer}"
+    return {
+        f"{name}_start": start,
+        f"{name}_loss": np.concatenate(losses),
+        f"{name}_weights": _flat(classifier),
+    }
 
 
-def _forward(view: keras.Model, inputs: list[np.ndarray]) -> Any:
-    """`view` as in training; compiled on JAX, which would compile each operation otherwise."""
-    if keras.backend.backend() != "jax":
-        return view(inputs, training=True)
-    import jax
-
-    groups = (view.trainable_variables, view.non_trainable_variables)
-    values = [[variable.value for variable in group] for group in groups]
-    logits, _ = jax.jit(partial(view.stateless_call, training=True))(*values, inputs)
-    return logits
+def _flat(classifier: keras.Model) -> np.ndarray:
+    return np.concatenate([np.ravel(of) for of in classifier.get_weights()])
 
 
 @contextmanager
 def _watched(batches: list[data.Batch]) -> Iterator[None]:
-    """Note every batch that a step of `train.fit` takes."""
-    build = train.steps.build
+    """Note every batch that a step takes."""
+    make = data.batches
 
-    def watching(*arguments: Any) -> Any:
-        stepper = build(*arguments)
+    def watching(split: data.Split, run: RunParams, epoch: int) -> Iterator[data.Batch]:
+        for batch in make(split, run, epoch):
+            batches.append(batch)
+            yield batch
 
-        class Watched:
-            @contextmanager
-            def epoch(self) -> Iterator[Any]:
-                with stepper.epoch() as step:
-
-                    def take(batch: data.Batch) -> dict[str, float]:
-                        batches.append(batch)
-                        return step(batch)
-
-                    yield take
-
-        return Watched()
-
-    train.steps.build = watching
+    data.batches = watching
     try:
         yield
     finally:
-        train.steps.build = build
+        data.batches = make

@@ -95,13 +95,43 @@ def test_fast_steps_are_measured_for_two_seconds() -> None:
 def test_a_pause_between_epochs_is_no_step() -> None:
     meter = clock.Meter(0.0)
     ticks(meter, [5.0, 6.0, 7.0])  # a whole epoch, then a minute of validation
-    said = ticks(meter, [67.0, 68.0, 69.0, 70.0, 71.0, 72.0])
-    assert [of for of in said if of] == [Measured(1.0, 5.0)]
+    said = ticks(meter, [67.0, 68.0, 69.0, 70.0])
+    assert said == [None, None, None, Measured(1.0, 5.0)]
 
 
 def test_one_slow_step_does_not_count() -> None:
     said = ticks(clock.Meter(0.0), [1.0, 1.5, 2.0, 9.0, 9.5, 10.0])
     assert said[-1] == Measured(0.5, 1.0)
+
+
+def _chunks(meter: clock.Meter, *ends: tuple[int, float]) -> list[Measured | None]:
+    return [meter.tick(step, now) for step, now in ends]
+
+
+def test_steps_that_end_together_share_their_time() -> None:
+    said = _chunks(clock.Meter(100.0), (71, 120.0), (142, 120.9), (213, 121.8), (284, 122.7))
+    assert said[:3] == [None] * 3  # the first compiles, and two last under two seconds
+    assert said[3] == Measured(pytest.approx(0.9 / 71), 20.0)
+
+
+def test_one_slow_chunk_does_not_count() -> None:
+    said = _chunks(clock.Meter(0.0), (64, 9.0), (128, 9.8), (192, 14.0), (256, 14.8))
+    assert said == [None, None, Measured(pytest.approx(4.2 / 64 / 2 + 0.8 / 64 / 2), 9.0), None]
+    said = _chunks(clock.Meter(0.0), (64, 9.0), (128, 9.5), (192, 10.0), (256, 14.0))
+    assert said[-1] == Measured(pytest.approx(0.5 / 64), 9.0)
+
+
+def test_an_epoch_of_one_chunk_is_never_measured_across_its_end() -> None:
+    """Validation comes between; the same step twice is no step."""
+    meter = clock.Meter(0.0)
+    assert _chunks(meter, (100, 9.0), (100, 19.0), (100, 29.0)) == [None] * 3
+    assert _chunks(meter, (50, 40.0), (100, 43.0)) == [None, Measured(pytest.approx(0.06), 9.0)]
+
+
+def test_a_shorter_chunk_after_an_epochs_end_is_not_taken_for_progress() -> None:
+    said = _chunks(clock.Meter(0.0), (64, 5.0), (67, 5.1), (64, 60.0), (128, 63.0))
+    assert said[:3] == [None] * 3
+    assert said[3] == Measured(pytest.approx((3 / 64 + 0.1 / 3) / 2), 5.0)
 
 
 @pytest.mark.parametrize(

@@ -99,15 +99,12 @@ def test_transforms_are_as_strong_as_the_run_says(split: data.Split) -> None:
     assert 0.9 < np.abs(shifted[:, [2, 5]]).max() <= 1  # a quarter of 4 pixels
 
 
-def test_dropout_state_differs_by_seed_and_epoch() -> None:
-    states = {
-        tuple(data.dropout_state(seed, epoch).tolist()) for seed in range(3) for epoch in range(20)
-    }
-    assert len(states) == 60
-    state = data.dropout_state(0, 1)
-    assert state.shape == (2,)
-    assert state.dtype == np.uint32
-    np.testing.assert_array_equal(state, data.dropout_state(0, 1))
+def test_dropout_keys_follow_their_images_through_the_batches(split: data.Split) -> None:
+    run = run_of()
+    drawn = data.draw_epoch(split, run, 1)
+    keys = np.concatenate([batch.dropout_keys for batch in data.batches(split, run, 1)])
+    np.testing.assert_array_equal(keys, drawn.dropout_keys)
+    assert len(keys) == len(drawn.order)
 
 
 def test_first_images_of_a_split(split: data.Split) -> None:

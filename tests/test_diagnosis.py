@@ -125,9 +125,8 @@ def test_the_first_steps_are_those_of_the_training() -> None:
     again.set_weights(first.get_weights())
     diagnose._train(first, run, split, count=4)
 
-    stepper = steps.build(models.training_view(again), optimizers.build(run, 3))
+    stepper = steps.build(models.training_view(again), lambda: optimizers.build(run, 3))
     for epoch, count in ((1, 3), (2, 1)):
-        models.seed_dropout(again, data.dropout_state(run.seed, epoch))
         with stepper.epoch() as take_step:
             for _, batch in zip(range(count), data.batches(split, run, epoch), strict=False):
                 take_step(batch)

@@ -13,6 +13,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 import architectures
+import by_numpy
 import pretrained
 from deepnets import images, models
 from deepnets.augment import draw_transforms
@@ -202,20 +203,20 @@ def logits_of(classifier: keras.Model, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(x)
 
 
-def test_dropout_is_drawn_from_the_seed_variable(
+def test_dropout_of_the_training_view_is_that_of_its_keys(
     classifier: keras.Model, digits: np.ndarray
 ) -> None:
-    dropout = classifier.get_layer("dropout")
-    features = np.ones((4, 64), np.float32)
-
-    def drawn(state: list[int]) -> np.ndarray:
-        models.seed_dropout(classifier, np.array(state, np.uint32))
-        return np.asarray(dropout(features, training=True))
-
-    first = drawn([1, 2])
-    assert set(np.unique(first)) == {0.0, 2.0}
-    np.testing.assert_array_equal(first, drawn([1, 2]))
-    assert not np.array_equal(first, drawn([1, 3]))
+    """The last layer sees the features times what the keys say, and nothing else is random."""
+    view = models.warped_view(classifier)
+    pixels, keys = digits[:4].astype(np.float32), np.arange(5, 9, dtype=np.uint32)
+    features = pixels
+    for name in ("scale", models.backbone_name(classifier)):
+        features = classifier.get_layer(name)(features, training=True)
+    factors = by_numpy.dropout_factors(keys, features.shape[1], 0.5)
+    assert set(np.unique(factors)) == {0.0, 2.0}
+    expected = np.asarray(classifier.get_layer("logits")(features * factors))
+    found = np.asarray(view([pixels, keys], training=True))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 # --- starting weights

@@ -26,7 +26,19 @@ from dvc.repo import Repo
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from deepnets import augment, data, models, optimizers, page, params, project, repro, run, runtime
+from deepnets import (
+    augment,
+    data,
+    dropout,
+    models,
+    optimizers,
+    page,
+    params,
+    project,
+    repro,
+    run,
+    runtime,
+)
 from deepnets.__main__ import RUN_OPTIONS, STAGES, main
 from deepnets.stages import train
 from project import ROOT, Clone, clone, environment
@@ -407,10 +419,9 @@ def check_trainable(resolved: params.RunParams, images: int, size: int) -> None:
         *(3, size, resolved.augment_rotation, resolved.augment_shift, resolved.augment_zoom),
     )
     assert np.isfinite(transforms).all()
-    assert data.dropout_state(resolved.seed, resolved.epochs).dtype == np.uint32
-    keras.layers.Dropout(resolved.dropout)
+    dropout.Dropout(resolved.dropout)(np.ones((1, 4)), np.ones(1, np.uint32))
     keras.layers.BatchNormalization(momentum=resolved.batch_norm_momentum)
-    keras.dtype_policies.get(resolved.precision)
+    keras.dtype_policies.get(resolved.precision.removeprefix("exact_"))
     optimizer = optimizers.build(resolved, 10)
     assert float(np.float32(resolved.learning_rate)) > 0
     assert np.isfinite(float(optimizer.learning_rate))

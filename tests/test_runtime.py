@@ -5,14 +5,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import pytest
 import tensorflow as tf
 
-from deepnets import overrides, runtime
-from project import environment
+import backends
+import tiny
+from deepnets import models, overrides, params, runtime
+from deepnets.errors import UserError
+from project import ROOT, edit_yaml, environment
 
 CPU = {
     "hardware": {
@@ -258,23 +262,182 @@ def test_a_user_may_have_the_gpus_memory_taken_whole_and_full_float32(
     assert line.endswith("TF_FORCE_GPU_ALLOW_GROWTH=false, NVIDIA_TF32_OVERRIDE=0")
 
 
+@pytest.fixture
+def jax_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras runs on JAX with one GPU; nobody has set anything."""
+    for key in ("XLA_PYTHON_CLIENT_PREALLOCATE", "NVIDIA_TF32_OVERRIDE"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(runtime, "_devices", lambda: ["NVIDIA H100"])
+    card = SimpleNamespace(compute_capability="9.0")
+    config = SimpleNamespace(jax_default_matmul_precision=None)
+    module = SimpleNamespace(devices=lambda: [card], config=config)
+    monkeypatch.setitem(sys.modules, "jax", module)
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({}, "memory taken whole, float32, deterministic"),
-        ({"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}, "memory as needed, float32, deterministic"),
+        ({}, "memory taken whole, float32 (products in TF32), deterministic"),
+        (
+            {"NVIDIA_TF32_OVERRIDE": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            "memory as needed, float32, deterministic",
+        ),
     ],
 )
+@pytest.mark.usefixtures("jax_gpu")
 def test_jax_on_a_gpu_is_what_its_variables_make_of_it(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
 ) -> None:
-    for key in ("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE"):
-        monkeypatch.delenv(key, raising=False)
     for key, value in variables.items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    monkeypatch.setattr(runtime, "_devices", lambda: ["NVIDIA H100"])
     assert f" on NVIDIA H100: {said}" in runtime.in_one_line(runtime.describe())
+
+
+@pytest.mark.usefixtures("jax_gpu")
+def test_what_a_try_has_shown_is_stronger_than_what_the_backend_says() -> None:
+    assert "not deterministic" in runtime.in_one_line(runtime.describe(deterministic=False))
+
+
+# --- the backend that is chosen where nobody names one
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The packages that are found; none at first, on a machine with an NVIDIA card."""
+    found: set[str] = set()
+    monkeypatch.setattr(runtime, "find_spec", lambda name: name if name in found else None)
+    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: True)
+    for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    return found
+
+
+JAX_WITH_CUDA = {"tensorflow", "jax", "jax_cuda12_plugin"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "chosen"),
+    [
+        (JAX_WITH_CUDA, "jax"),
+        ({"tensorflow", "jax", "jax_cuda13_plugin"}, "jax"),
+        ({"tensorflow", "jax"}, "tensorflow"),  # which could not use the card
+        ({"tensorflow"}, "tensorflow"),
+        ({"jax"}, "jax"),
+        (set(), "tensorflow"),  # whose absence is then explained
+    ],
+)
+@pytest.mark.parametrize("has_card", [True, False])
+def test_the_backend_follows_from_what_is_there(
+    packages: set[str],
+    chosen: str,
+    has_card: bool,
+    installed: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed |= packages
+    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: has_card)
+    only_for_the_card = chosen == "jax" and "tensorflow" in packages and not has_card
+    assert runtime.chosen_backend() == ("tensorflow" if only_for_the_card else chosen)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "chosen"),
+    [
+        ("KERAS_BACKEND", "tensorflow", "tensorflow"),
+        ("KERAS_BACKEND", "", "jax"),
+        ("CUDA_VISIBLE_DEVICES", "", "tensorflow"),
+        ("CUDA_VISIBLE_DEVICES", "-1", "tensorflow"),
+        ("CUDA_VISIBLE_DEVICES", "3", "jax"),
+        ("JAX_PLATFORMS", "cpu", "tensorflow"),
+        ("JAX_PLATFORMS", "cpu,cuda", "tensorflow"),
+        ("JAX_PLATFORMS", "cuda", "jax"),
+        ("JAX_PLATFORMS", "cuda,cpu", "jax"),
+        ("JAX_PLATFORMS", "", "jax"),  # as if it were not set, says JAX
+    ],
+)
+def test_a_user_may_name_the_backend_or_hide_the_card(
+    variable: str,
+    value: str,
+    chosen: str,
+    installed: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed |= JAX_WITH_CUDA
+    monkeypatch.setenv(variable, value)
+    assert runtime.chosen_backend() == chosen
+
+
+def test_a_backend_that_is_named_wins_without_a_card(
+    installed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed |= {"tensorflow", "jax"}
+    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: False)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert runtime.chosen_backend() == "jax"
+
+
+def test_where_neither_backend_is_installed_the_line_says_so(installed: set[str]) -> None:
+    with pytest.raises(UserError, match="needs tensorflow, which is not installed here"):
+        runtime.prepare()
+
+
+# --- products of float32 numbers
+
+
+def _tf32() -> bool:
+    return bool(tf.config.experimental.tensor_float_32_execution_enabled())
+
+
+@pytest.mark.parametrize(
+    ("precision", "rounds"), [("float32", True), ("exact_float32", False), ("mixed_bfloat16", True)]
+)
+def test_exact_float32_is_exact_while_it_computes(precision: str, rounds: bool) -> None:
+    assert _tf32()
+
+    def fail() -> None:
+        with runtime.products_in(precision):
+            assert _tf32() == rounds
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert _tf32()
+
+
+def test_exact_float32_asks_jax_for_its_highest_precision() -> None:
+    code = """
+import jax
+for precision in ("float32", "exact_float32"):
+    with runtime.products_in(precision):
+        print(jax.config.jax_default_matmul_precision)
+print(jax.config.jax_default_matmul_precision)
+"""
+    assert backends.on_jax(code).split() == ["None", "highest", "None"]
+
+
+def test_exact_float32_is_a_precision_of_a_run_and_of_its_record(
+    gpu: list[tuple[_Gpu, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    edit_yaml(path, lambda content: content["train"].update(precision="exact_float32"))
+    run = params.load(path).run_params("vgg16-sgd-random", 0)
+    assert run.precision == "exact_float32"
+    asked = []
+    products_in = runtime.products_in
+    monkeypatch.setattr(
+        runtime, "products_in", lambda precision: asked.append(precision) or products_in(precision)
+    )
+    monkeypatch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
+    classifier = models.build("vgg16", 32, 0.5)
+    with models.computing_in(classifier, run.precision):
+        layers = [*classifier.get_layer("vgg16").layers, classifier.get_layer("logits")]
+        assert {layer.compute_dtype for layer in layers} == {"float32"}
+    assert asked == ["exact_float32"]
+    described = runtime.describe(run.precision)
+    assert described["runtime"]["precision"] == "exact_float32"
+    assert "exact_float32, deterministic" in runtime.in_one_line(described)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from scipy.ndimage import affine_transform
 
+import by_numpy
 import tiny
 from deepnets import data, files, live, models, project, provenance, runtime
 from deepnets.stages import train
@@ -29,6 +30,9 @@ pytestmark = pytest.mark.skipif(
 
 RUN, START = "vgg16-random-by-hand", "vgg16-random"
 SIZE, CLASSES = 32, 10
+
+# Of the layer before the last.
+UNITS = 16
 EPOCHS, BATCH = 3, 8
 
 # Images of each split. The run takes the first TRAINED of the training images: three whole batches
@@ -176,10 +180,11 @@ def by_hand(settings: Settings, seed: int, splits: Mapping[str, Split]) -> Train
     update = {"sgd": _sgd, "adam": _adam}[settings["optimizer"]](settings)
     history = []
     for epoch in range(1, EPOCHS + 1):
-        state = np.random.SeedSequence([seed, epoch, 2]).generate_state(2)
-        network.get_layer("dropout").seed_generator.state.assign(state.astype(np.uint32))
         order = np.random.default_rng([seed, epoch, 0]).permutation(TRAINED)
         draws = np.random.default_rng([seed, epoch, 1]).uniform(-1, 1, (STEPS * BATCH, 5))
+        keys = np.random.default_rng([seed, epoch, 2]).integers(
+            2**32, size=STEPS * BATCH, dtype=np.uint32
+        )
         losses, hits = [], []
         for step in range(STEPS):
             places = range(step * BATCH, (step + 1) * BATCH)
@@ -188,8 +193,9 @@ def by_hand(settings: Settings, seed: int, splits: Mapping[str, Split]) -> Train
                 _warped(training.images[order[place]], settings, draws[place]) for place in places
             ]
             labels = training.labels[chosen]
+            kept = by_numpy.dropout_factors(keys[places], UNITS, settings["dropout"])
             with tf.GradientTape() as tape:
-                logits = tf.cast(network(np.stack(warped), training=True), tf.float32)
+                logits = tf.cast(network([np.stack(warped), kept], training=True), tf.float32)
                 loss = _cross_entropy(logits, labels, settings["label_smoothing"])
             variables = network.trainable_variables
             gradients = tape.gradient(loss, [variable.value for variable in variables])
@@ -212,7 +218,7 @@ def by_hand(settings: Settings, seed: int, splits: Mapping[str, Split]) -> Train
 
 
 def _network(settings: Settings) -> keras.Model:
-    """The network of tiny.py with the study's top, from pixels to logits."""
+    """The network of tiny.py with the study's top, from pixels and dropout's factors to logits."""
     policy = {"dtype": settings["precision"]}
     x = images = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1.0)(x)
@@ -226,8 +232,9 @@ def _network(settings: Settings) -> keras.Model:
         x = keras.layers.ReLU(**policy)(x)
         x = keras.layers.MaxPooling2D(2, **policy)(x)
     x = keras.layers.GlobalAveragePooling2D(**policy)(x)
-    x = keras.layers.Dropout(settings["dropout"], name="dropout", **policy)(x)
-    return keras.Model(images, keras.layers.Dense(CLASSES, name="logits", **policy)(x))
+    kept = keras.Input((UNITS,))
+    x = keras.layers.Multiply(**policy)([x, kept])
+    return keras.Model([images, kept], keras.layers.Dense(CLASSES, name="logits", **policy)(x))
 
 
 def _warped(image: np.ndarray, settings: Settings, draws: np.ndarray) -> np.ndarray:
@@ -251,7 +258,8 @@ def _cross_entropy(logits: Any, labels: np.ndarray, smoothing: float) -> Any:
 
 
 def _validated(network: keras.Model, split: Split) -> dict[str, float]:
-    logits = np.asarray(network(split.images.astype(np.float32), training=False), np.float64)
+    inputs = [split.images.astype(np.float32), np.ones((len(split.images), UNITS), np.float32)]
+    logits = np.asarray(network(inputs, training=False), np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     right = shares[np.arange(len(split.labels)), split.labels]
     return {

@@ -1,0 +1,41 @@
+"""The tests of device_epochs.py, run on JAX in a process of their own."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from project import environment
+
+FILE = Path(__file__).with_name("device_epochs.py")
+NAMES = re.findall(r"^def (test_\w+)", FILE.read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What went wrong, by the names of all tests that were run, skipped ones included."""
+    report = tmp_path_factory.mktemp("report") / "report.xml"
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", f"--junitxml={report}", str(FILE)],
+        env=environment() | {"KERAS_BACKEND": "jax"},
+        cwd=FILE.parents[1],
+        capture_output=True,
+        check=False,
+    )
+    found: dict[str, list[str]] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        wrong = found.setdefault(case.attrib["name"].partition("[")[0], [])
+        wrong += [
+            f"{case.attrib['name']}\n{of.text}"
+            for of in case
+            if of.tag in ("failure", "error", "skipped")
+        ]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_jax(name: str, failures: dict[str, list[str]]) -> None:
+    assert not failures[name], "\n".join(failures[name])
