@@ -82,7 +82,7 @@ def test_the_networks_have_so_many_of_them(arch: Arch, size: int, count: int) ->
     view = models.training_view(models.build(arch, size, dropout=0.5))
     products = {
         layer.name
-        for model in view.layers
+        for model in view.get_layer("warped_view").layers
         for layer in getattr(model, "layers", [])
         if isinstance(layer, convolutions.AsProducts)
     }

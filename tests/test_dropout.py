@@ -51,7 +51,7 @@ def test_bits_are_the_same_on_jax(bits: np.ndarray) -> None:
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_a_share_is_dropped_and_the_mean_stays(rate: float) -> None:
     features = np.random.default_rng(1).uniform(1, 2, (len(KEYS), UNITS)).astype(np.float32)
-    dropped = np.asarray(dropout.Dropout(rate)(features, KEYS))
+    dropped = np.asarray(dropout.Dropout(rate)(features, KEYS, training=True))
     kept = dropped != 0
     error = 5 / np.sqrt(features.size)
     assert np.mean(~kept) == pytest.approx(rate, abs=error)
@@ -98,24 +98,27 @@ def test_keys_differ_by_seed_and_epoch(other: dict[str, int]) -> None:
     assert abs(_correlation(ours, theirs)) < 5 / np.sqrt(ours.size)
 
 
-def test_a_rate_of_zero_changes_nothing() -> None:
+def test_a_rate_of_zero_or_no_training_changes_nothing() -> None:
     features = np.random.default_rng(1).normal(0, 1, (4, 8)).astype(np.float32)
-    np.testing.assert_array_equal(dropout.Dropout(0.0)(features, KEYS[:4]), features)
+    np.testing.assert_array_equal(dropout.Dropout(0.0)(features, KEYS[:4], training=True), features)
+    np.testing.assert_array_equal(dropout.Dropout(0.5)(features, KEYS[:4]), features)  # no training
 
 
 def test_only_the_keys_decide() -> None:
     """Neither Keras' seed, nor the other images of a batch, nor how often it was called."""
     layer, features = dropout.Dropout(0.5), np.ones((4, UNITS), np.float32)
-    first = np.asarray(layer(features, KEYS[:4]))
+    first = np.asarray(layer(features, KEYS[:4], training=True))
     keras.utils.set_random_seed(9)
-    turned = np.asarray(layer(features, KEYS[:4][::-1].copy()))
+    turned = np.asarray(layer(features, KEYS[:4][::-1].copy(), training=True))
     np.testing.assert_array_equal(turned[::-1], first)
-    np.testing.assert_array_equal(dropout.Dropout(0.5)(features[:1], KEYS[3:4]), first[3:])
+    np.testing.assert_array_equal(
+        dropout.Dropout(0.5)(features[:1], KEYS[3:4], training=True), first[3:]
+    )
 
 
 def test_in_half_precision_the_same_units_are_dropped() -> None:
     features = np.ones((4, UNITS), np.float32)
-    half = dropout.Dropout(0.5, dtype="mixed_bfloat16")(features, KEYS[:4])
+    half = dropout.Dropout(0.5, dtype="mixed_bfloat16")(features, KEYS[:4], training=True)
     assert keras.backend.standardize_dtype(half.dtype) == "bfloat16"
-    whole = dropout.Dropout(0.5)(features, KEYS[:4])
+    whole = dropout.Dropout(0.5)(features, KEYS[:4], training=True)
     np.testing.assert_array_equal(np.asarray(half).astype(np.float32), whole)

@@ -279,7 +279,7 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
     assert html.count("<table>") == 8
 
 
-def _without_probabilities(folder: Path, rows: str, drawn: Collection[str]) -> str:
+def _without_probabilities(folder: Path, rows: str, drawn: Collection[str] | None = None) -> str:
     """The report of `folder`, made again when those of the `rows` (a pattern) are gone."""
     for path in list(folder.glob(f"data/probabilities/{rows}/probabilities.npy")):
         path.unlink()

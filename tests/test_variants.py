@@ -1,5 +1,6 @@
 """Networks built otherwise: their size, what they compute, and the weights they start from."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,11 @@ def test_zero_gamma_starts_out_with_a_view_of_one_corner(starts: dict[Arch, Path
     for zero_gamma in (True, False):
         model = models.start(run_of("resnet50", zero_gamma=zero_gamma), SIZE, starts["resnet50"])
         logits = [
-            keras.ops.convert_to_numpy(models.training_view(model)([images, IDENTITY[None]]))
+            keras.ops.convert_to_numpy(
+                models.training_view(model)(
+                    [images, IDENTITY[None], np.zeros(len(images), np.uint32)]
+                )
+            )
             for images in (noise[:1], same_corner, same_rest)
         ]
         assert np.array_equal(logits[0], logits[1]) == zero_gamma
@@ -204,9 +209,9 @@ def test_one_channel_is_three_with_a_third_of_the_first_kernels_rate(
         model = models.start(run, SIZE, small_starts["vgg16"])
         kernel = model.get_layer("vgg16").get_layer("block1_conv1").kernel
         before = kernel.numpy().sum(axis=2)
-        stepper = steps.build(models.training_view(model), optimizers.build(run, 1))
+        stepper = steps.build(models.training_view(model), partial(optimizers.build, run, 1))
         with stepper.epoch() as take_step:
-            take_step(Batch(digits, labels, np.tile(IDENTITY, (8, 1))))
+            take_step(Batch(digits, labels, np.tile(IDENTITY, (8, 1)), np.zeros(8, np.uint32)))
         moved.append(kernel.numpy().sum(axis=2) - before)
     assert np.abs(moved[1]).max() > 1e-5
     np.testing.assert_allclose(moved[0], 3 * moved[1], rtol=0.02, atol=2e-7)
@@ -306,9 +311,13 @@ def test_smoothed_labels_cost_what_the_formula_says(
         run = run_of("vgg16", label_smoothing=smoothing, dropout=0.0)
         model = models.start(run, SIZE, small_starts["vgg16"])
         probabilities = models.predict(model, digits).astype(np.float64)
-        stepper = steps.build(models.training_view(model), optimizers.build(run, 1), smoothing)
+        stepper = steps.build(
+            models.training_view(model), partial(optimizers.build, run, 1), smoothing
+        )
         with stepper.epoch() as take_step:
-            result = take_step(Batch(digits, labels, np.tile(IDENTITY, (8, 1))))
+            result = take_step(
+                Batch(digits, labels, np.tile(IDENTITY, (8, 1)), np.zeros(8, np.uint32))
+            )
         shares = (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
         losses[smoothing] = result["loss"]
         assert result["loss"] == pytest.approx(

@@ -21,17 +21,17 @@ _MULTIPLIERS = (0x85EBCA6B, 0xC2B2AE35)
 class Dropout(keras.layers.Layer):  # type: ignore[misc]
     """Sets a share of the units to 0, others are scaled so that the mean stays.
 
-    Call with features (n, units) and keys, uint32 (n,); returns (n, units). It is for training:
-    there is no other mode.
+    Call with features (n, units) and keys, uint32 (n,); returns (n, units), the features themselves
+    outside of training.
     """
 
     def __init__(self, rate: float, **options: Any) -> None:
         super().__init__(**options)
         self.rate = rate
 
-    def call(self, features: Any, keys: Any) -> Any:
+    def call(self, features: Any, keys: Any, training: bool = False) -> Any:
         """`features` with those units set to 0 that `keys` say."""
-        if not self.rate:
+        if not (training and self.rate):
             return features
         dropped = ops.less(bits(keys, features.shape[-1]), np.uint32(self.rate * 2**32))
         return ops.where(dropped, ops.zeros_like(features), features / (1 - self.rate))

@@ -161,9 +161,10 @@ class Normalization(keras.layers.Layer):  # type: ignore[misc]
         """`images` normalised; in training with the batch's moments, which the averages follow."""
         layer, bias = self.normalization, 0.0
         if self.convolution is not None and self.convolution.use_bias:
-            bias = lax.stop_gradient(ops.convert_to_tensor(self.convolution.bias))
+            bias = ops.convert_to_tensor(self.convolution.bias)
         if not (training and layer.trainable):
             return layer(images + bias, training=False)
+        bias = lax.stop_gradient(bias)
         gamma, beta, average, average_variance = (
             ops.convert_to_tensor(of)
             for of in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)

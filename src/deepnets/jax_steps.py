@@ -407,7 +407,7 @@ _MOST_KEPT = 4
 def put(array: NDArray[Any]) -> Any:
     """`array` on the device; what was put there lately is not sent again."""
     if id(array) not in _kept:
-        for old in list(_kept)[: len(_kept) - _MOST_KEPT + 1]:
+        for old in list(_kept)[: max(0, len(_kept) - _MOST_KEPT + 1)]:
             del _kept[old]
         _kept[id(array)] = (array, jax.device_put(np.asarray(array)))
     return _kept[id(array)][1]

@@ -366,7 +366,7 @@ def predict(classifier: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.fl
     All batches have one shape (the last is padded), so that nothing is compiled twice and a
     digit's probabilities do not depend on how many others are asked for.
     """
-    if runtime.on_jax_gpu():
+    if runtime.on_jax_gpu() and len(images):
         from deepnets import jax_steps
 
         return jax_steps.predict(classifier, images, PREDICTION_BATCH)

@@ -93,7 +93,7 @@ def chosen_backend() -> str:
 
 def _has_gpu_for_jax() -> bool:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    unwanted = os.environ.get("JAX_PLATFORMS", "cuda").partition(",")[0] not in ("cuda", "gpu")
+    unwanted = (os.environ.get("JAX_PLATFORMS") or "cuda").partition(",")[0] not in ("cuda", "gpu")
     if hidden or unwanted or not _has_nvidia_gpu():
         return False
     return any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
