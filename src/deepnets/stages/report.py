@@ -43,7 +43,6 @@ PAIRS_TABLE = project.REPORTS / "pairs.csv"
 TEXT = project.REPORTS / "report.md"
 PAGE = project.REPORTS / "report.html"
 
-published.NETWORKS = published.NETWORKS
 
 # Of what is known of a run, what fits beside each other in a window of 1,280 pixels, ten columns at
 # most: what compares it with the study. results.csv has the rest.
