@@ -17,10 +17,16 @@ NAMES = re.findall(r"^def (test_\w+)", FILE.read_text(), re.MULTILINE)
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What went wrong, by the names of all tests that were run, skipped ones included."""
-    report = tmp_path_factory.mktemp("report") / "report.xml"
+    folder = tmp_path_factory.mktemp("report")
+    report = folder / "report.xml"
+    # Several tests compile the same.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
     subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "0", f"--junitxml={report}", str(FILE)],
-        env=environment() | {"KERAS_BACKEND": "jax"},
+        env=environment() | cache | {"KERAS_BACKEND": "jax"},
         cwd=FILE.parents[1],
         capture_output=True,
         check=False,

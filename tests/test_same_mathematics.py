@@ -31,9 +31,10 @@ def test_training_steps_differ_by_rounding_only(
     run = params.load(ROOT / "params.yaml").run_params(f"{arch}-{optimizer}-random", 0)
     # Adam divides by the gradient's size: with its own epsilon, the rounding errors of gradients
     # that are zero in theory (biases before a batch normalisation) move weights as far as others.
-    rates = {"adam": {"learning_rate": 1e-4, "epsilon": 0.1}, "sgd": {"learning_rate": 1e-4}}
+    rates = {"adam": {"learning_rate": 0.01, "epsilon": 0.1}, "sgd": {"learning_rate": 0.001}}
     run = run.model_copy(update={"epochs": 1, "batch_size": 4, **rates[optimizer]})
-    classifier = models.initialize(arch, "he", 0, 32)
+    # From a seed with which rounding turns no maximum of a pooling window over.
+    classifier = models.initialize(arch, "he", 1, 32)
     # Rounding grows less where residual blocks start as the identity.
     variants.start(classifier, classifier, run.model_copy(update={"zero_gamma": True}))
     start = classifier.get_weights()
@@ -46,7 +47,7 @@ def test_training_steps_differ_by_rounding_only(
     plain, plain_loss = trained(run, start, tmp_path / "plain")
 
     moved = np.linalg.norm(plain - np.concatenate([w.ravel() for w in start]))
-    assert moved > 1e-3
+    assert moved > 0.01
     assert np.linalg.norm(plain - fast) < 5e-4 * moved
     np.testing.assert_allclose(fast_loss, plain_loss, rtol=1e-4)
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.system_metrics.metrics import gpu_monitor
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 import trainings
 from deepnets import live, tracking
@@ -122,20 +122,19 @@ class _Cards:
         raise self.NVMLError("not asked for here")
 
 
-def _gpu_metrics(study: Study, run_id: str) -> dict[str, float]:
-    """Those of a training that is followed for a moment."""
+def _gpu_metrics(study: Study, run_id: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Those that are sampled once of a training that is followed."""
+    monkeypatch.setattr(SystemMetricsMonitor, "start", lambda monitor: None)
     record = live.Record(trainings.paths(FIRST), study.name, 0, 1, study.folder)
     follower = tracking._Follower(record)
     follower._sample_system(run_id)
-    system = follower._system
-    assert system is not None
-    until = time.monotonic() + 30
-    while system._logging_step == 0 and time.monotonic() < until:
-        time.sleep(0.05)
-    system.finish()
-    metrics = study.client().get_run(run_id).data.metrics
-    assert any(key.startswith("system/cpu") for key in metrics)
-    return {key: value for key, value in metrics.items() if key.startswith("system/gpu")}
+    assert follower._system is not None
+    metrics: dict[str, float] = {}
+    for monitor in follower._system.monitors:
+        monitor.collect_metrics()
+        metrics |= monitor.aggregate_metrics()
+    assert any(key.startswith("cpu") for key in metrics)
+    return {key: value for key, value in metrics.items() if key.startswith("gpu")}
 
 
 @pytest.mark.parametrize(
@@ -165,14 +164,13 @@ def test_of_several_cards_a_run_shows_the_one_that_it_trains_on(
     cards = _Cards(lost)
     monkeypatch.setitem(sys.modules, "pynvml", cards)
     monkeypatch.setattr(gpu_monitor, "pynvml", cards, raising=False)
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     run_id = study.client().create_run("0").info.run_id
-    expected = {} if utilization is None else {"system/gpu_0_utilization_percentage": utilization}
-    assert _gpu_metrics(study, run_id) == expected
+    expected = {} if utilization is None else {"gpu_0_utilization_percentage": utilization}
+    assert _gpu_metrics(study, run_id, monkeypatch) == expected
 
 
 @pytest.mark.parametrize("installed", [False, True], ids=["no pynvml", "no card"])
@@ -190,5 +188,4 @@ def test_without_a_card_or_what_reads_it_the_rest_is_sampled(
     if installed:
         monkeypatch.setitem(sys.modules, "pynvml", cards)
         monkeypatch.setattr(gpu_monitor, "pynvml", cards, raising=False)
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-    assert _gpu_metrics(study, study.client().create_run("0").info.run_id) == {}
+    assert _gpu_metrics(study, study.client().create_run("0").info.run_id, monkeypatch) == {}
