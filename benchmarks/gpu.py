@@ -60,7 +60,7 @@ def ours(arch: str, optimizer: str) -> dict[str, Any]:
     from deepnets import runtime
 
     runtime.start_framework()
-    from deepnets import checkpoints, data, models, results, steps
+    from deepnets import data, models, steps
     from deepnets.results import Rows
     from deepnets.stages import train
 
@@ -77,16 +77,11 @@ def ours(arch: str, optimizer: str) -> dict[str, Any]:
     ends: list[float] = []
     with TemporaryDirectory() as name, train.after_one_another(runtime.on_jax_gpu()) as submit:
         folder = Path(name)
+        write = train.saving(folder, run.seed, submit)
 
         def save(rows: Rows, variables: list[Any]) -> None:
-            values = [variable.value for variable in variables]
             ends.append(time.perf_counter())
-
-            def write() -> None:
-                checkpoints.save(folder, values, rows.history, rows.timing)
-                results.write_rows(folder, {0: rows})
-
-            submit(write)
+            write(rows, variables)
 
         rows, _ = train.fit(classifier, run, training, validation, folder, save, stepper=stepper)
     alone = _steps_alone(stepper, training, run)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepnets import normalization
+from deepnets import layers, normalization
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="other backends use Keras' own layer"
@@ -51,9 +51,9 @@ def test_a_frozen_layer_keeps_its_averages() -> None:
 
 
 def test_only_layers_that_it_computes_are_replaced() -> None:
-    assert normalization.applies_to(built())
+    assert layers.normalises_channels(built())
     for options in ({"axis": 1}, {"scale": False}, {"center": False}, {"renorm": True}):
-        assert not normalization.applies_to(built(**options)), options
+        assert not layers.normalises_channels(built(**options)), options
     relu = keras.layers.ReLU()
     relu(keras.Input((3, 2, 6)))
-    assert not normalization.applies_to(relu)
+    assert not layers.normalises_channels(relu)

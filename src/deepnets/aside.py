@@ -42,7 +42,7 @@ def checkout(commit: str, patch: str | None) -> Iterator[Path]:
         UserError: the commit is not in this repository, or the patch does not fit it.
     """
     root = project.root()
-    top = Path(git.ask(root, "rev-parse", "--show-toplevel").rstrip("\n"))
+    top = git.top(root)
     try:
         git.ask(root, "cat-file", "-e", f"{commit}^{{commit}}")
     except UserError:

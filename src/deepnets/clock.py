@@ -69,12 +69,8 @@ class Meter:
         if self._last is not None and step > self._last[0]:
             self._measured.append((step - self._last[0], now - self._last[1]))
         self._last = step, now
-        steps, seconds = (
-            (sum(column) for column in zip(*self._measured, strict=True))
-            if (self._measured)
-            else (0, 0.0)
-        )
-        if steps < STEPS or seconds < SECONDS:
+        steps = sum(steps for steps, _ in self._measured)
+        if steps < STEPS or sum(seconds for _, seconds in self._measured) < SECONDS:
             return None
         self._told = True
         each = (seconds / steps for steps, seconds in self._measured)

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deepnets import layers
+
 # Where a product beats the library's convolution: the largest side of the map, and for 3x3 kernels
 # the side up to which it does with this many channels.
 _LARGEST_MAP = {(1, 1): 4, (3, 3): 2}
@@ -30,14 +32,13 @@ def applies_to(layer: keras.Layer) -> bool:
 
 def can_be_products(layer: keras.Layer) -> bool:
     """Whether `AsProducts` knows how to compute `layer`."""
-    if not isinstance(layer, keras.layers.Conv2D):
+    if layers.is_plain_3x3(layer):
+        return True
+    if not isinstance(layer, keras.layers.Conv2D) or layer.kernel_size != (1, 1):
         return False
-    if layer.dilation_rate != (1, 1) or layer.groups != 1:
-        return False
-    if layer.kernel_size == (1, 1):
-        whole = all(side % layer.strides[0] == 0 for side in layer.input.shape[1:3])
-        return whole and layer.strides[0] == layer.strides[1]
-    return layer.kernel_size == (3, 3) and (layer.padding, layer.strides) == ("same", (1, 1))
+    whole = all(side % layer.strides[0] == 0 for side in layer.input.shape[1:3])
+    alike = layer.strides[0] == layer.strides[1] and layer.dilation_rate == (1, 1)
+    return whole and alike and layer.groups == 1
 
 
 class AsProducts(keras.layers.Layer):  # type: ignore[misc]

@@ -71,6 +71,11 @@ def ask(folder: Path, *arguments: str, patience: float | None = _PATIENCE) -> st
     return _run(folder, [], arguments, deaf(os.environ) | heard, patience)
 
 
+def top(root: Path) -> Path:
+    """The top folder of the user's working tree that `root` is in; raises as `ask`."""
+    return Path(ask(root, "rev-parse", "--show-toplevel").rstrip("\n"))
+
+
 def borrow(root: Path, folder: Path) -> None:
     """Make of `folder` a repository without a commit that has the objects of `root`'s.
 
@@ -89,7 +94,7 @@ def borrow(root: Path, folder: Path) -> None:
 def own(
     folder: Path,
     *arguments: str,
-    top: Path | None = None,
+    tree: Path | None = None,
     at: Path | None = None,
     patience: float | None = _PATIENCE,
     given: bytes | None = None,
@@ -99,7 +104,7 @@ def own(
     Args:
         folder: of the repository.
         arguments: a command.
-        top: of the working tree, where that is in another folder.
+        tree: top folder of the working tree, where that is another one.
         at: the folder in the working tree that it runs in, if not at its top.
         patience: seconds; None for as long as it takes.
         given: to its standard input.
@@ -107,10 +112,10 @@ def own(
     Raises:
         UserError: git fails.
     """
-    top = top or folder
-    options = [f"--git-dir={folder / '.git'}", f"--work-tree={top}", *_OWN]
+    tree = tree or folder
+    options = [f"--git-dir={folder / '.git'}", f"--work-tree={tree}", *_OWN]
     environment = deaf(os.environ) | NO_SETTINGS | _HOMELESS
-    return _run(at or top, options, arguments, environment, patience, given)
+    return _run(at or tree, options, arguments, environment, patience, given)
 
 
 def checkout(root: Path, commit: str, folder: Path) -> None:
@@ -150,15 +155,15 @@ def difference(
     Raises:
         UserError: git fails.
     """
-    top = Path(ask(root, "rev-parse", "--show-toplevel").rstrip("\n"))
     paths = [root / source for source in sources]
     modules = [file for path in paths for file in path.rglob("*.py") if _is_module(file, path)]
     forced = [*filter(Path.is_file, paths), *modules]
     with TemporaryDirectory() as folder:
         borrow(root, Path(folder))
+        tree = top(root)
 
         def run(*arguments: str) -> str:
-            return own(Path(folder), *arguments, top=top, at=root)
+            return own(Path(folder), *arguments, tree=tree, at=root)
 
         run("read-tree", commit)
         run("add", "--update", "--", *map(str, paths))

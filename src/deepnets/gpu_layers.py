@@ -23,7 +23,7 @@ import keras
 from jax import lax
 from keras import ops
 
-_LARGEST_MAP = 2
+from deepnets import layers, small_maps
 
 
 def stand_in(layer: keras.Layer) -> keras.Layer | None:
@@ -32,7 +32,7 @@ def stand_in(layer: keras.Layer) -> keras.Layer | None:
         alone = _normalization_after(layer) is not None
         if _as_product(layer) is not None or alone:
             return Convolution(layer, with_bias=layer.use_bias and not alone)
-    if isinstance(layer, keras.layers.BatchNormalization) and _normalises(layer):
+    if layers.normalises_channels(layer):
         return Normalization(layer, _convolution_before(layer))
     if isinstance(layer, keras.layers.MaxPooling2D) and layer.padding == "valid":
         return MaxPooling(layer)
@@ -66,14 +66,10 @@ class Convolution(keras.layers.Layer):  # type: ignore[misc]
 
 def _as_product(layer: keras.layers.Conv2D) -> Callable[..., Any] | None:
     """How `layer` is computed as one product, if it can be, and should."""
-    if layer.dilation_rate != (1, 1) or layer.groups != 1:
-        return None
-    if layer.kernel_size == (1, 1) and layer.strides[0] == layer.strides[1]:
+    plain = layer.dilation_rate == (1, 1) and layer.groups == 1
+    if plain and layer.kernel_size == (1, 1) and layer.strides[0] == layer.strides[1]:
         return _pixel_by_pixel
-    plain = (layer.kernel_size, layer.padding, layer.strides) == ((3, 3), "same", (1, 1))
-    if plain and max(layer.input.shape[1:3]) <= _LARGEST_MAP:
-        return _map_by_map
-    return None
+    return _map_by_map if small_maps.is_small(layer) else None
 
 
 def _pixel_by_pixel(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any:
@@ -85,13 +81,8 @@ def _pixel_by_pixel(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any
 def _map_by_map(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any:
     """All pixels of a map times one matrix, which holds for each output pixel the taps it meets."""
     _, height, width, channels = images.shape
-    columns = [
-        kernel[1 - row : 1 - row + height, 1 - column : 1 - column + width]
-        for row in range(height)
-        for column in range(width)
-    ]
     # (height, width, channels, output pixels, filters)
-    matrix = jnp.stack(columns, axis=3)
+    matrix = jnp.stack(small_maps.windows(kernel, height, width), axis=3)
     sides = (height * width * channels, height * width * layer.filters)
     outputs = images.reshape(-1, sides[0]) @ matrix.reshape(sides)
     return outputs.reshape(-1, height, width, layer.filters)
@@ -109,17 +100,6 @@ def _by_library(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any:
     )
 
 
-def _normalises(layer: keras.Layer) -> bool:
-    return (
-        isinstance(layer, keras.layers.BatchNormalization)
-        and len(layer.output.shape) == 4
-        and layer.axis in (-1, 3)
-        and layer.scale
-        and layer.center
-        and not layer.renorm
-    )
-
-
 def _normalization_after(layer: keras.layers.Conv2D) -> keras.Layer | None:
     """The batch normalisation that all of the linear convolution's output goes to, if any."""
     # A layer's first call is the one in the backbone; other views call it again.
@@ -130,7 +110,7 @@ def _normalization_after(layer: keras.layers.Conv2D) -> keras.Layer | None:
         if any(tensor is output for tensor in node.input_tensors)
     ]
     linear = layer.activation is keras.activations.linear
-    return users[0] if linear and len(users) == 1 and _normalises(users[0]) else None
+    return users[0] if linear and len(users) == 1 and layers.normalises_channels(users[0]) else None
 
 
 def _convolution_before(layer: keras.layers.BatchNormalization) -> keras.layers.Conv2D | None:

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
-from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -60,24 +59,25 @@ def nothing_drawn() -> Iterator[None]:
     seconds on JAX.
     """
 
-    def start(fill: Callable[..., Any]) -> Callable[..., Any]:
+    def filled(fill: Callable[..., Any]) -> Callable[..., Any]:
         def call(self: Any, shape: Any, dtype: Any = None, **_: Any) -> Any:
             return fill(shape, dtype or keras.config.floatx())
 
         return call
 
-    fills = {"GlorotUniform": np.zeros, "Zeros": np.zeros, "Ones": np.ones}
-    patches = [
-        patch.object(getattr(keras.initializers, name), "__call__", start(fill))
-        for name, fill in fills.items()
-    ]
-    for one in patches:
-        one.start()
+    of = keras.initializers
+    fills = {of.GlorotUniform: np.zeros, of.Zeros: np.zeros, of.Ones: np.ones}
+    kept = {kind: vars(kind).get("__call__") for kind in fills}
+    for kind, fill in fills.items():
+        kind.__call__ = filled(fill)
     try:
         yield
     finally:
-        for one in patches:
-            one.stop()
+        for kind, call in kept.items():
+            if call is None:
+                del kind.__call__  # which it has from what it is a kind of
+            else:
+                kind.__call__ = call
 
 
 def _cut_off_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:

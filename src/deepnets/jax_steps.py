@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +25,7 @@ from deepnets import data, runtime
 from deepnets.augment import Warp
 from deepnets.data import Batch, Split
 from deepnets.params import RunParams
+from deepnets.step_by_step import Step, StepByStep
 
 # A read-back and a look at the clock every so many steps: a tenth of a second or two.
 _LONGEST_CHUNK = 128
@@ -35,7 +35,7 @@ _SHORTEST_CHUNK = 16
 MakeOptimizer = Callable[[], keras.optimizers.Optimizer]
 
 
-class BatchStepper:
+class BatchStepper(StepByStep):
     """A compiled step that updates all state in place.
 
     Keras' `train_on_batch` would copy hundreds of values into its variables and out of them again
@@ -49,7 +49,7 @@ class BatchStepper:
         self._step = jax.jit(_step(view, self.optimizer.stateless_apply, loss), donate_argnums=0)
 
     @contextmanager
-    def epoch(self) -> Iterator[Callable[[Batch], dict[str, float]]]:
+    def epoch(self) -> Iterator[Step]:
         """See `steps.Stepper`."""
         state = _copies(self._variables.values)  # since the step takes its state over
 
@@ -63,18 +63,6 @@ class BatchStepper:
             yield take
         finally:
             self._variables.assign(state)
-
-    def train(
-        self, training: Split, run: RunParams, epoch: int, count: int | None = None
-    ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """See `steps.Stepper`."""
-        with self.epoch() as take:
-            for batch in islice(data.batches(training, run, epoch), count):
-                yield {key: np.array([value]) for key, value in take(batch).items()}
-
-    def program(self, training: Split, run: RunParams) -> str | None:
-        """See `steps.Stepper`: what runs on a CPU follows from code and libraries."""
-        return None
 
     def repeats(self, training: Split, run: RunParams) -> bool:
         """See `steps.Stepper`: a CPU's do."""
@@ -121,15 +109,14 @@ class DeviceStepper(BatchStepper):
             chunk, donate_argnums=0, static_argnums=5, compiler_options=options or None
         )
         self._compiled: dict[int, Any] = {}
-        self._ahead: dict[int, Any] = {}
+        self._drawn: tuple[Split, RunParams, int, tuple[Any, ...]] | None = None
 
     def train(
         self, training: Split, run: RunParams, epoch: int, count: int | None = None
     ) -> Iterator[dict[str, NDArray[np.float32]]]:
         """See `steps.Stepper`."""
-        drawn = self._ahead.pop(epoch, None) or self._draw(training, run, epoch)
-        arguments = (put(training.images), put(training.labels), drawn)
-        total = len(drawn[0])
+        arguments = self._arguments(training, run, epoch)
+        total = len(arguments[2][0])
         state = self._pack(self._variables.values)
         read = None
         for start, size in _chunks(total if count is None else min(count, total)):
@@ -138,8 +125,8 @@ class DeviceStepper(BatchStepper):
             if read is not None:
                 yield jax.tree.map(np.asarray, read)
             read = result
-        # What the next epoch draws, too, while the device has work.
-        self._ahead = {epoch + 1: self._draw(training, run, epoch + 1)}
+        if epoch < run.epochs:
+            self._draw(training, run, epoch + 1)  # while the device has work
         if read is not None:
             yield jax.tree.map(np.asarray, read)
         self._variables.assign(self._unpack(state))
@@ -189,7 +176,11 @@ class DeviceStepper(BatchStepper):
         return put(training.images), put(training.labels), drawn
 
     def _draw(self, training: Split, run: RunParams, epoch: int) -> tuple[Any, ...]:
-        """What the epoch draws, a step a row, on the device."""
+        """What the epoch draws, a step a row, on the device; the latest is kept."""
+        if self._drawn is not None:
+            split, params, number, on_device = self._drawn
+            if split is training and params is run and number == epoch:
+                return on_device
         drawn = data.draw_epoch(training, run, epoch)
         steps = len(drawn.order) // run.batch_size
 
@@ -197,7 +188,9 @@ class DeviceStepper(BatchStepper):
             return jax.device_put(rows.reshape(steps, run.batch_size, *rows.shape[1:]))
 
         rows = (drawn.order.astype(np.int32), drawn.transforms, drawn.dropout_keys)
-        return tuple(map(by_step, rows))
+        on_device = tuple(map(by_step, rows))
+        self._drawn = training, run, epoch, on_device
+        return on_device
 
     def _program(self, size: int, *arguments: Any) -> Any:
         if size not in self._compiled:

@@ -10,18 +10,6 @@ import keras
 import tensorflow as tf
 
 
-def applies_to(layer: keras.Layer) -> bool:
-    """Whether `layer` is a batch normalisation over the channels that `Fused` computes."""
-    return (
-        isinstance(layer, keras.layers.BatchNormalization)
-        and layer.axis in (-1, len(layer.output.shape) - 1)
-        and len(layer.output.shape) == 4
-        and layer.scale
-        and layer.center
-        and not layer.renorm
-    )
-
-
 class Fused(keras.layers.Layer):  # type: ignore[misc]
     """A stand-in for a batch normalisation, with its weights; float32 (n, height, width, c)."""
 

@@ -11,22 +11,19 @@ import jax
 import keras
 from keras import ops
 
+from deepnets import layers
+
 _LARGEST_MAP = 2
+
+
+def is_small(layer: keras.Layer) -> bool:
+    """Whether `layer` is a 3x3 convolution of maps so small that most of its taps meet padding."""
+    return layers.is_plain_3x3(layer) and max(layer.output.shape[1:3]) <= _LARGEST_MAP
 
 
 def stand_in(layer: keras.Layer) -> "SmallMap | None":
     """What computes `layer` faster than the library on a CPU; None where nothing does."""
-    applies = (
-        jax.default_backend() == "cpu"
-        and isinstance(layer, keras.layers.Conv2D)
-        and layer.kernel_size == (3, 3)
-        and layer.strides == (1, 1)
-        and layer.dilation_rate == (1, 1)
-        and layer.padding == "same"
-        and layer.groups == 1
-        and max(layer.output.shape[1:3]) <= _LARGEST_MAP
-    )
-    return SmallMap(layer) if applies else None
+    return SmallMap(layer) if jax.default_backend() == "cpu" and is_small(layer) else None
 
 
 class SmallMap(keras.layers.Layer):  # type: ignore[misc]
@@ -46,7 +43,7 @@ class SmallMap(keras.layers.Layer):  # type: ignore[misc]
         flat = ops.reshape(images, (-1, height * width * channels))
         outputs = [
             ops.matmul(flat, ops.reshape(taps, (-1, layer.filters)))
-            for taps in _windows(ops.convert_to_tensor(layer.kernel), height, width)
+            for taps in windows(ops.convert_to_tensor(layer.kernel), height, width)
         ]
         stacked = ops.reshape(ops.stack(outputs, axis=1), (-1, height, width, layer.filters))
         if layer.use_bias:
@@ -54,7 +51,7 @@ class SmallMap(keras.layers.Layer):  # type: ignore[misc]
         return layer.activation(stacked)
 
 
-def _windows(kernel: Any, height: int, width: int) -> list[Any]:
+def windows(kernel: Any, height: int, width: int) -> list[Any]:
     """For each output pixel, row by row, the taps that meet the map: (height, width, c, f)."""
     return [
         kernel[1 - row : 1 - row + height, 1 - column : 1 - column + width]

@@ -6,7 +6,6 @@ own loss and accuracy.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
 from typing import Any, Protocol
 
 import keras
@@ -17,9 +16,7 @@ from numpy.typing import NDArray
 from deepnets import data, initializers, models, optimizers, project, runtime
 from deepnets.data import Batch, Split
 from deepnets.params import RunParams
-
-# Takes a batch; returns its `loss` and `accuracy`.
-Step = Callable[[Batch], dict[str, float]]
+from deepnets.step_by_step import Step, StepByStep
 
 
 class Stepper(Protocol):
@@ -97,7 +94,7 @@ def _smoothed(label_smoothing: float) -> Callable[[Any, Any], Any]:
     return loss
 
 
-class _KerasStepper:
+class _KerasStepper(StepByStep):
     """Keras' own `train_on_batch`."""
 
     def __init__(self, view: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Any) -> None:
@@ -120,15 +117,6 @@ class _KerasStepper:
             [batch.images, batch.transforms, batch.dropout_keys], batch.labels, return_dict=True
         )
         return {key: float(value) for key, value in result.items()}
-
-    def train(
-        self, training: Split, run: RunParams, epoch: int, count: int | None = None
-    ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for batch in islice(data.batches(training, run, epoch), count):
-            yield {key: np.array([value]) for key, value in self._step(batch).items()}
-
-    def program(self, training: Split, run: RunParams) -> str | None:
-        return None
 
     def repeats(self, training: Split, run: RunParams) -> bool:
         from tensorflow.python.framework.config import is_op_determinism_enabled

@@ -108,7 +108,7 @@ def train_run(
                 models.computing_in(classifier, run.precision),
                 after_one_another(beside=runtime.on_jax_gpu()) as submit,
             ):
-                save = _saving(folder, run.seed, submit)
+                save = saving(folder, run.seed, submit)
                 rows, diverged = fit(
                     *(classifier, run, seen["train"], seen["validation"], folder, save, watch),
                     stepper,
@@ -146,7 +146,7 @@ def after_one_another(beside: bool) -> Iterator[Callable[[Callable[[], None]], N
             pending.pop().result()
 
 
-def _saving(
+def saving(
     folder: Path, seed: int, submit: Callable[[Callable[[], None]], None]
 ) -> Callable[[Rows, list[Any]], None]:
     """How `fit` saves an epoch in `folder`; JAX's values stay what they are while it goes on."""
@@ -184,27 +184,24 @@ def _prepare(
         # The first line of a training says so, and its record.
         deterministic = stepper.repeats(seen["train"], run)
     shaped = origin.shape(run, fitted, models.weights_digest(classifier), program)
-    return (
-        classifier,
-        stepper,
-        {
-            "run": paths.name,
-            "stage": stage,
-            "fingerprint": origin.fingerprint(shaped),
-            **shaped,
-            "test_data": digests["test"],
-            "image_size": size,
-            "images": {name: len(split.images) for name, split in seen.items()},
-            "chance_accuracy": scores.chance_accuracy(seen["train"].labels),
-            "parameter_count": {
-                "total": classifier.count_params(),
-                "trainable": _count(classifier.trainable_weights),
-                "non_trainable": _count(classifier.non_trainable_weights),
-            },
-            "git": origin.git_state(),
-            "environment": runtime.describe(run.precision, deterministic),
+    record = {
+        "run": paths.name,
+        "stage": stage,
+        "fingerprint": origin.fingerprint(shaped),
+        **shaped,
+        "test_data": digests["test"],
+        "image_size": size,
+        "images": {name: len(split.images) for name, split in seen.items()},
+        "chance_accuracy": scores.chance_accuracy(seen["train"].labels),
+        "parameter_count": {
+            "total": classifier.count_params(),
+            "trainable": _count(classifier.trainable_weights),
+            "non_trainable": _count(classifier.non_trainable_weights),
         },
-    )
+        "git": origin.git_state(),
+        "environment": runtime.describe(run.precision, deterministic),
+    }
+    return classifier, stepper, record
 
 
 def _explain(folder: Path, name: str, seed: int, provenance: dict[str, Any]) -> None:
