@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from deepnets import aside, differences, files, provenance, records, reproduce, tolerances
 from deepnets.__main__ import main
@@ -251,9 +252,9 @@ THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operat
     [
         ({}, "bit-identical", "all that was recorded"),
         (THREADS, "bit-identical", "although there is a difference (TF_NUM_INTRAOP_THREADS"),
-        (THREADS | {"wrong": 5}, "equal within the tolerance", "test accuracy within 0.0187"),
+        (THREADS | {"wrong": 5}, "equal within the tolerance", "test accuracy within {band:.4f}"),
         (THREADS | {"wrong": 100}, "different", "beyond the tolerance (for other threads: "),
-        (THREADS | {"right": 5}, "equal within the tolerance", "test accuracy within 0.0187"),
+        (THREADS | {"right": 5}, "equal within the tolerance", "test accuracy within {band:.4f}"),
         # The tolerance has an upper end: suddenly it makes no mistake.
         (THREADS | {"right": 68}, "different", "beyond the tolerance (for other threads: "),
         (
@@ -270,7 +271,7 @@ THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operat
         ({"hardware__devices": ["GPU"], "wrong": 5}, "different", "no tolerance is known"),
         ({"libraries": {"keras": "9"}, "wrong": 5}, "different", "keras 3.15.1, now 9"),
         (THREADS | {"code": {"models": "0"}, "wrong": 1}, "different", "changed code ("),
-        ({"wrong": 1}, "different", "epoch 3, val_loss (0.2798784653658103, now 0.25) on; nothing"),
+        ({"wrong": 1}, "different", "epoch 3, val_loss ({val_loss}, now 0.25) on; nothing"),
         ({"weights": "b" * 64}, "different", "after the last epoch; nothing that is recorded"),
         ({"start": "b" * 64}, "different", "nothing that is recorded differs"),
         ({"test_data": "b" * 64}, "different", "what differs: other test images"),
@@ -287,7 +288,10 @@ def test_verdicts(
     monkeypatch.setattr(tolerances, "MEASURED", dict.fromkeys(tolerances.MEASURED, small))
     verdict = _verdict(record, **changes)
     assert verdict.kind == kind
-    assert said in str(verdict)
+    # Two more right and two more wrong; six runs, so six degrees of freedom.
+    p = (record.test["accuracy"] * 1000 + 2) / 1004
+    band = t.ppf(0.975, 6) * small.deviation * np.sqrt(p * (1 - p))
+    assert said.format(band=band, val_loss=_loss(record, "val_loss")) in str(verdict)
 
 
 def _moved(record: PastRun) -> np.ndarray:
@@ -398,8 +402,10 @@ def test_sizes_are_said(record: PastRun) -> None:
     again = _again(record, wrong=7)
     rows = dict(reproduce.described(record, again, differences.outcomes(record, again)))
     assert rows["predictions"].startswith("another digit on 7 of 1,000 test images")
-    assert "furthest apart: val_loss 0.0299" in rows["history"]
-    assert rows["test accuracy"] == "0.932, now 0.925"
+    moved = abs(_loss(record, "val_loss") - 0.25)
+    assert f"furthest apart: val_loss {moved:.3g}" in rows["history"]
+    accuracy = record.test["accuracy"]
+    assert rows["test accuracy"] == f"{accuracy:g}, now {accuracy - 0.007:g}"
 
 
 def test_a_history_that_ends_early_parts_there(record: PastRun) -> None:
@@ -409,8 +415,8 @@ def test_a_history_that_ends_early_parts_there(record: PastRun) -> None:
     assert differences.outcomes(undefined, copying.deepcopy(undefined)).identical
 
 
-def _loss(record: PastRun) -> float:
-    return record.history[2]["loss"]
+def _loss(record: PastRun, metric: str = "loss") -> float:
+    return record.history[2][metric]
 
 
 # What is refused, in one line.
