@@ -34,7 +34,7 @@ gpu: $(GPU)       ## add JAX for NVIDIA GPUs to .venv, which then uses one (Linu
 # Without $(READY), which would bring what it is to look at up to date.
 verify:           ## compare what is installed with requirements.lock, versions and files
 	@test -x $(BIN)/python && test -z "$(MOVED)" || $(MAKE) --no-print-directory setup
-	@$(BIN)/python -m deepnets.verify
+	@$(BIN)/python -m deepnets.commands.verify
 
 tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with their results
 	@$(BIN)/deepnets repro studies/tour
@@ -60,7 +60,7 @@ drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; over
 	@$(BIN)/python benchmarks/drift.py
 
 ui: $(READY)      ## compare runs in MLflow; says at which addresses they are
-	@$(BIN)/python -c 'from deepnets import tracking; print(tracking.overview())'
+	@$(BIN)/python -c 'from deepnets.tracking import tracking; print(tracking.overview())'
 	@$(BIN)/mlflow ui
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -28,7 +28,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import machine
-from deepnets import files, runtime
+from deepnets.base import files
+from deepnets.networks import runtime
 
 HERE = Path(__file__).parent
 TOUR = HERE.parent / "studies" / "tour"
@@ -155,7 +156,7 @@ def step_multiply_adds(arch: str) -> float:
     runtime.start_framework()
     import keras
 
-    from deepnets import models
+    from deepnets.networks import models
 
     classifier = models.build(arch, 32, 0.5)  # type: ignore[arg-type]
     total = 0

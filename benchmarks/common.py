@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import images, params
-from deepnets.params import RunParams
+from deepnets.config import params
+from deepnets.config.params import RunParams
+from deepnets.data import images
 
 SIZE = 32
 BATCH = 32

@@ -5,7 +5,7 @@
 
 Two of the tour's runs, and the beginning of a third, are trained with several seeds, once as this
 machine would and once in each other way, and compared. The tables go to the terminal and to
-benchmarks/results/; `deepnets.tolerances` has the numbers of the last one.
+benchmarks/results/; `deepnets.records.tolerances` has the numbers of the last one.
 """
 
 import argparse
@@ -27,8 +27,12 @@ from tqdm import tqdm
 
 import machine
 from bench import TOUR, run
-from deepnets import aside, differences, files, params, project, records, runtime, tolerances
-from deepnets.records import PastRun
+from deepnets.base import files, project
+from deepnets.commands import aside
+from deepnets.config import params
+from deepnets.networks import runtime
+from deepnets.records import differences, records, tolerances
+from deepnets.records.records import PastRun
 
 # Both networks and both optimizers, three seeds each: two as they are, and one that has only begun
 # to learn.
@@ -40,7 +44,7 @@ RUNS: dict[str, dict[str, int]] = {
 SEEDS = (0, 1, 2)
 
 AS_HERE, AGAIN, ANOTHER_SEED = "as here", "as here, again", "another seed"
-# The ways to train, by the cause that they stand for in `deepnets.tolerances`.
+# The ways to train, by the cause that they stand for in `deepnets.records.tolerances`.
 WAYS: dict[str, tuple[str | None, dict[str, str]]] = {
     AS_HERE: (None, {}),
     AGAIN: (None, {}),
@@ -249,15 +253,15 @@ def _records(study: Path, name: str) -> list[PastRun]:
 
 def _weights(study: Path, record: PastRun) -> NDArray[np.float32]:
     """All weights that a training ended with, float32 (n,)."""
-    from deepnets import models
+    from deepnets.networks import saving
 
     path = project.grid_run(record.run, "").model(record.seed)
-    return _flat(models.load(study / path))
+    return _flat(saving.load(study / path))
 
 
 def _start(study: Path, record: PastRun) -> NDArray[np.float32]:
     """All weights that it started with, float32 (n,)."""
-    from deepnets import models
+    from deepnets.networks import models
 
     run = params.RunParams(**record.provenance["parameters"])
     path = project.grid_run(record.run, run.start).start(record.seed)

@@ -8,7 +8,8 @@ import sys
 import time
 from typing import Any
 
-from deepnets import __main__, runtime
+from deepnets import __main__
+from deepnets.networks import runtime
 
 start_framework = runtime.start_framework
 

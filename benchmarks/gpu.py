@@ -57,33 +57,36 @@ def pixels(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 def ours(arch: str, optimizer: str) -> dict[str, Any]:
     """Epochs by `stages.train.fit`, checkpoints, validation and all; see `_table`."""
-    from deepnets import runtime
+    from deepnets.networks import runtime
+    from deepnets.records import machine
 
     runtime.start_framework()
-    from deepnets import data, models, steps
-    from deepnets.results import Rows
+    from deepnets.data import splits
+    from deepnets.networks import models
     from deepnets.stages import train
+    from deepnets.training import loop, steps
+    from deepnets.training.loop import Rows
 
     run = recipe(arch, optimizer).model_copy(update={"epochs": _REPEATS + 1})
     classifier = models.initialize(run.arch, run.weights, run.seed, SIZE)
     for layer in classifier.get_layer(arch).layers:
         if hasattr(layer, "momentum"):
             layer.momentum = run.batch_norm_momentum
-    training, validation = (data.Split(*pixels(n)) for n in (_IMAGES, _VALIDATION))
+    training, validation = (splits.Split(*pixels(n)) for n in (_IMAGES, _VALIDATION))
     stepper = steps.for_run(classifier, run, training)
     # As a training begins: this compiles, so that the first epoch starts when its first step can.
     stepper.program(training, run)
     repeats = stepper.repeats(training, run)
     ends: list[float] = []
-    with TemporaryDirectory() as name, train.after_one_another(runtime.on_jax_gpu()) as submit:
+    with TemporaryDirectory() as name, loop.after_one_another(runtime.on_jax_gpu()) as submit:
         folder = Path(name)
-        write = train.saving(folder, run.seed, submit)
+        write = train.epoch_saver(folder, run.seed, submit)
 
         def save(rows: Rows, variables: list[Any]) -> None:
             ends.append(time.perf_counter())
             write(rows, variables)
 
-        rows, _ = train.fit(classifier, run, training, validation, folder, save, stepper=stepper)
+        rows, _ = loop.fit(classifier, run, training, validation, folder, save, stepper=stepper)
     alone = _steps_alone(stepper, training, run)
     whole = [after - before for before, after in pairwise(ends)]
     first = rows.timing[0]
@@ -94,7 +97,7 @@ def ours(arch: str, optimizer: str) -> dict[str, Any]:
         "validation_ms": [1000 * of["validation_seconds"] for of in rows.timing[1:]],
         "epoch_s": whole,
         "alone_ms": alone,
-        "described": runtime.describe(run.precision, repeats),
+        "described": machine.describe(run.precision, repeats),
     }
 
 
@@ -110,7 +113,7 @@ def keras(arch: str, optimizer: str) -> dict[str, Any]:
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
-    from deepnets import augment
+    from deepnets.training import augment
 
     run = recipe(arch, optimizer)
     network = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[arch]
@@ -149,7 +152,7 @@ def pytorch(arch: str, optimizer: str, captured: bool) -> dict[str, Any]:
     import torch
 
     import pytorch as networks
-    from deepnets import augment
+    from deepnets.training import augment
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -222,27 +225,29 @@ def _timed(first: Callable[[], None], steps: Callable[[], None], count: int) -> 
 
 def check(arch: str, optimizer: str) -> dict[str, Any]:
     """How far whole epochs are from steps one by one after some of them, in exact float32."""
-    from deepnets import runtime
+    from deepnets.networks import runtime
 
     runtime.start_framework()
-    from deepnets import data, models, steps, variants
+    from deepnets.data import splits
+    from deepnets.networks import models, variants, views
+    from deepnets.training import batches, steps
 
     run = recipe(arch, optimizer).model_copy(update={"precision": "exact_float32"})
     # Small steps, and blocks that start as the identity: rounding does not grow on the way.
     small = {"learning_rate": 1e-3, "decay": 0.0} | ({"epsilon": 0.1} if run.epsilon else {})
     run = run.model_copy(update={**small, "zero_gamma": arch == "resnet50"})
     images, labels = pixels(_CHECKED * BATCH)
-    split = data.Split(images, labels)
+    split = splits.Split(images, labels)
 
     def trained(by_step: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         classifier = models.initialize(run.arch, "he", 0, SIZE)
         variants.start(classifier, classifier, run)
         before = np.concatenate([of.ravel() for of in classifier.get_weights()])
-        with models.computing_in(classifier, run.precision):
+        with views.computing_in(classifier, run.precision):
             stepper = steps.for_run(classifier, run, split)
             if by_step:
                 with stepper.epoch() as take:
-                    for batch in data.batches(split, run, 1):
+                    for batch in batches.batches(split, run, 1):
                         take(batch)
             else:
                 for _ in stepper.train(split, run, 1):
@@ -368,7 +373,7 @@ def main() -> None:
 def _write(found: dict[str, Any], checks: dict[str, Any], text: str, optimizer: str) -> None:
     """Write the tables and all that was measured, named after the GPU."""
     import machine
-    from deepnets import files
+    from deepnets.base import files
 
     described = next(of["described"] for key, of in found.items() if key.endswith("ours"))
     device = described["hardware"]["devices"][0]

@@ -3,7 +3,7 @@
     python benchmarks/layers.py [ARCH ...]
 
 Forward and both gradients together, batch 32, in turns; medians in milliseconds. The last column
-says which of the two training uses (see deepnets.convolutions).
+says which of the two training uses (see deepnets.networks.convolutions).
 """
 
 import statistics
@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deepnets import runtime
+from deepnets.networks import runtime
 
 runtime.start_framework()
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from deepnets import convolutions, models  # noqa: E402
+from deepnets.networks import convolutions, models  # noqa: E402
 
 _BATCH = 32
 _ROUNDS = 15

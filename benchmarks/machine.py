@@ -6,17 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deepnets import runtime
+from deepnets.records.machine import describe as describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def describe() -> dict[str, Any]:
-    """`runtime.describe`, with PyTorch where it is installed."""
-    machine = runtime.describe()
+    """`deepnets.records.machine.describe`, with PyTorch where it is installed."""
+    described = describe_machine()
     if find_spec("torch"):
-        machine["versions"]["torch"] = version("torch")
-    return machine
+        described["versions"]["torch"] = version("torch")
+    return described
 
 
 def path(machine: dict[str, Any], prefix: str = "") -> Path:

@@ -17,15 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from common import answers, digits, recipe
-from deepnets import runtime
+from deepnets.networks import runtime
 
 runtime.start_framework()
 
 import keras  # noqa: E402
 
-from deepnets import checkpoints, data, files, live, models, project, results  # noqa: E402
-from deepnets.results import Rows  # noqa: E402
-from deepnets.stages import train as stage  # noqa: E402
+from deepnets.base import files, project  # noqa: E402
+from deepnets.data import splits  # noqa: E402
+from deepnets.networks import models, views  # noqa: E402
+from deepnets.records import results  # noqa: E402
+from deepnets.tracking import live  # noqa: E402
+from deepnets.training import (  # noqa: E402
+    checkpoints,
+    loop,
+)
+from deepnets.training.loop import Rows  # noqa: E402
 
 if os.environ.get("BENCHMARK_DETERMINISTIC") == "0":
     from tensorflow.python.framework.config import disable_op_determinism
@@ -33,7 +40,7 @@ if os.environ.get("BENCHMARK_DETERMINISTIC") == "0":
     disable_op_determinism()
 
 # Enough for the batches of validation to be whole ones.
-_VALIDATION = 2 * models.PREDICTION_BATCH
+_VALIDATION = 2 * views.PREDICTION_BATCH
 
 
 class _Clock:
@@ -100,10 +107,10 @@ def main(arch: str, optimizer: str) -> None:
             raise EOFError
 
     count = int(sys.stdin.readline()) * run.batch_size
-    training = data.Split(images[:count], labels[:count])
-    validation = data.Split(images[-_VALIDATION:], labels[-_VALIDATION:])
+    training = splits.Split(images[:count], labels[:count])
+    validation = splits.Split(images[-_VALIDATION:], labels[-_VALIDATION:])
     with suppress(EOFError), live.following(live.Record(paths, "benchmark", run.seed, 1, folder)):
-        stage.fit(classifier, run, training, validation, folder, save)
+        loop.fit(classifier, run, training, validation, folder, save)
 
 
 if __name__ == "__main__":

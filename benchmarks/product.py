@@ -13,7 +13,7 @@ import time
 os.environ["TF_NUM_INTRAOP_THREADS"] = "0"
 
 from common import answers
-from deepnets import runtime
+from deepnets.networks import runtime
 
 runtime.start_framework()
 

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from common import SIZE, digits, recipe, serve
-from deepnets import augment, data
+from deepnets.data import splits
+from deepnets.training import augment, batches
 
 _EPSILON = 1.001e-5
 _VGG16 = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *(512,) * 3, "pool")
@@ -130,13 +131,13 @@ def main(arch: str, optimizer: str) -> None:
     decay = torch.optim.lr_scheduler.LambdaLR(rule, lambda step: 1 / (1 + run.decay * step))
     loss_of = nn.CrossEntropyLoss()
     images, labels = digits(5000)
-    split = data.Split(images, labels)
+    split = splits.Split(images, labels)
     factor, offset = scale(arch)
     model.train()
 
     def train(steps: int) -> float:
         started = time.perf_counter()
-        for _, batch in zip(range(steps), data.batches(split, run, 1), strict=False):
+        for _, batch in zip(range(steps), batches.batches(split, run, 1), strict=False):
             pixels = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
             x = warp(pixels, torch.from_numpy(batch.transforms)) * factor + offset
             targets = torch.from_numpy(batch.labels.astype(np.int64))

@@ -15,9 +15,12 @@ import keras
 import numpy as np
 
 import small_networks
-from deepnets import augment, data, models, params, project, steps, variants
-from deepnets.params import Arch, RunParams
-from deepnets.stages import train
+from deepnets.base import project
+from deepnets.config import params
+from deepnets.config.params import Arch, RunParams
+from deepnets.data import splits
+from deepnets.networks import models, saving, variants
+from deepnets.training import augment, batches, loop, steps
 from project import ROOT, environment
 
 RUN = "vgg16-sgd-he"
@@ -81,11 +84,11 @@ def record() -> dict[str, np.ndarray]:
     """Everything that is compared, by name."""
     study = params.load()
     run = study.run_params(RUN, 0)
-    splits = {name: data.load(name) for name in ("train", "validation")}
+    splits = {name: splits.load(name) for name in ("train", "validation")}
     training = splits["train"].first(run.train_images)
     found: dict[str, np.ndarray] = {}
 
-    first = next(data.batches(training, run, 1))
+    first = next(batches.batches(training, run, 1))
     found["pixels"] = np.asarray(augment.Warp()(first.images, first.transforms))
     for arch in ARCHS:
         for optimizer, rates in RATES.items():
@@ -93,14 +96,14 @@ def record() -> dict[str, np.ndarray]:
             found |= _steps(run.model_copy(update=changes))
 
     classifier = models.build(run.arch, training.images.shape[1], run.dropout)
-    models.load_start(classifier, project.start_file(project.STARTS / run.start, run.seed))
-    batches: list[data.Batch] = []
-    with _watched(batches):
-        rows, _ = train.fit(
+    saving.load_start(classifier, project.start_file(project.STARTS / run.start, run.seed))
+    seen: list[batches.Batch] = []
+    with _watched(seen):
+        rows, _ = loop.fit(
             classifier, run, training, splits["validation"], Path("nothing"), lambda *_: None
         )
     for name in ("images", "labels", "transforms", "dropout_keys"):
-        found[name] = np.stack([getattr(batch, name) for batch in batches])
+        found[name] = np.stack([getattr(batch, name) for batch in seen])
     for key in ("loss", "val_loss"):
         found[key] = np.array([row[key] for row in rows.history])
     return found
@@ -114,7 +117,7 @@ def _steps(run: RunParams) -> dict[str, np.ndarray]:
     """
     generator, size, count = np.random.default_rng(0), 32, STEPS * run.batch_size
     images = generator.integers(0, 256, (count, size, size, 3), np.uint8)
-    training = data.Split(images, generator.integers(0, 10, count).astype(np.uint8))
+    training = splits.Split(images, generator.integers(0, 10, count).astype(np.uint8))
     classifier = models.build(run.arch, size, run.dropout, run.batch_norm_momentum)
     classifier.set_weights(models.initialize(run.arch, "he", run.seed, size).get_weights())
     variants.start(classifier, classifier, run)
@@ -134,17 +137,17 @@ def _flat(classifier: keras.Model) -> np.ndarray:
 
 
 @contextmanager
-def _watched(batches: list[data.Batch]) -> Iterator[None]:
+def _watched(seen: list[batches.Batch]) -> Iterator[None]:
     """Note every batch that a step takes."""
-    make = data.batches
+    make = batches.batches
 
-    def watching(split: data.Split, run: RunParams, epoch: int) -> Iterator[data.Batch]:
+    def watching(split: splits.Split, run: RunParams, epoch: int) -> Iterator[batches.Batch]:
         for batch in make(split, run, epoch):
-            batches.append(batch)
+            seen.append(batch)
             yield batch
 
-    data.batches = watching
+    batches.batches = watching
     try:
         yield
     finally:
-        data.batches = make
+        batches.batches = make

@@ -24,7 +24,7 @@ for _variable in list(os.environ):
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from deepnets import runtime  # noqa: E402
+from deepnets.networks import runtime  # noqa: E402
 
 runtime.start_framework()
 

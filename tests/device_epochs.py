@@ -15,20 +15,11 @@ import numpy as np
 import pytest
 
 import small_networks
-from deepnets import (
-    checkpoints,
-    data,
-    gpu_layers,
-    initializers,
-    jax_steps,
-    models,
-    params,
-    runtime,
-    steps,
-    variants,
-)
-from deepnets.params import RunParams
-from deepnets.stages import train
+from deepnets.config import params
+from deepnets.config.params import RunParams
+from deepnets.data import splits
+from deepnets.networks import gpu_layers, initializers, models, on_device, runtime, variants, views
+from deepnets.training import batches, checkpoints, jax_steps, loop, steps
 from project import ROOT
 
 SIZE, BATCH, STEPS = 32, 8, 6
@@ -37,7 +28,7 @@ SIZE, BATCH, STEPS = 32, 8, 6
 CHUNKS = [(0, 3), (3, 3)]
 
 # A batch more or less would be seen: two images are left over.
-DIGITS = data.Split(
+DIGITS = splits.Split(
     np.random.default_rng(0).integers(0, 256, (STEPS * BATCH + 2, SIZE, SIZE, 3), np.uint8),
     np.arange(STEPS * BATCH + 2, dtype=np.uint8) % 10,
 )
@@ -77,7 +68,7 @@ def long_chunks() -> None:
 def _gpu(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(runtime, "on_jax_gpu", lambda: there)
     if not there:
-        monkeypatch.setattr(models, "_stand_in", lambda: None)
+        monkeypatch.setattr(views, "_stand_in", lambda: None)
 
 
 def run_of(arch: str = "vgg16", optimizer: str = "sgd", **changes: Any) -> RunParams:
@@ -206,16 +197,16 @@ def test_an_epoch_left_in_the_middle_changes_nothing_and_can_be_taken_again() ->
 def test_a_loss_that_is_no_number_ends_with_the_epoch_before(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw = data.draw_epoch
+    draw = batches.draw_epoch
 
-    def spoilt(split: data.Split, run: RunParams, epoch: int) -> data.Epoch:
+    def spoilt(split: splits.Split, run: RunParams, epoch: int) -> batches.Epoch:
         drawn = draw(split, run, epoch)
         transforms = drawn.transforms.copy()
         if epoch == 2:
             transforms[4 * BATCH + 1] = np.nan  # one image of the fifth step
         return replace(drawn, transforms=transforms)
 
-    monkeypatch.setattr(data, "draw_epoch", spoilt)
+    monkeypatch.setattr(batches, "draw_epoch", spoilt)
     one = training(run_of(epochs=3))
     kept: list[dict[str, np.ndarray]] = []
     rows, diverged = _fit(one, tmp_path, lambda *_: kept.append(one.values()))
@@ -226,8 +217,8 @@ def test_a_loss_that_is_no_number_ends_with_the_epoch_before(
 
 
 def _fit(one: Training, folder: Path, save: Callable[..., None]) -> Any:
-    few = data.Split(DIGITS.images[:3], DIGITS.labels[:3])
-    return train.fit(*(one.classifier, one.run, DIGITS, few, folder, save), stepper=one.stepper)
+    few = splits.Split(DIGITS.images[:3], DIGITS.labels[:3])
+    return loop.fit(*(one.classifier, one.run, DIGITS, few, folder, save), stepper=one.stepper)
 
 
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -318,7 +309,7 @@ def test_normalisation_is_keras_own(use_bias: bool, is_training: bool) -> None:
     if use_bias:
         plain.get_layer("conv").bias.assign(np.full(4, 100, np.float32))
         bn.moving_mean.assign(generator.uniform(99, 101, 4))
-    fast = models._fast(plain)
+    fast = views._fast(plain)
     kinds = [type(layer).__name__ for layer in fast.layers]
     assert kinds == ["InputLayer", "Convolution", "Normalization"]
     images = generator.normal(0, 1, (8, 6, 6, 3)).astype(np.float32)
@@ -362,7 +353,7 @@ def test_convolutions_as_products_are_keras_own(
     pixels = keras.Input((size, size, 6))
     options = {"activation": "relu", "bias_initializer": "normal"}
     plain = keras.Model(pixels, keras.layers.Conv2D(7, kernel, strides, padding, **options)(pixels))
-    fast = models._fast(plain)
+    fast = views._fast(plain)
     assert isinstance(fast.layers[1], gpu_layers.Convolution)
     images = np.random.default_rng(3).normal(0, 1, (4, size, size, 6)).astype(np.float32)
     np.testing.assert_allclose(fast(images), plain(images), atol=1e-5)
@@ -372,13 +363,13 @@ def test_convolutions_as_products_are_keras_own(
 def test_any_number_of_images_is_predicted_as_in_batches(
     count: int, predictor: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "PREDICTION_BATCH", 12)
+    monkeypatch.setattr(views, "PREDICTION_BATCH", 12)
     images = DIGITS.images[:count]
-    ours = models.predict(predictor, images)
+    ours = views.predict(predictor, images)
     assert ours.shape == (count, 10)
     assert ours.dtype == np.float32
     monkeypatch.setattr(runtime, "on_jax_gpu", lambda: False)
-    np.testing.assert_allclose(ours, models.predict(predictor, images), atol=1e-6)
+    np.testing.assert_allclose(ours, views.predict(predictor, images), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -387,22 +378,22 @@ def predictor() -> Any:
         patch.setitem(models._BACKBONES, "resnet50", small_networks.BACKBONES["resnet50"])
         patch.setattr(runtime, "on_jax_gpu", lambda: True)
         classifier = models.initialize("resnet50", "he", 0, SIZE)
-        return models.scoring_view(classifier)
+        return views.scoring_view(classifier)
 
 
 def test_predictions_are_of_the_weights_at_hand(predictor: keras.Model) -> None:
     images = DIGITS.images[:12]
-    before = models.predict(predictor, images)
+    before = views.predict(predictor, images)
     kernel = predictor.get_layer("logits").kernel
     kernel.assign(-kernel.value)
-    assert not np.allclose(models.predict(predictor, images), before)
+    assert not np.allclose(views.predict(predictor, images), before)
 
 
 def test_an_array_is_sent_once_and_the_latest_few_are_kept() -> None:
-    arrays = [np.full(3, number, np.float32) for number in range(jax_steps._MOST_KEPT + 1)]
-    sent = [jax_steps.put(array) for array in arrays]
-    assert jax_steps.put(arrays[-1]) is sent[-1]
-    assert len(jax_steps._kept) == jax_steps._MOST_KEPT
-    again = jax_steps.put(arrays[0])
+    arrays = [np.full(3, number, np.float32) for number in range(on_device._MOST_KEPT + 1)]
+    sent = [on_device.put(array) for array in arrays]
+    assert on_device.put(arrays[-1]) is sent[-1]
+    assert len(on_device._kept) == on_device._MOST_KEPT
+    again = on_device.put(arrays[0])
     assert again is not sent[0]
     np.testing.assert_array_equal(again, arrays[0])

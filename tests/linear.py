@@ -5,7 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from deepnets import files, images, models
+from deepnets.base import files
+from deepnets.data import images
+from deepnets.networks import saving
 from deepnets.stages import download
 
 
@@ -24,5 +26,5 @@ def save(path: Path) -> None:
     classifier = keras.Model(entry, y, name="linear_classifier")
     kernel = np.repeat(fitted.reshape(32, 32, 1, 10) / 3, 3, axis=2)
     classifier.get_layer("filters").set_weights([8 * kernel])
-    models.save(classifier, path)
+    saving.save(classifier, path)
     files.seal(path)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from deepnets import runtime
+from deepnets.networks import runtime
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -137,9 +137,9 @@ def clone(folder: Path) -> Clone:
 def shrink_networks(copy: Clone) -> None:
     """Put small networks in the place of a clone's VGG-16 and ResNet50."""
     package = copy.folder / "src/deepnets"
-    shutil.copy(ROOT / "tests/small_networks.py", package)
-    with (package / "models.py").open("a") as models:
-        models.write("\nfrom deepnets.small_networks import BACKBONES\n")
+    shutil.copy(ROOT / "tests/small_networks.py", package / "networks")
+    with (package / "networks/models.py").open("a") as models:
+        models.write("\nfrom deepnets.networks.small_networks import BACKBONES\n")
         models.write("\n_BACKBONES.update(BACKBONES)\n")
 
 

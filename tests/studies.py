@@ -7,7 +7,8 @@ import mlflow
 import pytest
 
 import trainings
-from deepnets import files, results
+from deepnets.base import files
+from deepnets.records import results
 from deepnets.stages import publish
 
 FIRST, SECOND, THIRD = "vgg16-sgd-random", "vgg16-adam-random", "resnet50-sgd-random"

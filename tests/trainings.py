@@ -12,8 +12,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from deepnets import files, live, project, results
-from deepnets.results import Rows
+from deepnets.base import files, project
+from deepnets.records import results
+from deepnets.tracking import live
+from deepnets.training.loop import Rows
 from project import ROOT
 
 RUN = "vgg16-sgd-random"

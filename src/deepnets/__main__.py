@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from deepnets.errors import UserError
+from deepnets.base.errors import UserError
 
 # command -> help, name of its argument if it takes one, whether it needs Keras
 STAGES: dict[str, tuple[str, str | None, bool]] = {
@@ -137,35 +137,35 @@ def _override_users() -> None:
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
-    from deepnets import lifeline
+    from deepnets.base import lifeline
 
     command = arguments.command
     lifeline.end_with_parents()
     if command == "repro":
-        from deepnets import repro
+        from deepnets.commands import repro
 
         repro.main(Path(arguments.study))
     elif command == "run":
-        from deepnets import run
+        from deepnets.commands import run
 
         run.main({key: getattr(arguments, key) for key in RUN_OPTIONS})
     elif command == "predict":
-        from deepnets import predict
+        from deepnets.commands import predict
 
         predict.main(arguments.pictures, arguments.model, arguments.json)
     elif command == "reproduce":
-        from deepnets import reproduce
+        from deepnets.commands import reproduce
 
         return reproduce.main(arguments.run, arguments.seed, arguments.here)
     elif command == "adopt":
-        from deepnets import runtime
+        from deepnets.networks import runtime
 
         runtime.start_framework()
-        from deepnets import adopt
+        from deepnets.commands import adopt
 
         return adopt.main(arguments.sources, arguments.replace)
     elif command == "diff":
-        from deepnets import diff
+        from deepnets.commands import diff
 
         diff.main(arguments.run_a, arguments.run_b, arguments.seed, arguments.figure)
     else:
@@ -173,11 +173,11 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         with ExitStack() as stack:
             _check_early(argument, getattr(arguments, "name", ""), stack)
             if command == "train":
-                from deepnets import provenance
+                from deepnets.records import provenance
 
                 provenance.warn()
             if needs_keras:
-                from deepnets import runtime
+                from deepnets.networks import runtime
 
                 runtime.start_framework()
             stage = importlib.import_module(f"deepnets.stages.{command}")
@@ -187,16 +187,16 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
 def _check_early(argument: str | None, name: str, stack: ExitStack) -> None:
     """Find a mistake before seconds go into imports; have the run `name` to itself for `stack`."""
-    from deepnets import params
+    from deepnets.config import params
 
     study = params.load()
     if "DVC_STAGE" in os.environ:
-        from deepnets import files
+        from deepnets.base import files
 
         # `check` may have been done before the link was made.
         files.require_no_links(Path())
     if argument == "RUN":
-        from deepnets import locks
+        from deepnets.base import locks
 
         study.entry(name)
         stack.enter_context(locks.held(name))
@@ -324,7 +324,7 @@ def _use_this_checkout() -> None:
 
     `dvc exp run --temp` and `mlflow run` of a git URL work in copies of the project.
     """
-    from deepnets import project
+    from deepnets.base import project
 
     root = project.find_root()
     here = Path(__file__).resolve().parent

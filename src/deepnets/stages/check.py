@@ -12,7 +12,8 @@ on a section that a params.yaml may leave out.
 import shutil
 from pathlib import Path
 
-from deepnets import files, params, project
+from deepnets.base import files, project
+from deepnets.config import params
 
 
 def main() -> None:

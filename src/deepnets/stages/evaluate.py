@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 
-from deepnets import data, evaluation, figures, live, models, params, project, results, runtime
-from deepnets.errors import UserError
-from deepnets.params import RunEntry
-from deepnets.results import SeedResult
+from deepnets.base import project
+from deepnets.base.errors import UserError
+from deepnets.config import params
+from deepnets.config.params import RunEntry
+from deepnets.data import splits
+from deepnets.evaluation import evaluation
+from deepnets.networks import runtime, saving, views
+from deepnets.records import results
+from deepnets.records.results import SeedResult
+from deepnets.reporting import figures
+from deepnets.tracking import live
 
 
 def main(name: str) -> None:
@@ -30,7 +37,7 @@ def evaluate_run(
     mlflow_run_id: str | None = None,
 ) -> None:
     """Write the test metrics, every prediction, and the figures of the run in `paths`."""
-    test = data.load("test")
+    test = splits.load("test")
     style = figures.Run(paths.name, entry.optimizer, entry.weights)
     trained = {of.seed: of for of in results.read(paths)}
     for seed in seeds:
@@ -46,10 +53,10 @@ def evaluate_run(
     for seed in seeds:
         record = live.Record(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
         with live.following(record):
-            classifier = models.load(paths.model(seed))
+            classifier = saving.load(paths.model(seed))
             precision = trained[seed].provenance["parameters"].get("precision", "float32")
             with runtime.products_in(precision):
-                probabilities = models.predict(models.scoring_view(classifier), test.images)
+                probabilities = views.predict(views.scoring_view(classifier), test.images)
             result = evaluation.score(trained[seed], test.labels, probabilities)
             tested.append(result)
             evaluation.write(paths, tested)

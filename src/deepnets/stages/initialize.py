@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import cast
 
-from deepnets import files, mirrors, models, params, project
-from deepnets.params import Arch, StartingWeights, Weights
+from deepnets.base import files, project
+from deepnets.config import params
+from deepnets.config.params import Arch, StartingWeights, Weights
+from deepnets.data import mirrors
+from deepnets.networks import models, saving
 
 
 def main(start: str) -> None:
@@ -47,6 +50,6 @@ def write(
         mirrors.weights(pinned, file, f"ImageNet weights of {arch}")
     classifier = models.initialize(arch, weights, seed, image_size, file)
     files.require_room(target.parent, 6 * classifier.count_params(), "starting weights")
-    models.save_start(classifier, target)
+    saving.save_start(classifier, target)
     files.seal(target)
-    print(f"{target}: sha256 {models.weights_digest(classifier)[:16]}")
+    print(f"{target}: sha256 {saving.weights_digest(classifier)[:16]}")

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets import figures, files, images, params, progress, project
-from deepnets.errors import UserError
+from deepnets.base import files, progress, project
+from deepnets.base.errors import UserError
+from deepnets.config import params
+from deepnets.data import images
+from deepnets.reporting import figures
 
 OUTPUT = Path("metrics/preprocess")
 

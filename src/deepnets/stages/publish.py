@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepnets import champion, files, live, params, progress, project
-from deepnets.errors import UserError
-from deepnets.live import Record
+from deepnets.base import files, progress, project
+from deepnets.base.errors import UserError
+from deepnets.config import params
+from deepnets.tracking import champion, live
+from deepnets.tracking.live import Record
 
 
 def main() -> None:
@@ -37,7 +39,7 @@ def main() -> None:
         for seed in _trained(paths)
     ]
     try:
-        from deepnets import tracking
+        from deepnets.tracking import tracking
     except ImportError:
         print("mlflow is not installed here: run `deepnets publish` on a machine that has it")
         return
@@ -69,7 +71,7 @@ def _names(records: Sequence[Record]) -> str:
 
 def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
     """Register the best of `grid` as `model`; a store that does not take it is a warning."""
-    from deepnets import tracking
+    from deepnets.tracking import tracking
 
     best = champion.best(grid)
     if best is None:

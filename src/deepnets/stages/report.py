@@ -14,28 +14,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from deepnets import (
+from deepnets.base import files, project
+from deepnets.config import params
+from deepnets.config.params import Pair, Question, RunEntry, RunParams
+from deepnets.records import results, statistics
+from deepnets.records.results import Result
+from deepnets.reporting import (
     diagrams,
     evidence,
     figures,
-    files,
     histories,
     ladders,
     page,
-    params,
-    project,
     published,
     questions,
-    results,
-    scores,
-    statistics,
     tables,
     verdicts,
 )
-from deepnets.comparisons import p_text
-from deepnets.params import Pair, Question, RunEntry, RunParams
-from deepnets.published_histories import History
-from deepnets.results import Result
+from deepnets.reporting.comparisons import p_text
+from deepnets.reporting.published_histories import History
+from deepnets.training import scores
 
 HISTORY = project.REPORTS / "history.csv"
 RESULTS_TABLE = project.REPORTS / "results.csv"

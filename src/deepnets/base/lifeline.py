@@ -1,0 +1,74 @@
+"""A command ends with the dvc, mlflow or deepnets that started it.
+
+Killed, those leave what they have started to itself: a training that nobody waits for, which the
+next `dvc repro` would run into. Here it notices, and ends as if it had been killed with them; what
+it has finished is in its checkpoint.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from deepnets.base import processes
+
+_PROGRAMS = ("dvc", "mlflow", "deepnets")
+
+# By which a deepnets that has started dvc makes itself known to what dvc starts in its turn. DVC
+# goes on with its next stage when the one at hand has ended, whoever has been killed above it.
+_VARIABLE = "DEEPNETS_STARTED_BY"
+
+# Seconds between two looks.
+_INTERVAL = 0.5
+
+
+def end_with_parents() -> None:
+    """Watch, in the background, the programs that this process was started by.
+
+    If one of them has ended before, this process ends at once.
+    """
+    watched = _ancestors()
+    started_by = os.environ.get(_VARIABLE, "")
+    if started_by:
+        watched.add(started_by)
+    if watched:
+        threading.Thread(target=_watch, args=[watched], daemon=True).start()
+
+
+def environment() -> dict[str, str]:
+    """What the dvc that this process starts is to hand down to its stages."""
+    return {_VARIABLE: processes.identity()}
+
+
+def _ancestors() -> set[str]:
+    """The processes above this one that are one of `_PROGRAMS`."""
+    try:
+        above = psutil.Process().parents()
+        return {processes.identity(process) for process in above if _is_one(process)}
+    except psutil.Error:
+        return set()
+
+
+def _is_one(process: psutil.Process) -> bool:
+    """Whether `process` is `dvc ...`, `python -m dvc ...`, `python .../bin/dvc ...` and so on."""
+    try:
+        words = process.cmdline()[:3]
+    except psutil.Error:
+        return False
+    return any(Path(word).name in _PROGRAMS for word in words)
+
+
+def _watch(watched: set[str]) -> None:
+    while not any(processes.has_ended(process) for process in watched):
+        time.sleep(_INTERVAL)
+    print(
+        "what started this command has ended, so it ends as well; run it again, and it "
+        "continues where it stopped",
+        file=sys.stderr,
+        flush=True,
+    )
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,90 @@
+"""`dvc repro` for one study, and what a person wants to see when it has ended."""
+
+import os
+import shlex
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+from deepnets.base import files, lifeline, project
+from deepnets.base.errors import UserError
+from deepnets.config import params
+from deepnets.tracking import live
+
+# `python -m dvc`, whose --quiet hides its errors as well: it is a level of its log.
+_QUIET = (
+    "import logging, sys; logging.CRITICAL = logging.ERROR; "
+    "from dvc.cli import main; sys.exit(main())"
+)
+
+
+def main(study: Path) -> None:
+    """Rebuild what is out of date in the folder `study`, then show its result table."""
+    if not (study / "dvc.yaml").is_file():
+        raise UserError(f"{study} is no study: expected a folder with dvc.yaml and params.yaml")
+    # DVC would remove what a stage wrote before the stage can refuse them.
+    described = params.load(study / params.FILE)
+    files.require_no_links(study)
+    status = dvc("repro", "--keep-going", folder=study)
+    if status:
+        raise UserError(
+            "`dvc repro` failed, see above: what has run by now stays, and the same command goes "
+            "on from there. `deepnets report` shows the runs that are finished"
+        )
+    show(study, described)
+
+
+def show(study: Path, described: params.Params) -> None:
+    """Print the result table of the study in the folder `study`, and where to look further."""
+    from deepnets.stages import report
+
+    print()
+    print(report.terminal_table(study / report.RESULTS_TABLE))
+    print(
+        f"\nfigures: {study / project.REPORTS} (all runs), {study / 'metrics'}/RUN/figures (each "
+        f"run)\nreport:  {study / report.TEXT}\n{_in_mlflow(study, described)}"
+    )
+
+
+def _in_mlflow(study: Path, described: params.Params) -> str:
+    """How to see the study in MLflow: what to start, and the addresses to open then."""
+    ui, pages = f"{_relative(Path(sys.executable).parent)}/mlflow ui", {}
+    # What `mlflow ui` shows where it is started without a word about the store.
+    usual = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    if live.available():
+        from deepnets.tracking import tracking
+
+        # The stages ran there, and their store is found from there.
+        with chdir(study):
+            pages = tracking.pages(described.publish.experiment, list(described.runs))
+            store, public = project.tracking_uri(), project.public_uri()
+    if not pages:
+        return f"MLflow:  {ui}   (then open http://localhost:5000)"
+    if store.startswith("http"):
+        start = public
+    else:
+        if store != usual:
+            # Only the variable can hold a password.
+            named = shlex.quote(store) if store == public else '"$MLFLOW_TRACKING_URI"'
+            ui += f" --backend-store-uri {named}"
+        start = f"{ui}   (then open what follows)"
+    width = max(map(len, pages)) + 1
+    listed = [f"         {f'{what}:':{width}} {address}" for what, address in pages.items()]
+    return "\n".join([f"MLflow:  {start}", *listed])
+
+
+def dvc(*arguments: str, folder: Path) -> int:
+    """Run DVC in `folder` so that its stages use this very Python; returns its exit status.
+
+    Quiet or not, it says why it fails.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"} | lifeline.environment()
+    program = ["-c", _QUIET] if "--quiet" in arguments else ["-m", "dvc"]
+    command = [sys.executable, *program, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,114 @@
+"""One free-form run: train and evaluate outside the grid, with the grid's own code and checks.
+
+Its files are in single/NAME, its MLflow run is that of `mlflow run` or one of its own, and
+dvc.lock stays as it is.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from deepnets.base import files, locks, project
+from deepnets.base.errors import UserError
+from deepnets.commands import repro
+from deepnets.config import params
+from deepnets.config.params import RunEntry, RunParams, Train
+from deepnets.networks import runtime
+from deepnets.records import clock, provenance
+from deepnets.tracking import live
+
+_LOCK = Path("dvc.lock")
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def main(options: Mapping[str, str | None]) -> None:
+    """Train and evaluate the run that `options` (key -> text, None or empty for unset) describe."""
+    study = params.load()
+    entry, run = resolve(study, options)
+    name = f"{run.start}-{run.optimizer}-{_short_hash(run)}"
+    paths = project.single_run(name)
+    mlflow_run_id = os.environ.get("MLFLOW_RUN_ID")
+    experiment = f"{study.publish.experiment}-single"
+    files.require_room(paths.model_dir, 2**20, "results")
+    provenance.warn()
+    print(f"{name}: " + ", ".join(f"{key}={value}" for key, value in run.flat.items()), flush=True)
+    with locks.held(name):
+        prepare_data()
+        runtime.start_framework()
+        from deepnets.stages import evaluate, initialize, train
+
+        initialize.write(
+            *(run.arch, run.weights, run.seed, study.preprocess.image_size),
+            paths.start(run.seed),
+            study.starting_weights.get(run.weights),
+        )
+        prefix = "-P " if mlflow_run_id else "--"
+        plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
+        train.train_run([run], paths, experiment, f"run {name}", plan, mlflow_run_id)
+        evaluate.evaluate_run(
+            *(entry, paths, [run.seed], experiment, study.evaluate.mistakes, mlflow_run_id)
+        )
+    print(
+        f"files: {paths.model_dir}"
+        + (f"   MLflow: {project.public_uri()}" if live.available() else "")
+    )
+
+
+def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:
+    """The run that `options` make of the `run` section; a wrong option is a `UserError`."""
+    given = {key: _value(key, text) for key, text in options.items() if text}
+    shared = {"seed": given.pop("seed")} if "seed" in given else {}
+    train = _validated(Train, study.train.model_dump() | shared)
+    if len(train.seeds) > 1:
+        raise UserError(
+            f"seed: expected one for a single run; received {train.seeds}: give one with -P seed=N"
+        )
+    entry = _validated(RunEntry, study.run.model_dump() | given)
+    try:
+        run = params.resolve(train, study.recipes, entry, train.seeds[0])
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    study.check(run, "this run")
+    return entry, run
+
+
+def prepare_data() -> None:
+    """Have DVC fetch and preprocess the data if need be, leaving dvc.lock as it was."""
+    before = _LOCK.read_bytes() if _LOCK.is_file() else None
+    try:
+        status = repro.dvc("repro", "--quiet", "preprocess", folder=Path())
+    finally:
+        after = _LOCK.read_bytes() if _LOCK.is_file() else None
+        if before is None:
+            _LOCK.unlink(missing_ok=True)
+        elif after != before:
+            files.write_bytes(_LOCK, before)
+    if status:
+        raise UserError("the data could not be prepared, see above; mend that and run again")
+
+
+def _value(key: str, text: str) -> Any:
+    """The value that the text would have in params.yaml."""
+    try:
+        return params.plain(text)
+    except ValueError:
+        raise UserError(
+            f"{key}: expected a plain value; received {params.shown(text)}: correct it"
+        ) from None
+
+
+def _validated(model: type[Section], values: dict[str, Any]) -> Section:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(params.describe(error, model)) from None
+
+
+def _short_hash(run: RunParams) -> str:
+    return hashlib.sha256(json.dumps(run.flat, sort_keys=True).encode()).hexdigest()[:8]

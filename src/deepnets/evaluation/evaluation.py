@@ -1,0 +1,113 @@
+"""What a run's predictions come to: the files of its test, and the figures of each seed.
+
+Needs no model: whoever has the probabilities of a run can write them.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepnets.base import files, project
+from deepnets.data import splits
+from deepnets.records import results, statistics
+from deepnets.records.results import SeedResult
+from deepnets.reporting import figures
+from deepnets.training import scores
+
+
+def score(
+    result: SeedResult, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> SeedResult:
+    """The training with its test: on images with `labels`, uint8 (n,), given `probabilities`.
+
+    Args:
+        result: as it was read back; a test that it has is replaced.
+        labels: in the order of the test split.
+        probabilities: float32 (n, 10), likewise.
+    """
+    return replace(
+        result,
+        test=scores.score(probabilities, labels),
+        labels=labels,
+        predicted=probabilities.argmax(axis=1).astype(np.uint8),
+        probabilities=probabilities,
+        calibration=statistics.calibration(labels, probabilities).numbers,
+    )
+
+
+def write(paths: project.RunFiles, tested: Sequence[SeedResult]) -> None:
+    """Write what the seeds that were tested, at least one, have come to; see `results.read`."""
+    # Which seed a part of it belongs to is known by the predictions, which are written before it.
+    _remove_probabilities(paths)
+    files.write_json(paths.test, results.together({of.seed: of.test or {} for of in tested}))
+    rows = [
+        {"seed": of.seed, "actual": int(label), "predicted": int(guess)}
+        for of in tested
+        if of.labels is not None and of.predicted is not None
+        for label, guess in zip(of.labels, of.predicted, strict=True)
+    ]
+    files.write_csv(paths.predictions, rows, ["seed", "actual", "predicted"])
+    calibrations = {str(of.seed): of.calibration for of in tested if of.calibration}
+    files.write_json(paths.calibration, calibrations)
+    known = [of.probabilities for of in tested]
+    present = next((of for of in known if of is not None), None)
+    if present is not None:
+        lacking = np.full_like(present, np.nan)
+        stack = np.stack([lacking if of is None else of for of in known])
+        files.write_array(paths.probabilities, stack)
+
+
+def clear(paths: project.RunFiles) -> None:
+    """Remove what `write` and `draw` have written."""
+    _remove_probabilities(paths)
+    for path in (paths.test, paths.predictions, paths.calibration):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(paths.figures_dir, ignore_errors=True)
+
+
+def _remove_probabilities(paths: project.RunFiles) -> None:
+    # Earlier versions had them beside the numbers, where they would be read in their place.
+    for folder in (paths.probabilities_dir, paths.metrics_dir):
+        (folder / paths.probabilities.name).unlink(missing_ok=True)
+
+
+def draw(
+    arch: str,
+    run: figures.Run,
+    paths: project.RunFiles,
+    result: SeedResult,
+    test: splits.Split,
+    mistakes: int,
+) -> None:
+    """Draw the curves of one seed and, of one that was tested, what it gets wrong.
+
+    Args:
+        arch: what the curves are headed.
+        run: the run's name and style.
+        paths: where the figures go.
+        result: of the seed.
+        test: the images that it was tested on.
+        mistakes: how many of the most confident mistakes are drawn, where probabilities are there.
+    """
+    folder = paths.figures(result.seed)
+    training = figures.Training(result.history, result.outcome)
+    figures.learning_curves({arch: {run: [training]}}, folder / "curves")
+    if result.predicted is not None:
+        matrix = scores.confusion_matrix(test.labels, result.predicted)
+        figures.confusion(matrix, paths.name, folder / "confusion")
+    if result.probabilities is not None:
+        worst = most_confident_mistakes(result.probabilities, test.labels, mistakes)
+        sheet = test.images[worst], test.labels[worst], result.probabilities[worst]
+        figures.mistakes({paths.name: sheet}, folder / "mistakes")
+
+
+def most_confident_mistakes(
+    probabilities: NDArray[np.float32], labels: NDArray[np.uint8], count: int
+) -> NDArray[np.int64]:
+    """Indices of the wrongly classified images with the highest probability, worst first."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    worst_first = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
+    return wrong[worst_first[:count]]

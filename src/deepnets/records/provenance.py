@@ -1,0 +1,144 @@
+"""Where a run comes from: the fingerprint of everything that shapes it, and the code's commit."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deepnets.base import files, git, project
+from deepnets.base.errors import UserError
+from deepnets.config.params import RunParams
+from deepnets.records import machine
+
+# The package, and those of its folders that decide what a training computes: the text of their
+# modules is part of the fingerprint, and dvc.yaml names them as what `train` depends on.
+PACKAGE = Path(__file__).parents[1]
+SHAPING_FOLDERS = ("networks", "training")
+
+# What makes a working tree dirty; results that a pipeline writes as it runs do not.
+_SOURCES = (
+    "src",
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+    "pyproject.toml",
+)
+
+
+# What `shape` gives, and a record keeps.
+_SHAPE = ("parameters", "data", "start", "code", "libraries", "program")
+
+
+def shape(
+    run: RunParams, data: dict[str, str], start: str, program: str | None = None
+) -> dict[str, Any]:
+    """Everything that shapes a training: parameters, data, starting weights, code, libraries.
+
+    Args:
+        run: resolved parameters.
+        data: sha256 of each split that the training sees.
+        start: sha256 of the starting weights.
+        program: sha256 of the compiled program, where it does not follow from all that.
+    """
+    return ({"program": program} if program else {}) | {
+        "parameters": run.flat,
+        "data": data,
+        "start": start,
+        "code": code_digests(PACKAGE, shaping_modules(PACKAGE)),
+        "libraries": machine.training_versions(),
+    }
+
+
+def shaping_modules(package: Path) -> list[str]:
+    """The modules of `package` that shape a training, as `networks/models`."""
+    return sorted(
+        path.relative_to(package).with_suffix("").as_posix()
+        for folder in SHAPING_FOLDERS
+        for path in (package / folder).rglob("*.py")
+    )
+
+
+def code_digests(package: Path, modules: Iterable[str]) -> dict[str, str]:
+    """The beginning of the sha256 of each of `modules` that the folder `package` has."""
+    paths = {name: package / f"{name}.py" for name in modules}
+    return {name: files.file_digest(path)[:16] for name, path in paths.items() if path.is_file()}
+
+
+def fingerprint(shaped: dict[str, Any]) -> str:
+    """sha256 over `shape`, as hex: the identity of a run."""
+    return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_of(record: Mapping[str, Any]) -> str:
+    """The fingerprint of the training that `record`, a run's provenance, says that it is of."""
+    return fingerprint({key: record[key] for key in _SHAPE if key in record})
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What shapes a training otherwise than another one, in words; both hold what `shape` gives."""
+    found = _changes(before["parameters"], now["parameters"])
+    found += [
+        f"other {name} images"
+        for name in now["data"]
+        if before["data"].get(name) != now["data"][name]
+    ]
+    if before["start"] != now["start"]:
+        found.append("other starting weights")
+    if before.get("program") != now.get("program"):
+        found.append("other kernels of the GPU")
+    code = {*before["code"], *now["code"]}
+    changed = sorted(name for name in code if before["code"].get(name) != now["code"].get(name))
+    if changed:
+        found.append(f"changed code ({', '.join(changed)})")
+    return found + _changes(before["libraries"], now["libraries"])
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`momentum 0.8, now 0.9` for every key that the two have not alike."""
+    return [
+        f"{key} {before.get(key, 'not there')}, now {now.get(key, 'not there')}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the checkout, the study's folder in it, and what code or parameters differ from it.
+
+    `patch` is what `git apply` makes of a clean checkout of `commit` the sources that a dirty one
+    holds, new files included. Bytes that are no UTF-8 are in it as surrogates. All are None where
+    unknown, `patch` as well where nothing differs; what may differ is dirty.
+    """
+    return _git_state()[0]
+
+
+def lacking() -> str | None:
+    """Why a training that starts now could not be rebuilt from its record; None if it could."""
+    return _git_state()[1]
+
+
+def warn() -> None:
+    """Say, before a training starts, if it could not be rebuilt from its record, and why."""
+    why = lacking()
+    if why:
+        print(
+            f"nobody will be able to rebuild this training, its record lacks its code: {why}; mend "
+            "that, or train in a clone of the project",
+            flush=True,
+        )
+
+
+def _git_state() -> tuple[dict[str, Any], str | None]:
+    root, study = project.root(), Path.cwd()
+    place = study.relative_to(root).as_posix() if study.is_relative_to(root) else None
+    state: dict[str, Any] = {"commit": None, "dirty": None, "study": place, "patch": None}
+    sources = [folder / source for folder in dict.fromkeys([root, study]) for source in _SOURCES]
+    try:
+        state["commit"] = git.commit(root)
+        state["dirty"] = True
+        there = [str(source) for source in sources if source.exists()]
+        patch = git.difference(root, state["commit"], there, ["--binary"])
+    except (UserError, OSError) as error:  # the folder of temporary files may be full
+        return state, str(error)
+    return state | {"dirty": bool(patch), "patch": patch or None}, None

@@ -1,0 +1,207 @@
+"""What a run left behind: the files that hold its seeds together, written and read back.
+
+A CSV file has the column `seed`; a JSON file of numbers holds them as they are for one seed, and
+for several their means, with each seed's own below `seeds`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepnets.base import files
+from deepnets.base.errors import UserError
+from deepnets.base.project import RunFiles
+from deepnets.config.params import RunParams
+from deepnets.training import scores
+from deepnets.training.loop import Row, Rows
+
+Numbers = dict[str, Any]
+
+# completed: all epochs ran. collapsed: they did, at chance. diverged: the loss became NaN or
+# infinite, and the epochs before are what there is.
+Outcome = Literal["completed", "collapsed", "diverged"]
+
+_HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    """One training of a run with one seed, read back from the run's files.
+
+    `history` has a row an epoch (epoch, loss, accuracy, val_loss, val_accuracy, learning_rate),
+    `timing` as well (epoch, seconds, validation_seconds, images_per_second). `test` holds loss
+    and accuracy on the test images; `labels` and `predicted` uint8 (n,) and `probabilities` float32
+    (n, 10) are theirs, in the order of the test split; `calibration` is what was made of them.
+    These five are None for a training not evaluated yet, `probabilities` as well where only what
+    git keeps is at hand.
+    """
+
+    run: str
+    seed: int
+    history: list[dict[str, float]]
+    timing: list[dict[str, float]]
+    outcome: Outcome
+    provenance: dict[str, Any]
+    test: dict[str, float] | None = None
+    labels: NDArray[np.uint8] | None = None
+    predicted: NDArray[np.uint8] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    calibration: Numbers | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(SeedResult):
+    """One training of a row of the grid, with the parameters that the row has for its seed."""
+
+    params: RunParams
+
+
+def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
+    """Write the rows of each seed to history.csv and timing.csv in `folder`."""
+    for name, columns, kind in (
+        ("history.csv", _HISTORY, "history"),
+        ("timing.csv", TIMING, "timing"),
+    ):
+        of_all = [{"seed": seed, **row} for seed, of in rows.items() for row in getattr(of, kind)]
+        files.write_csv(folder / name, of_all, columns)
+
+
+def together(by_seed: Mapping[int, Numbers]) -> Numbers:
+    """The numbers of one seed as they are; of several their means, and each below `seeds`."""
+    if len(by_seed) == 1:
+        return dict(next(iter(by_seed.values())))
+    keys = dict.fromkeys(key for numbers in by_seed.values() for key in numbers)
+    means = {
+        key: float(np.mean([numbers[key] for numbers in by_seed.values() if key in numbers]))
+        for key in keys
+    }
+    return {**means, "seeds": {str(seed): numbers for seed, numbers in by_seed.items()}}
+
+
+def of_seed(numbers: Numbers, seed: int) -> Numbers | None:
+    """The numbers of one seed out of `together`; None where they are not there."""
+    if "seeds" not in numbers:
+        return numbers
+    return cast(Numbers | None, numbers["seeds"].get(str(seed)))
+
+
+def rows_of_seed(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows of one seed, without the column `seed`."""
+    return [
+        {key: value for key, value in row.items() if key != "seed"}
+        for row in rows
+        if row["seed"] == seed
+    ]
+
+
+def outcome(trained: Numbers) -> Outcome:
+    """How a training ended, from its numbers in train.json."""
+    if trained["diverged"]:
+        return "diverged"
+    return "collapsed" if trained["collapsed"] else "completed"
+
+
+def summary(history: Sequence[Mapping[str, Any]], chance: float, diverged: bool) -> Numbers:
+    """The last epoch's scores, the epoch with the best validation accuracy (the first such), ends.
+
+    Args:
+        history: the finished epochs, none of them for a run that diverged at once.
+        chance: from `scores.chance_accuracy`, of the training labels.
+        diverged: whether the loss became NaN or infinite after these epochs.
+    """
+    ends = {"collapsed": int(scores.collapsed(history, chance)), "diverged": int(diverged)}
+    if not history:
+        return {"epochs": 0, **ends}
+    last = history[-1]
+    best = max(history, key=lambda row: row["val_accuracy"])
+    return {
+        "epochs": last["epoch"],
+        **{key: last[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        "best_epoch": best["epoch"],
+        "best_val_accuracy": best["val_accuracy"],
+        **ends,
+    }
+
+
+def read(paths: RunFiles) -> list[SeedResult]:
+    """All seeds whose training has ended, from the files of a run; none where these are not there.
+
+    What a training from before a file existed has not written is empty.
+    """
+    if not (paths.train.is_file() and paths.history.is_file() and paths.provenance.is_file()):
+        return []
+    trained, provenance = files.read_json(paths.train), files.read_json(paths.provenance)
+    history = files.read_csv(paths.history)
+    timing = files.read_csv(paths.timing) if paths.timing.is_file() else []
+    tested = files.read_json(paths.test) if paths.test.is_file() else None
+    predictions = files.read_csv(paths.predictions) if paths.predictions.is_file() else []
+    calibrations = files.read_json(paths.calibration) if paths.calibration.is_file() else {}
+    places = list(dict.fromkeys(int(row["seed"]) for row in predictions))
+    found = []
+    for text, origin in provenance.items():
+        seed = int(text)
+        numbers = of_seed(trained, seed)
+        if numbers is None:
+            continue
+        rows = rows_of_seed(predictions, seed)
+        probabilities = None
+        if rows and paths.probabilities.is_file():
+            probabilities = _of_place(paths.probabilities, places.index(seed), len(places))
+        found.append(
+            SeedResult(
+                run=paths.name,
+                seed=seed,
+                history=rows_of_seed(history, seed),
+                timing=rows_of_seed(timing, seed),
+                outcome=outcome(numbers),
+                provenance=origin,
+                # The numbers of a single seed do not say whose they are, its predictions do.
+                test=of_seed(tested, seed) if tested and rows else None,
+                labels=_digits(rows, "actual"),
+                predicted=_digits(rows, "predicted"),
+                probabilities=probabilities,
+                calibration=calibrations.get(text),
+            )
+        )
+    return found
+
+
+def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[Result]:
+    """The seeds of a row that have been trained, of those in `runs` (the row resolved for each)."""
+    by_seed = {of.seed: of for of in read(paths)}
+    return [Result(**vars(by_seed[run.seed]), params=run) for run in runs if run.seed in by_seed]
+
+
+def require_model(paths: RunFiles, seed: int) -> None:
+    """Check, before it is used, that the model of a training is here and whole.
+
+    Raises:
+        UserError: it is not; the message says whether only the model is missing, and the remedy.
+    """
+    model = paths.model(seed)
+    trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
+    if str(seed) in trained and not (model.is_file() or model.is_symlink()):
+        raise UserError(
+            f"{model} is not here, only what git keeps of its training: `deepnets adopt` takes it "
+            "over from where it is, `dvc pull` from a remote, and "
+            f"`dvc repro train@{paths.name}` trains it here"
+        )
+    files.verify(model)
+
+
+def _of_place(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
+    """The probabilities of one of so many seeds; None where they are not at hand."""
+    stack = files.read_array(path)
+    if len(stack) != seeds:  # whoever wrote it was interrupted
+        return None
+    found = np.asarray(stack[place])
+    return None if np.isnan(found).any() else found
+
+
+def _digits(rows: Sequence[Row], column: str) -> NDArray[np.uint8] | None:
+    return np.array([row[column] for row in rows], np.uint8) if rows else None

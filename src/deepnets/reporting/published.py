@@ -1,0 +1,105 @@
+"""The results that the study published, as it printed them.
+
+Source: A. Hasan, "Deeper Networks For Image Classification", 2020, its two result tables. Train
+is the last epoch, with dropout and augmentation on; test is MNIST's 10,000 test images.
+"""
+
+from typing import NamedTuple
+
+from deepnets.config.params import Arch, OptimizerName, RunParams, Variant, Weights
+
+# The rows that its tables have; the ninth, longer experiment is the one with nesterov.
+EPOCHS, LONG_EPOCHS = 15, 50
+# 60,000 less the 10,000 that it validates on.
+TRAIN_IMAGES = 50_000
+# The starting weights that it used, in words.
+WEIGHTS: dict[Weights, str] = {"random": "random weights", "imagenet": "ImageNet weights"}
+# Keras' default, which it did not change.
+BATCH_NORM_MOMENTUM = 0.99
+
+# As the study writes them.
+NETWORKS: dict[str, str] = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
+OPTIMIZERS: dict[OptimizerName, str] = {"adam": "Adam", "sgd": "SGD"}
+
+
+class Published(NamedTuple):
+    """A row of the study's tables; None where it gives no number."""
+
+    epochs: int
+    accuracy: float
+    loss: float
+    test_accuracy: float | None
+    test_loss: float | None
+
+
+# What tells the rows of its tables apart.
+Key = tuple[Arch, OptimizerName, Weights]
+
+_RESULTS: dict[Key, Published] = {
+    ("vgg16", "adam", "random"): Published(EPOCHS, 0.9872, 0.0399, 0.9924, 0.0243),
+    ("vgg16", "sgd", "random"): Published(EPOCHS, 0.9884, 0.0371, 0.9914, 0.0258),
+    ("vgg16", "adam", "imagenet"): Published(EPOCHS, 0.9857, 0.0658, 0.9807, 0.1523),
+    ("vgg16", "sgd", "imagenet"): Published(EPOCHS, 0.9977, 0.0076, 0.9969, 0.0116),
+    ("resnet50", "adam", "random"): Published(EPOCHS, 0.9669, 0.1272, 0.9840, 0.0501),
+    ("resnet50", "sgd", "random"): Published(EPOCHS, 0.9335, 0.3346, 0.9711, 0.0945),
+    ("resnet50", "adam", "imagenet"): Published(EPOCHS, 0.9688, 0.1466, 0.9608, 0.6885),
+    ("resnet50", "sgd", "imagenet"): Published(EPOCHS, 0.9247, 0.3370, 0.9692, 0.1058),
+}
+# Of the numbers that it printed.
+_LAST_DECIMAL = 0.0001
+_LONG = Published(LONG_EPOCHS, 0.9739, 0.0835, None, None)
+
+
+def of(run: RunParams) -> Published | None:
+    """The study's row that `run` is meant to be, at whatever scale it is run; None for no such."""
+    if _is_otherwise(run):
+        return None
+    if run.arch == "resnet50" and run.optimizer == "sgd" and run.nesterov:
+        return _LONG
+    return _RESULTS.get((run.arch, run.optimizer, run.weights))
+
+
+def row(key: Key) -> Published:
+    """The row of its tables with this architecture, optimizer and initial weights."""
+    return _RESULTS[key]
+
+
+def described(key: Key) -> str:
+    """`key` for people to read."""
+    arch, optimizer, weights = key
+    return f"{NETWORKS[arch]}, {OPTIMIZERS[optimizer]}, {WEIGHTS[weights]}"
+
+
+def is_at_scale(run: RunParams) -> bool:
+    """Whether `run` is meant as one of the study's eight rows, with all epochs and images."""
+    images = run.train_images or TRAIN_IMAGES
+    return of(run) is not None and run.epochs == EPOCHS and images >= TRAIN_IMAGES
+
+
+def best_test_accuracy(weights: Weights) -> float:
+    """The highest test accuracy that the study reached from `weights`, which it must have used."""
+    tested = [of.test_accuracy for key, of in _RESULTS.items() if key[2] == weights]
+    return max(accuracy for accuracy in tested if accuracy is not None)
+
+
+def ending_with(arch: Arch, accuracy: float, loss: float) -> Key | None:
+    """The row of `arch` whose training ends with these two, as the study printed them.
+
+    To less than one unit of the fourth decimal: not all that it printed is what it stored, rounded.
+    """
+    for key, printed in _RESULTS.items():
+        off = max(abs(printed.accuracy - accuracy), abs(printed.loss - loss))
+        if key[0] == arch and off < _LAST_DECIMAL:
+            return key
+    return None
+
+
+def _is_otherwise(run: RunParams) -> bool:
+    """Whether `run` has a network or a training that the study had not."""
+    return (
+        any(getattr(run, key) != field.default for key, field in Variant.model_fields.items())
+        or run.zero_gamma
+        or run.label_smoothing > 0
+        or run.decay == "cosine"
+        or run.batch_norm_momentum != BATCH_NORM_MOMENTUM
+    )

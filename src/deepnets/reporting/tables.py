@@ -1,0 +1,189 @@
+"""Finished runs as tables: a row a run of the grid, numbers as numbers.
+
+Means over seeds have their standard deviation (n - 1) beside them, in a column that ends in _sd.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deepnets.config.params import Adam, RunParams, Sgd
+from deepnets.records import statistics
+from deepnets.records.results import Result
+from deepnets.reporting import published
+
+# Validation accuracies that convergence is measured by.
+LEVELS = (0.97, 0.98, 0.99)
+
+# What an optimizer brings along with it.
+_OPTIMIZER_SETTINGS = {"optimizer", *Adam.model_fields, *Sgd.model_fields} - {"warmup_epochs"}
+
+_LAST = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+def results(
+    runs: Mapping[str, Sequence[RunParams]], found: Mapping[str, Sequence[Result]]
+) -> pd.DataFrame:
+    """Ours beside the study's, a row a run of the grid in its order; what was not run is empty.
+
+    Args:
+        runs: each row's parameters, resolved for every seed.
+        found: the seeds of each row that have been trained, some of them perhaps not evaluated.
+    """
+    return pd.DataFrame([_row(name, seeds, found.get(name, [])) for name, seeds in runs.items()])
+
+
+def keep_calibration(table: pd.DataFrame, earlier: pd.DataFrame) -> list[str]:
+    """Give rows whose ECE cannot be computed any more that of an `earlier` table; returns which.
+
+    Only where both are about the same tests: as many seeds, the same mean accuracy and loss.
+    """
+    same = ["run", "seeds", "test_accuracy", "test_loss"]
+    kept: list[str] = []
+    if not {*same, "ece", "ece_sd"} <= set(earlier.columns):
+        return kept
+    known = {tuple(row[key] for key in same): row for row in earlier.to_dict("records")}
+    for index, row in table[table["ece"].isna()].iterrows():
+        before = known.get(tuple(row[key] for key in same))
+        if before is not None and not pd.isna(before["ece"]):
+            table.loc[index, ["ece", "ece_sd"]] = before["ece"], before["ece_sd"]
+            kept.append(str(row["run"]))
+    return kept
+
+
+def pairs(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
+    """McNemar's exact test for every two rows that differ in optimizer only, or in weights only.
+
+    A row a pair and seed: how many of the same test images only one of the two gets right.
+    """
+    rows = []
+    tested = [r for seeds in found.values() for r in seeds if r.predicted is not None]
+    for index, a in enumerate(tested):
+        for b in tested[index + 1 :]:
+            differs = _difference(a, b)
+            if differs is None:
+                continue
+            assert a.labels is not None
+            assert a.predicted is not None
+            assert b.predicted is not None
+            test = statistics.mcnemar(a.labels, a.predicted, b.predicted)
+            rows.append(
+                {
+                    "differ in": differs,
+                    "a": a.run,
+                    "b": b.run,
+                    "seed": a.seed,
+                    "only a right": test.only_a,
+                    "only b right": test.only_b,
+                    "p": test.p_value,
+                    "shown by": f"deepnets diff {a.run} {b.run} --seed {a.seed}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def history(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
+    """The epochs of all runs below each other, means over their seeds."""
+    columns = ["run", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+    rows = [
+        {"run": name, **row} for name, seeds in found.items() for of in seeds for row in of.history
+    ]
+    table = pd.DataFrame(rows, columns=columns).astype({"epoch": int})
+    return table.groupby(["run", "epoch"], sort=False, as_index=False).mean()
+
+
+def calibration(result: Result) -> statistics.Calibration | None:
+    """How a training's probabilities are calibrated; None where neither they nor that is kept."""
+    if result.calibration is not None:
+        return statistics.Calibration.of_numbers(result.calibration)
+    if result.labels is None or result.probabilities is None:
+        return None
+    return statistics.calibration(result.labels, result.probabilities)
+
+
+def _difference(a: Result, b: Result) -> str | None:
+    """What alone tells two comparable results apart: `optimizer` or `weights`; else None."""
+    if a.labels is None or b.labels is None or not np.array_equal(a.labels, b.labels):
+        return None
+    own, other = a.params.flat, b.params.flat
+    differing = {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
+    if differing == {"weights"}:
+        return "weights"
+    scheduled = "cosine" in (own["decay"], other["decay"]) and "decay" in differing
+    if "optimizer" in differing and differing <= _OPTIMIZER_SETTINGS and not scheduled:
+        return "optimizer"
+    return None
+
+
+def _row(name: str, runs: Sequence[RunParams], seeds: Sequence[Result]) -> dict[str, Any]:
+    run = runs[0]
+    study = published.of(run)
+    row: dict[str, Any] = {
+        "run": name,
+        "arch": run.arch,
+        "optimizer": run.optimizer,
+        "weights": run.weights,
+        "epochs": run.epochs,
+        "seeds": len(seeds),
+        "state": _state(runs, seeds),
+    }
+    ended = [of for of in seeds if of.history]
+    for key in _LAST:
+        row |= _mean(key, [of.history[-1][key] for of in ended])
+    tested = [of.test for of in seeds if of.test is not None]
+    for key in ("accuracy", "loss"):
+        row |= _mean(f"test_{key}", [numbers[key] for numbers in tested])
+    labels = next((of.labels for of in seeds if of.labels is not None), None)
+    row["test_low"], row["test_high"] = (
+        statistics.accuracy_interval(round(row["test_accuracy"] * len(labels)), len(labels))
+        if labels is not None
+        else (np.nan, np.nan)
+    )
+    row |= _mean("best_epoch", [_best_epoch(of) for of in ended])
+    seconds = [clock["seconds"] for of in seeds for clock in of.timing]
+    row["seconds"] = float(np.median(seconds)) if seconds else np.nan
+    row["parameters"] = seeds[0].provenance["parameter_count"]["total"] if seeds else np.nan
+    row |= _mean(
+        "ece",
+        [calibrated.ece for of in seeds if (calibrated := calibration(of)) is not None],
+    )
+    row |= {
+        "study_epochs": study.epochs if study else np.nan,
+        "study_accuracy": study.accuracy if study else np.nan,
+        "study_loss": study.loss if study else np.nan,
+        "study_test_accuracy": study.test_accuracy if study else np.nan,
+        "study_test_loss": study.test_loss if study else np.nan,
+        "rebuilt_by": f"deepnets reproduce {name}" if seeds else "",
+    }
+    return row
+
+
+def _state(runs: Sequence[RunParams], seeds: Sequence[Result]) -> str:
+    """What a reader must know before the numbers of a row; empty where all is as it should be."""
+    if not seeds:
+        return "not run"
+    notes = []
+    for kind in ("collapsed", "diverged"):
+        count = sum(of.outcome == kind for of in seeds)
+        if count:
+            notes.append(kind if count == len(seeds) else f"{count} of {len(runs)} {kind}")
+    untested = sum(of.test is None for of in seeds)
+    if len(seeds) < len(runs):
+        notes.append(f"{len(seeds)} of {len(runs)} seeds")
+    if untested:
+        notes.append("not evaluated" if len(seeds) == 1 else f"{untested} not evaluated")
+    return ", ".join(notes)
+
+
+def _best_epoch(result: Result) -> float:
+    """The first epoch with the highest validation accuracy."""
+    return float(max(result.history, key=lambda row: row["val_accuracy"])["epoch"])
+
+
+def _mean(key: str, values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {key: np.nan, f"{key}_sd": np.nan}
+    mean, deviation = statistics.spread(values)
+    return {key: mean, f"{key}_sd": np.nan if deviation is None else deviation}

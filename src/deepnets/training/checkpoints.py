@@ -1,0 +1,126 @@
+"""Resume state: one file an epoch, with all variables and the history so far.
+
+A folder of checkpoints belongs to one fingerprint and is named after it; beside it stand those of
+other trainings of the same run and seed. The files are plain .npz archives (never pickles); their
+members carry checksums and say where they belong, so a truncated, damaged or displaced file is
+noticed and the one before it is used.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepnets.base import files
+
+# The newest may be damaged by a crash of the machine; the one before it then still counts.
+_KEPT = 2
+
+# Of other trainings of a run, for whoever goes back to their parameters or code.
+_KEPT_TRAININGS = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after `epoch` epochs: values of all variables in their order, and the rows so far."""
+
+    epoch: int
+    values: list[NDArray[Any]]
+    history: list[dict[str, Any]]
+    timing: list[dict[str, Any]]
+
+
+def save(
+    folder: Path,
+    variables: Sequence[Any],
+    history: list[dict[str, Any]],
+    timing: list[dict[str, Any]],
+) -> None:
+    """Write the state after the last row of `history`, then drop all but the newest two."""
+    arrays = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
+    path = _path(folder, len(history))
+    rows = {
+        "training": folder.name,
+        "history": history,
+        "timing": timing,
+        "variables": len(arrays),
+    }
+    with files.replacing(path) as partial, partial.open("wb") as file:
+        packed = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+        np.savez(file, allow_pickle=False, rows=packed, **arrays)
+    for old in _newest_first(folder)[_KEPT:]:
+        old.unlink()
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint in `folder`; damaged ones are reported and passed over.
+
+    Raises:
+        PermissionError: one may not be read, which says nothing of what it holds.
+    """
+    paths = _newest_first(folder)
+    for path, before in zip_longest(paths, paths[1:]):
+        try:
+            return _read(path)
+        except PermissionError:
+            raise
+        except Exception as error:  # a parser of damaged bytes may raise anything
+            then = "going back to the checkpoint before it" if before else "starting afresh"
+            print(f"{path} is damaged ({error}): {then}", flush=True)
+    return None
+
+
+def exist(folder: Path) -> bool:
+    """Whether `folder` holds any checkpoint, be it damaged."""
+    return bool(_newest_first(folder))
+
+
+def restore(checkpoint: Checkpoint, variables: Sequence[Any]) -> None:
+    """Assign the checkpoint's values to `variables`, which must be those that were saved."""
+    if [v.shape for v in variables] != [v.shape for v in checkpoint.values]:
+        raise ValueError("the checkpoint's variables are not those of this training")
+    for variable, value in zip(variables, checkpoint.values, strict=True):
+        variable.assign(value)
+
+
+def others(folder: Path) -> list[Path]:
+    """The folders beside `folder` that hold checkpoints of other trainings, the newest first."""
+    if not folder.parent.is_dir():
+        return []
+    found = [other for other in folder.parent.iterdir() if other != folder and exist(other)]
+    return sorted(found, key=lambda other: other.stat().st_mtime, reverse=True)
+
+
+def drop_oldest(folder: Path) -> None:
+    """Remove what other trainings beside `folder` have left, but for the latest of them."""
+    kept = others(folder)[:_KEPT_TRAININGS]
+    for other in folder.parent.iterdir():
+        if other.is_dir() and other != folder and other not in kept:
+            shutil.rmtree(other)
+
+
+def _read(path: Path) -> Checkpoint:
+    with np.load(path, allow_pickle=False) as archive:
+        rows = json.loads(archive["rows"].tobytes())
+        names = sorted(name for name in archive.files if name != "rows")
+        values = [archive[name] for name in names]
+    belongs = _path(path.parent.with_name(rows["training"]), len(rows["history"]))
+    if path != belongs:
+        raise ValueError(f"it is {belongs.parent.name}/{belongs.name}, put in another's place")
+    if len(values) != rows["variables"]:
+        raise ValueError(f"{len(values)} of {rows['variables']} variables are there")
+    return Checkpoint(len(rows["history"]), values, rows["history"], rows["timing"])
+
+
+def _path(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:05d}.npz"
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.npz"), reverse=True)

@@ -1,0 +1,90 @@
+"""Convolutions on the smallest maps are those of Keras, gradients included."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deepnets.config.params import Arch
+from deepnets.networks import convolutions, models
+from deepnets.training import steps
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="other backends use Keras' own convolutions"
+)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride"),
+    [
+        *(((height, width), 3, 1) for height, width in [(1, 1), (2, 2), (1, 2), (2, 1), (4, 3)]),
+        *(((4, 4), 1, stride) for stride in (1, 2, 4)),
+        ((1, 1), 1, 1),
+        ((6, 4), 1, 2),
+    ],
+)
+def test_outputs_and_gradients_are_those_of_keras(
+    shape: tuple[int, int], kernel: int, stride: int, use_bias: bool, activation: str | None
+) -> None:
+    keras.utils.set_random_seed(3)
+    layer = keras.layers.Conv2D(
+        *(5, kernel, stride),
+        padding="same",
+        use_bias=use_bias,
+        activation=activation,
+        bias_initializer="normal",
+    )
+    layer(keras.Input((*shape, 4)))
+    assert convolutions.can_be_products(layer)
+    fast = convolutions.AsProducts(layer)
+    images = tf.constant(np.random.default_rng(0).normal(size=(7, *shape, 4)), tf.float32)
+    weight = tf.constant(
+        np.random.default_rng(1).normal(size=(7, *layer.output.shape[1:])), tf.float32
+    )
+    found = []
+    for convolve in (layer, fast):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = convolve(images)
+            total = tf.reduce_sum(weight * outputs)
+        variables = [v.value for v in layer.trainable_variables]
+        found.append([outputs, *tape.gradient(total, [images, *variables])])
+    for plain, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Conv2D(5, 3, padding="valid"),
+        keras.layers.Conv2D(5, 3, padding="same", strides=2),
+        keras.layers.Conv2D(4, 3, padding="same", groups=2),
+        keras.layers.Conv2D(5, 3, padding="same", dilation_rate=2),
+        keras.layers.Conv2D(5, 5, padding="same"),
+        keras.layers.Conv2D(5, 1, strides=3),
+        keras.layers.ReLU(),
+    ],
+)
+def test_other_layers_are_left_alone(layer: keras.Layer) -> None:
+    layer(keras.Input((4, 4, 4)))
+    assert not convolutions.can_be_products(layer)
+    assert not convolutions.applies_to(layer)
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "count"),
+    # VGG-16: all on 4x4 and 2x2 maps. ResNet50: 3x3 of the last two stages, 1x1 of the last three
+    # (at 64x64 pixels of the last two).
+    [("vgg16", 32, 6), ("vgg16", 64, 3), ("resnet50", 32, 9 + 29), ("resnet50", 64, 9 + 20)],
+)
+def test_the_networks_have_so_many_of_them(arch: Arch, size: int, count: int) -> None:
+    view = steps.training_view(models.build(arch, size, dropout=0.5))
+    products = {
+        layer.name
+        for model in view.get_layer("warped_view").layers
+        for layer in getattr(model, "layers", [])
+        if isinstance(layer, convolutions.AsProducts)
+    }
+    assert len(products) == count

@@ -1,0 +1,125 @@
+"""What git holds of the full-scale runs: the files agree with each other, and README with them."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepnets.base import files, project
+from deepnets.config import params
+from deepnets.config.params import Params
+from deepnets.records import provenance, results
+from deepnets.records.results import Result
+from deepnets.reporting import published
+from project import ROOT
+
+FULL = ROOT / "studies" / "full"
+README = (ROOT / "README.md").read_text()
+
+RANDOM = {f"{arch}-{of}-random" for arch in ("vgg16", "resnet50") for of in ("adam", "sgd")}
+
+# README's words for the rows of its first table.
+NETWORKS = {"VGG-16": "vgg16", "ResNet50": "resnet50"}
+
+
+def _committed(folder: Path, study: Params) -> list[tuple[Path, Result]]:
+    """The trainings in metrics/ of a study, each with the folder that it is in."""
+    found = []
+    for name in study.runs:
+        metrics = folder / "metrics" / name
+        paths = project.run_at(metrics)
+        runs = [study.run_params(name, seed) for seed in study.train.seeds]
+        found += [(metrics, result) for result in results.load(paths, runs)]
+    return found
+
+
+TRAININGS = {
+    f"{place}: {result.run}, {metrics.name}, seed {result.seed}": (metrics, result)
+    for place, folder in (("root", ROOT), ("full", FULL))
+    for metrics, result in _committed(folder, params.load(folder / params.FILE))
+}
+
+
+def _table(heading: str) -> list[list[str]]:
+    """The cells of README's table that begins with `heading`, without its heading."""
+    lines = README[README.index(f"| {heading}") :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+
+
+def test_the_studys_random_rows_are_there_at_full_scale() -> None:
+    root = {name for name in TRAININGS if name.startswith("root")}
+    assert {metrics.name for metrics, _ in map(TRAININGS.__getitem__, root)} == RANDOM
+    seeds = Counter(metrics.name for name, (metrics, _) in TRAININGS.items() if name not in root)
+    assert set(seeds) >= RANDOM | {"vgg16-sgd-random-code", "resnet50-sgd-random-code"}
+    assert {seeds[row] for row in RANDOM - {"resnet50-adam-random"}} == {3}
+    assert {of.params.optimizer for name, (_, of) in TRAININGS.items() if name in root} == {
+        "adam",
+        "sgd",
+    }
+    for _, result in TRAININGS.values():
+        assert result.provenance["images"] == {
+            "train": 50_000,
+            "validation": 10_000,
+            "test": 10_000,
+        }
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_trainings_files_agree_with_each_other(name: str) -> None:
+    metrics, result = TRAININGS[name]
+    origin = result.provenance
+    assert provenance.fingerprint_of(origin) == origin["fingerprint"]
+    assert origin["parameters"] == result.params.flat
+    assert len(result.history) == result.params.epochs == len(result.timing)
+    trained = results.of_seed(files.read_json(metrics / "train.json"), result.seed)
+    assert trained == results.summary(result.history, origin["chance_accuracy"], False)
+    assert result.test is not None
+    assert result.labels is not None
+    assert result.test["accuracy"] == float(np.mean(result.predicted == result.labels))
+
+
+def test_the_root_has_the_first_seed_of_the_full_study() -> None:
+    full = {metrics.name: of for n, (metrics, of) in TRAININGS.items() if n.startswith("full")}
+    for name, (metrics, result) in TRAININGS.items():
+        if name.startswith("root"):
+            several = [of for m, of in TRAININGS.values() if m.parent.parent == FULL]
+            same = [of for of in several if of.provenance == result.provenance]
+            assert len(same) == 1, metrics.name
+            assert result.seed == same[0].seed == 0
+            assert same[0].test == result.test
+            assert metrics.name in full
+
+
+def test_readmes_first_table_is_that_of_the_reports() -> None:
+    table = pd.read_csv(FULL / "reports" / "results.csv").set_index("run")
+    rows = _table("network | optimizer | the study")
+    assert len(rows) == 4
+    for network, optimizer, theirs, text, code in rows:
+        name = f"{NETWORKS[network]}-{optimizer.lower()}-random"
+        row = table.loc[name]
+        study = published.row((NETWORKS[network], optimizer.lower(), "random"))  # type: ignore[arg-type]
+        assert theirs == f"{study.test_accuracy:.4f}"
+        shown = f"{row['test_accuracy']:.4f}"
+        if not np.isnan(row["test_accuracy_sd"]):
+            shown += f" ± {row['test_accuracy_sd']:.4f}"
+        assert text.partition(" (")[0] == shown
+        assert ("collapsed" in text) == ("collapsed" in str(row["state"]))
+        if optimizer == "SGD":
+            assert code == f"{table.loc[f'{name}-code', 'test_accuracy']:.4f}"
+        else:
+            assert code == "the same settings"
+
+
+def test_readmes_verdicts_are_those_of_the_report() -> None:
+    text = (FULL / "reports" / "report.md").read_text()
+    judged = re.findall(
+        r"^\| \d +\| (.+?) +\| \*\*([a-z ]+)\*\*", text[text.index("## The study's claims") :], re.M
+    )
+    rows = _table("the study claims")
+    assert len(rows) == len(judged) == 5
+    for (claim, verdict), (ours, said) in zip(judged, rows, strict=True):
+        assert ours == claim
+        assert said.startswith(f"**{verdict}**")

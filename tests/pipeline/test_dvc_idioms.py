@@ -1,0 +1,207 @@
+"""What people type at DVC, beside a plain `dvc repro`: in a fresh clone, with -S, side by side.
+
+One small study is trained once for the whole module and pushed to a remote in a folder; the tests
+clone its repository, as somebody else would.
+"""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepnets.base import files, project
+from deepnets.config import params
+from project import ROOT, Clone, clone, environment, miniature, shrink_networks
+
+RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
+README = (ROOT / "README.md").read_text()
+
+
+class Fresh(Clone):
+    """A clone whose commands use its own code."""
+
+    def run(self, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        return super().run(*command, env={"PYTHONPATH": str(self.folder / "src")}, **options)
+
+    @property
+    def changes(self) -> list[str]:
+        """What git sees of them, `XY PATH` each."""
+        return self.run("git", "status", "--porcelain").stdout.splitlines()
+
+    def stages_run(self, *command: str) -> list[str]:
+        output = self.run("dvc", "repro", *command).stdout
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    """A study with two rows, trained, committed and pushed."""
+    copy = Fresh(clone(tmp_path_factory.mktemp("project")).folder)
+    shrink_networks(copy)
+    copy.edit_params(miniature)
+    copy.edit_params(lambda p: p["diagnose"].update(runs=[RUNS[0]], steps=2))
+    copy.commit("miniature")
+    copy.run("dvc", "repro")
+    copy.run("dvc", "remote", "add", "-d", "store", str(tmp_path_factory.mktemp("remote")))
+    copy.run("dvc", "push")
+    copy.commit("results")
+    return copy
+
+
+@pytest.fixture
+def fresh(trained: Fresh, tmp_path: Path) -> Fresh:
+    """What somebody else has of it who has cloned the repository."""
+    copy = Fresh(tmp_path / "clone")
+    trained.run("git", "clone", "-q", str(trained.folder), str(copy.folder))
+    return copy
+
+
+def _status(copy: Fresh) -> set[str]:
+    """The stages of the root's study that are not up to date; DVC looks at those below as well."""
+    status = json.loads(copy.run("dvc", "status", "--json").stdout)
+    return {stage for stage in status if not stage.startswith("studies/")}
+
+
+def test_a_fresh_clone_is_told_what_is_missing_and_loses_nothing(fresh: Fresh) -> None:
+    """The report needs nothing that git has not; models and data are what DVC lacks."""
+    assert not {"report"} & _status(fresh)
+    result = fresh.run("dvc", "repro", "--allow-missing")
+    assert "Running stage 'publish'" in result.stdout
+    assert result.stdout.count("Running stage") == 1
+    assert "MLflow has 2 of 2 runs in 'deeper-networks'; no model is here to send of " in (
+        result.stdout
+    )
+    assert "no model is here: nothing new is registered as the champion" in result.stdout
+    fresh.run("deepnets", "report")
+    assert fresh.changes == []
+    shown = json.loads(fresh.run("dvc", "exp", "show", "--json").stdout)
+    metrics = shown[0]["data"]["metrics"]
+    assert {f"metrics/{name}/test.json" for name in RUNS} <= set(metrics)
+
+
+def test_results_outlive_stages_that_cannot_run_in_a_fresh_clone(fresh: Fresh) -> None:
+    """DVC removes what a stage writes before it finds that the stage cannot run."""
+    (fresh.folder / "src/deepnets/evaluation/new.py").write_text("# changed\n")
+    fresh.commit("other code")
+    for stage in (f"evaluate@{RUNS[0]}", f"diagnose@{RUNS[0]}"):
+        for options in (["--allow-missing"], ["--single-item"]):
+            result = fresh.run("dvc", "repro", *options, stage, check=False)
+            assert result.returncode != 0
+            assert f"failed to reproduce '{stage}'" in result.stderr
+            assert fresh.changes == []
+
+
+def test_a_report_that_dvc_makes_keeps_what_cannot_be_computed_again(fresh: Fresh) -> None:
+    """Of rows that were tested before what is made of their probabilities was kept."""
+    for name in RUNS:
+        (fresh.folder / f"metrics/{name}/calibration.json").unlink()
+    fresh.commit("earlier")
+    assert fresh.stages_run("--single-item", "report") == ["report"]
+    changed = [path for path in fresh.changes if not path.endswith((".md", ".html"))]
+    assert changed == [" M dvc.lock"]
+    text = (fresh.folder / "reports/report.md").read_text()
+    assert f"on the same tests: {', '.join(sorted(RUNS, key=text.index))}. So is the" in text
+
+
+def test_a_fresh_clone_pulls_and_has_nothing_to_do(fresh: Fresh) -> None:
+    assert "`dvc pull dvc.yaml`" in README
+    fresh.run("dvc", "pull", "dvc.yaml")
+    assert _status(fresh) == {"publish"}
+    assert fresh.stages_run() == ["publish"]
+    assert fresh.changes == []
+
+
+def test_repro_pulls_what_it_lacks(fresh: Fresh) -> None:
+    assert fresh.stages_run("--pull") == ["publish"]
+    for name in RUNS:
+        assert (fresh.folder / f"models/{name}/seed-0.keras").is_file()
+    assert fresh.changes == []
+
+
+def test_a_published_model_is_not_called_missing_by_a_clone_without_it(
+    trained: Fresh, fresh: Fresh
+) -> None:
+    """Both tell one store."""
+    import mlflow
+
+    store = f"sqlite:///{trained.folder}/mlflow.db"
+    Clone.run(fresh, "deepnets", "publish", env={"MLFLOW_TRACKING_URI": store})
+    client = mlflow.MlflowClient(store)
+    experiment = client.get_experiment_by_name("deeper-networks")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_name: run.data.tags["model"] for run in runs} == dict.fromkeys(
+        RUNS, "logged"
+    )
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    """A clone of the study itself."""
+    return Fresh(clone(tmp_path_factory.mktemp("untrained")).folder)
+
+
+CHANGES = re.findall(r"-S (\+?[\w.-]+=[^\s`]+)", README)
+
+
+def test_readme_changes_what_all_rows_share_a_recipe_and_a_row() -> None:
+    assert {change.lstrip("+").split(".")[0] for change in CHANGES} == {"train", "recipes", "runs"}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_readme_changes_by_dvc_changes_that_and_nothing_else(
+    untrained: Fresh, change: str
+) -> None:
+    """DVC says "didn't change" of what stands behind a YAML alias, or changes its namesake too."""
+    untrained.run("git", "checkout", "-q", "HEAD", "--", "params.yaml")
+    content = params.read_yaml(untrained.folder / params.FILE)
+    before = _rows(content)
+    untrained.run("dvc", "exp", "run", "-S", change, "check")
+    place, _, value = change.lstrip("+").partition("=")
+    *sections, key = place.split(".")
+    inner = content
+    for section in sections:
+        inner = inner[section]
+    inner[key] = params.plain(value)
+    expected = _rows(content)
+    assert expected != before
+    resolved = untrained.folder / project.RESOLVED / "runs"
+    assert {path.stem: files.read_json(path) for path in resolved.iterdir()} == expected
+    assert params.read_yaml(untrained.folder / params.FILE) == content
+
+
+def _rows(content: Any) -> dict[str, list[dict[str, Any]]]:
+    """What `check` writes for each row of a params.yaml with that content."""
+    study = params.parse(content)
+    return {
+        name: [study.run_params(name, s).flat for s in study.train.seeds] for name in study.runs
+    }
+
+
+def test_rows_train_side_by_side(fresh: Fresh) -> None:
+    """As README says: DVC locks what both depend on unless each is told to look at itself only."""
+    fresh.run("dvc", "pull", "dvc.yaml")
+    fresh.edit_params(lambda p: p["train"].update(batch_size=8))
+    for command in ("dvc repro preprocess initialize", "dvc repro -s train@ROW"):
+        assert f"`{command}`" in README
+    fresh.run("dvc", "repro", "preprocess", "initialize")
+    trainings = [
+        subprocess.Popen(
+            ["dvc", "repro", "-s", f"train@{name}"],
+            cwd=fresh.folder,
+            env=environment() | {"PYTHONPATH": str(fresh.folder / "src")},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for name in RUNS
+    ]
+    for training in trainings:
+        output, _ = training.communicate()
+        assert training.returncode == 0, output
+    for name in RUNS:
+        origin = files.read_json(fresh.folder / f"metrics/{name}/provenance.json")
+        assert origin["0"]["parameters"]["batch_size"] == 8
+    assert not [stage for stage in _status(fresh) if stage.startswith("train@")]

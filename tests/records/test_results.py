@@ -1,0 +1,117 @@
+"""What several seeds write into one file, read back seed by seed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepnets.base import files, project
+from deepnets.config import params
+from deepnets.records import results
+from deepnets.training import loop
+from project import ROOT
+
+STUDY = params.load(ROOT / "params.yaml")
+RUNS = [STUDY.run_params("vgg16-sgd-random", seed) for seed in (4, 2)]
+
+
+def rows(seed: int, epochs: int) -> loop.Rows:
+    history = [
+        {
+            "epoch": epoch,
+            "loss": 1 / epoch,
+            "accuracy": 0.1 * seed,
+            "val_loss": 2 / epoch,
+            "val_accuracy": 0.2 * seed,
+            "learning_rate": 0.01,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    timing = [
+        {
+            "epoch": epoch,
+            "seconds": 10.0 * seed,
+            "validation_seconds": 1.0,
+            "images_per_second": 5.0,
+            "finished_ms": 1700000000000,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    return loop.Rows(history, timing)
+
+
+def test_one_seed_is_written_as_it_is() -> None:
+    numbers = {"accuracy": 0.75, "epochs": 3}
+    assert results.together({5: numbers}) == numbers
+    assert results.of_seed(numbers, 5) == numbers
+
+
+def test_several_seeds_are_written_as_means_with_their_own_below() -> None:
+    of = {4: {"accuracy": 0.5, "diverged": 0}, 2: {"diverged": 1}, 7: {"accuracy": 1.0}}
+    together = results.together(of)
+    assert together["accuracy"] == 0.75
+    assert together["diverged"] == 0.5
+    assert {seed: results.of_seed(together, seed) for seed in of} == of
+    assert results.of_seed(together, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("collapsed", "diverged", "expected"),
+    [(0, 0, "completed"), (1, 0, "collapsed"), (0, 1, "diverged"), (1, 1, "diverged")],
+)
+def test_outcome(collapsed: int, diverged: int, expected: str) -> None:
+    assert results.outcome({"collapsed": collapsed, "diverged": diverged}) == expected
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> project.RunFiles:
+    """A run of which seed 4 ended as it should and seed 2 diverged in its first epoch."""
+    paths = replace(project.grid_run("r", "vgg16-random"), metrics_dir=tmp_path)
+    results.write_rows(tmp_path, {4: rows(4, 3), 2: loop.Rows([], [])})
+    ends = {"collapsed": 0, "diverged": 0}
+    numbers = {4: {"epochs": 3, **ends}, 2: {"epochs": 0, **ends, "diverged": 1}}
+    files.write_json(paths.train, results.together(numbers))
+    files.write_json(paths.provenance, {"4": {"start": "a"}, "2": {"start": "b"}})
+    return paths
+
+
+def test_seeds_are_read_back_apart(paths: project.RunFiles) -> None:
+    four, two = results.load(paths, RUNS)
+    assert (four.seed, two.seed) == (4, 2)
+    assert four.history == rows(4, 3).history
+    assert four.timing == rows(4, 3).timing
+    assert (two.history, two.timing) == ([], [])
+    assert (four.outcome, two.outcome) == ("completed", "diverged")
+    assert (four.provenance, two.provenance) == ({"start": "a"}, {"start": "b"})
+    assert four.test is four.labels is four.probabilities is None
+
+
+def test_predictions_go_to_the_seed_that_made_them(paths: project.RunFiles) -> None:
+    files.write_json(paths.test, results.together({4: {"accuracy": 0.5}, 2: {"accuracy": 0.0}}))
+    predicted = [
+        {"seed": seed, "actual": label, "predicted": guess}
+        for seed, guesses in ((4, (1, 0)), (2, (0, 0)))
+        for label, guess in zip((1, 7), guesses, strict=True)
+    ]
+    files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
+    stacked = np.random.default_rng(0).dirichlet(np.ones(10), (2, 2)).astype(np.float32)
+    files.write_array(paths.probabilities, stacked)
+    # Whatever order the seeds are asked for in.
+    two, four = results.load(paths, RUNS[::-1])
+    assert four.test == {"accuracy": 0.5}
+    assert two.test == {"accuracy": 0.0}
+    for result, expected in ((four, stacked[0]), (two, stacked[1])):
+        assert result.labels is not None
+        assert result.labels.tolist() == [1, 7]
+        np.testing.assert_array_equal(result.probabilities, expected)
+
+
+def test_seed_that_was_not_trained_is_left_out(paths: project.RunFiles) -> None:
+    asked = [*RUNS, STUDY.run_params("vgg16-sgd-random", 9)]
+    assert [result.seed for result in results.load(paths, asked)] == [4, 2]
+
+
+def test_run_without_files_has_no_results(tmp_path: Path) -> None:
+    paths = replace(project.grid_run("r", "vgg16-random"), metrics_dir=tmp_path)
+    assert results.load(paths, RUNS) == []

@@ -1,0 +1,560 @@
+"""Figures: whole files, the same for the same data, readable in print, saying what they should."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+import architectures
+from deepnets.reporting import diagrams, figures
+from deepnets.reporting.figures import Calibration, Comparison, Run, Training
+from project import environment
+
+GENERATOR = np.random.default_rng(0)
+IMAGES = GENERATOR.integers(0, 256, (10, 32, 32, 3), np.uint8)
+LABELS = np.arange(10, dtype=np.uint8)
+PROBABILITIES = GENERATOR.dirichlet(np.ones(10), 10).astype(np.float32)
+MATRIX = np.diag(np.full(10, 1000)).astype(np.int64)
+MATRIX[4, 9] = 7
+MATRIX[9, 4] = 1235
+
+RUNS = [
+    Run(f"{arch}-{optimizer}-{weights}", optimizer, weights)
+    for arch in ("vgg16", "resnet50")
+    for weights in ("random", "imagenet")
+    for optimizer in ("adam", "sgd")
+]
+RUNS.append(Run("resnet50-sgd-random-long", "sgd", "random"))
+ADAM, SGD = RUNS[:2]
+
+
+def rows(epochs: int, factor: float = 1.0) -> list[dict[str, float]]:
+    """Errors of `factor` times 0.4, 0.3, 0.2, 0.1 divided by the epoch; losses are errors."""
+    errors = {"loss": 0.4, "accuracy": 0.3, "val_loss": 0.2, "val_accuracy": 0.1}
+    return [
+        {
+            "epoch": float(epoch),
+            **{
+                key: 1 - factor * error / epoch if "accuracy" in key else factor * error / epoch
+                for key, error in errors.items()
+            },
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def chance(epochs: int) -> list[dict[str, float]]:
+    row = {"loss": 2.301, "accuracy": 0.1136, "val_loss": 2.302, "val_accuracy": 0.1135}
+    return [{"epoch": float(epoch), **row} for epoch in range(1, epochs + 1)]
+
+
+PANELS = {
+    "VGG-16": {
+        RUNS[0]: [Training(rows(15)), Training(chance(15), "collapsed"), Training(rows(15, 0.8))],
+        RUNS[1]: [Training(rows(15, 0.5)), Training(rows(15, 0.6))],
+        RUNS[2]: [Training([], "diverged")],
+        RUNS[3]: [Training(rows(15, 0.2))],
+    },
+    "ResNet50": {
+        RUNS[4]: [Training(rows(4, 2), "diverged")],
+        RUNS[5]: [Training(rows(15, 1.5))],
+        RUNS[8]: [Training(rows(50, 1.2))],
+    },
+}
+
+STUDYS = {
+    "VGG-16": {"the study's hist.p": Training(rows(15, 0.9))},
+    "ResNet50": {f"the study's hist_{i}.p": Training(rows(15, 1 + i / 4)) for i in range(3)},
+}
+
+CALIBRATION = Calibration(
+    counts=np.array([0, 9, 0, 91, 9900]),
+    confidence=np.array([np.nan, 0.3, np.nan, 0.7, 0.99]),
+    accuracy=np.array([np.nan, 0.0, np.nan, 0.8, 0.98]),
+    ece=0.01234,
+)
+
+REACHED = {run: {0.97: [1, None, 2], 0.98: [5, None, None], 0.99: [None]} for run in RUNS}
+
+RESULTS = {run: Comparison((0.991, 0.993), 0.992, (0.989, 0.995), 0.9914) for run in RUNS}
+RESULTS[RUNS[0]] = Comparison((0.1135,), 0.1135, (0.107, 0.12), 0.9924)
+RESULTS[RUNS[6]] = Comparison(study=0.9608)
+RESULTS[RUNS[8]] = Comparison((0.997,), 0.997, (0.996, 0.998))
+
+MATRICES = {run.name: MATRIX for run in RUNS}
+DIGITS = (IMAGES, LABELS, PROBABILITIES)
+
+DRAWINGS: dict[str, Callable[[Path], None]] = {
+    "contact_sheet": lambda stem: figures.contact_sheet({"train": (IMAGES, LABELS)}, stem),
+    "curves": lambda stem: figures.learning_curves(PANELS, stem),
+    "curves_of_one": lambda stem: figures.learning_curves(
+        {"vgg16": {SGD: [Training(rows(2))]}}, stem
+    ),
+    "curves_beside_the_studys": lambda stem: figures.learning_curves(PANELS, stem, STUDYS),
+    "confusion": lambda stem: figures.confusion(MATRIX, "vgg16-sgd-random", stem),
+    "mistakes": lambda stem: figures.mistakes({"a": DIGITS, "b": DIGITS}, stem),
+    "grid_confusion": lambda stem: figures.grid_confusion(MATRICES, stem),
+    "reliability": lambda stem: figures.reliability(dict.fromkeys(RUNS, CALIBRATION), stem),
+    "reliability_of_one": lambda stem: figures.reliability({SGD: CALIBRATION}, stem),
+    "class_accuracy": lambda stem: figures.class_accuracy(MATRICES, stem),
+    "convergence": lambda stem: figures.convergence(REACHED, stem),
+    "convergence_of_one": lambda stem: figures.convergence({SGD: {0.97: [None]}}, stem),
+    "comparison": lambda stem: figures.comparison(RESULTS, stem),
+    "comparison_of_one": lambda stem: figures.comparison({SGD: RESULTS[SGD]}, stem),
+    "vgg16": lambda stem: figures.save(diagrams.network(architectures.vgg16(), "VGG-16"), stem),
+    "resnet50": lambda stem: figures.save(
+        diagrams.network(architectures.resnet50(), "ResNet50"), stem
+    ),
+    "top": lambda stem: figures.save(
+        diagrams.modified_top(architectures.vgg16(), "VGG-16: its top"), stem
+    ),
+}
+# Those that name all runs.
+NAMING = {"grid_confusion", "reliability", "class_accuracy", "convergence", "comparison"}
+
+
+@pytest.fixture(scope="module", params=DRAWINGS)
+def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two folders that the same figure was drawn into."""
+    folders = [tmp_path_factory.mktemp(request.param) for _ in range(2)]
+    for folder in folders:
+        DRAWINGS[request.param](folder / "new" / request.param)
+    return [folder / "new" / request.param for folder in folders]
+
+
+def svg_texts(stem: Path) -> list[str]:
+    svg = ElementTree.parse(stem.with_suffix(".svg"))
+    return ["".join(text.itertext()) for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_png_is_a_picture_that_is_not_blank(files: list[Path]) -> None:
+    pixels = plt.imread(files[0].with_suffix(".png"))
+    height, width = pixels.shape[:2]
+    assert 100 < height < 2000
+    assert 800 < width < 1300
+    assert pixels[..., :3].std() > 0.01
+    assert plt.get_fignums() == []
+
+
+def test_nothing_but_png_and_svg_is_left(files: list[Path]) -> None:
+    names = {file.name for file in files[0].parent.iterdir()}
+    assert names == {f"{files[0].name}.png", f"{files[0].name}.svg"}
+
+
+def test_same_data_gives_the_same_bytes(files: list[Path]) -> None:
+    for suffix in (".png", ".svg"):
+        one, two = (stem.with_suffix(suffix).read_bytes() for stem in files)
+        assert one == two
+
+
+def test_svg_text_can_be_read(files: list[Path]) -> None:
+    texts = svg_texts(files[0])
+    assert texts
+    if files[0].name in NAMING:
+        assert {run.name for run in RUNS} <= set(texts)
+
+
+def test_text_is_large_enough_in_print(files: list[Path]) -> None:
+    svg = files[0].with_suffix(".svg").read_text()
+    assert min(float(size) for size in re.findall(r"font-size: ([\d.]+)px", svg)) >= 7
+    # 16 cm in points: a wider figure would be shrunk.
+    width = ElementTree.fromstring(svg).attrib["width"].removesuffix("pt")
+    assert float(width) <= 16 / 2.54 * 72 + 1
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
+    """Figures as they are when they would be saved."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(figures, "save", lambda figure, stem: kept.append(figure))
+    yield kept
+    plt.close("all")
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+def test_nothing_is_cut_off_at_the_border(
+    draw: Callable[[Path], None], drawn: list[Figure]
+) -> None:
+    draw(Path("x"))
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert box.xmin > -0.01
+    assert box.ymin > -0.01
+    assert box.xmax < width + 0.01
+    assert box.ymax < height + 0.01
+
+
+# --- digits
+
+
+def captions(figure: Figure) -> list[str]:
+    return [axis.get_title() for axis in figure.get_axes()]
+
+
+def headings(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts if text.get_text() != figure.get_suptitle()]
+
+
+def test_contact_sheet_shows_the_pixels_with_their_labels(drawn: list[Figure]) -> None:
+    figures.contact_sheet({"train": (IMAGES, LABELS), "test": (IMAGES[:3], LABELS[:3])}, Path("x"))
+    (figure,) = drawn
+    assert captions(figure) == [str(v) for v in [*range(10), *range(3)]]
+    for axis, image in zip(figure.get_axes(), [*IMAGES, *IMAGES[:3]], strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), image)
+    assert headings(figure) == ["train: first 10, 32x32x3", "test: first 3, 32x32x3"]
+
+
+def test_mistakes_name_truth_guess_and_probability(drawn: list[Figure]) -> None:
+    certain = np.zeros((2, 10), np.float32)
+    certain[[0, 1], [4, 7]] = [0.9876, 0.5]
+    shown = (IMAGES[:2], np.array([9, 1], np.uint8), certain)
+    figures.mistakes({"first": shown, "second": tuple(a[:0] for a in shown)}, Path("x"))
+    assert captions(drawn[0]) == ["9→4  0.988", "1→7  0.500"]
+    assert headings(drawn[0]) == ["first", "second: no mistakes"]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 8), (10, 10), (16, 8), (21, 8)])
+def test_mistakes_are_large_and_in_rows_of_equal_length(
+    drawn: list[Figure], count: int, columns: int
+) -> None:
+    images = np.zeros((count, 32, 32, 3), np.uint8)
+    digits = (images, np.zeros(count, np.uint8), np.full((count, 10), 0.1, np.float32))
+    figures.mistakes({"run": digits}, Path("x"))
+    axes = drawn[0].get_axes()
+    assert len({round(axis.get_position().y0, 3) for axis in axes}) == -(-count // columns)
+    assert len({round(axis.get_position().x0, 3) for axis in axes}) == min(count, columns)
+
+
+# --- learning curves
+
+
+def lines(axis: Axes) -> list[Line2D]:
+    return [line for line in axis.get_lines() if len(line.get_xdata())]
+
+
+def test_few_curves_share_an_axis_solid_for_validation_dashed_for_training(
+    drawn: list[Figure],
+) -> None:
+    panels = {"vgg16": {ADAM: [Training(rows(3))]}, "resnet50": {SGD: [Training(rows(2))]}}
+    figures.learning_curves(panels, Path("x"))
+    axes = drawn[0].get_axes()
+    assert [axis.get_title() for axis in axes] == ["vgg16", "resnet50", "", ""]
+    assert [axis.get_ylabel() for axis in axes] == ["accuracy", "", "loss", ""]
+    validation, training = lines(axes[2])
+    np.testing.assert_allclose(validation.get_ydata(), [0.2, 0.1, 0.2 / 3])
+    np.testing.assert_allclose(training.get_ydata(), [0.4, 0.2, 0.4 / 3])
+    np.testing.assert_array_equal(training.get_xdata(), [1, 2, 3])
+    assert not validation.is_dashed()
+    assert training.is_dashed()
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert axes[2].get_xlim() == axes[3].get_xlim()
+
+
+def test_many_curves_are_drawn_apart(drawn: list[Figure]) -> None:
+    figures.learning_curves({"VGG-16": {run: [Training(rows(3))] for run in RUNS[:3]}}, Path("x"))
+    axes = drawn[0].get_axes()
+    labels = ["validation accuracy", "training accuracy", "validation loss", "training loss"]
+    assert [axis.get_ylabel() for axis in axes] == labels
+    assert [[line.is_dashed() for line in lines(axis)] for axis in axes] == [
+        [dashed] * 3 for dashed in (False, True, False, True)
+    ]
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+
+
+def test_mean_is_that_of_the_seeds_that_neither_collapsed_nor_diverged(
+    drawn: list[Figure],
+) -> None:
+    trainings = [
+        Training(rows(3)),
+        Training(rows(3, 0.5)),
+        Training(chance(3), "collapsed"),
+        Training(rows(2, 2), "diverged"),
+    ]
+    figures.learning_curves({"VGG-16": dict.fromkeys(RUNS[:3], trainings)}, Path("x"))
+    loss = drawn[0].get_axes()[2]
+    seeds = [line for line in lines(loss) if len(line.get_xdata()) > 1]
+    thick = max(seeds, key=lambda line: line.get_linewidth())
+    np.testing.assert_allclose(thick.get_ydata(), 0.75 * np.array([0.2, 0.1, 0.2 / 3]))
+    ends = [(*line.get_xydata()[0], line.get_marker()) for line in lines(loss)]
+    assert (3, 2.302, "v") in ends
+    assert (2, 0.2, "x") in ends
+    legend = [text.get_text() for text in drawn[0].get_axes()[3].get_legend().get_texts()]
+    assert legend[0] == f"{RUNS[0].name} (4 seeds, 1 collapsed, 1 diverged)"
+
+
+def test_seeds_that_all_ended_alike_are_one_word(drawn: list[Figure]) -> None:
+    trainings = [Training(chance(3), "collapsed")] * 3
+    figures.learning_curves({"VGG-16": {SGD: trainings}}, Path("x"))
+    texts = drawn[0].get_axes()[1].get_legend().get_texts()
+    assert texts[0].get_text() == f"{SGD.name} (3 seeds, collapsed)"
+
+
+def test_training_that_diverged_in_its_first_epoch_is_marked_at_the_foot(
+    drawn: list[Figure],
+) -> None:
+    figures.learning_curves({"VGG-16": {SGD: [Training([], "diverged")]}}, Path("x"))
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    for axis in figure.get_axes():
+        (mark,) = {(line.get_marker(), *line.get_xydata()[0]) for line in lines(axis)}
+        assert mark == ("x", 1, 0)
+        place = lines(axis)[0].get_transform().transform((1, 0))
+        assert axis.transAxes.inverted().transform(place)[1] == pytest.approx(0)
+    assert figure.get_axes()[1].get_legend().get_texts()[0].get_text() == f"{SGD.name} (diverged)"
+
+
+def test_curves_of_one_panel_differ_by_more_than_colour(drawn: list[Figure]) -> None:
+    runs = [*RUNS, Run("vgg16-sgd-he", "sgd", "he")]
+    figures.learning_curves({"all": {run: [Training(rows(3))] for run in runs}}, Path("x"))
+    curves = dict(zip(runs, lines(drawn[0].get_axes()[0]), strict=True))
+    for optimizer, colour in figures.OPTIMIZER_COLOURS.items():
+        same = [line for run, line in curves.items() if run.optimizer == optimizer]
+        assert {line.get_color() for line in same} == {colour}
+        assert len({(line.get_marker(), line.get_fillstyle()) for line in same}) == len(same)
+    random, imagenet, he = curves[RUNS[0]], curves[RUNS[2]], curves[runs[-1]]
+    assert len({line.get_marker() for line in (random, imagenet, he)}) == 3
+
+
+def test_legend_shows_every_run_as_it_is_drawn(drawn: list[Figure]) -> None:
+    runs = [*RUNS, Run("vgg16-sgd-he", "sgd", "he")]
+    panels = {
+        "all": {run: [Training(rows(3))] for run in runs},
+        "some": {run: [Training(rows(3))] for run in runs[3:5]},
+    }
+    figures.learning_curves(panels, Path("x"))
+    axes = drawn[0].get_axes()
+    for first, last, shown in zip(axes[:2], axes[-2:], panels.values(), strict=True):
+        legend = last.get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == [run.name for run in shown]
+        for handle, curve in zip(legend.legend_handles, lines(first), strict=True):
+            assert isinstance(handle, Line2D)
+            for of in (Line2D.get_color, Line2D.get_marker, Line2D.get_fillstyle):
+                assert of(handle) == of(curve)
+
+
+def test_what_all_panels_share_is_in_the_legend_as_it_is_drawn(drawn: list[Figure]) -> None:
+    figures.learning_curves({"VGG-16": PANELS["VGG-16"]}, Path("x"))
+    (legend,) = drawn[0].legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    handles = dict(zip(texts, legend.legend_handles, strict=True))
+    assert not handles["validation"].is_dashed()
+    assert handles["training, dropout and augmentation as set"].is_dashed()
+    assert handles["one seed (thick: mean)"].get_linewidth() == 0.5
+    assert {name: handles[name].get_marker() for name in texts[3:]} == {
+        "collapsed": "v",
+        "diverged": "x",
+    }
+
+
+@pytest.mark.parametrize("name", ["convergence", "comparison", "reliability"])
+def test_colours_and_marks_are_explained_below_the_figure(drawn: list[Figure], name: str) -> None:
+    DRAWINGS[name](Path("x"))
+    (legend,) = drawn[0].legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    handles = dict(zip(texts, legend.legend_handles, strict=True))
+    for run in RUNS:
+        assert handles[run.optimizer].get_color() == run.style["color"]
+        assert handles[run.weights].get_marker() == run.style["marker"]
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_losses_are_on_a_logarithmic_axis_and_accuracies_on_that_of_their_error(
+    drawn: list[Figure], crowded: bool
+) -> None:
+    count = 3 if crowded else 2
+    shown = {run: [Training(rows(9))] for run in RUNS[:count]}
+    figures.learning_curves({"a": shown, "b": shown}, Path("x"))
+    left = drawn[0].get_axes()[::2]
+    scales = {axis.get_ylabel().split()[-1]: axis.get_yscale() for axis in left}
+    assert scales == {"accuracy": "function", "loss": "log"}
+    for axis in drawn[0].get_axes():
+        if axis.get_yscale() == "log":
+            low, high = axis.get_ylim()
+            values = [value for line in lines(axis) for value in line.get_ydata()]
+            assert low < min(values) < max(values) < high < 2 * 0.4
+
+
+@pytest.mark.parametrize(
+    ("lengths", "scale"), [((15, 50), "log"), ((15, 15), "linear"), ((2, 3), "linear")]
+)
+def test_short_runs_are_not_squeezed(
+    drawn: list[Figure], lengths: tuple[int, int], scale: str
+) -> None:
+    trainings = [[Training(rows(n)), Training(rows(1), "diverged")] for n in lengths]
+    figures.learning_curves({"VGG-16": dict(zip((ADAM, SGD), trainings, strict=True))}, Path("x"))
+    axis = drawn[0].get_axes()[0]
+    assert axis.get_xscale() == scale
+    left, right = axis.get_xlim()
+    assert left < 1
+    assert max(lengths) < right < 1.3 * max(lengths)
+
+
+def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
+    drawn: list[Figure],
+) -> None:
+    panels = {"VGG-16": {ADAM: [Training(rows(3))]}, "ResNet50": {SGD: [Training(rows(3))]}}
+    figures.learning_curves(panels, Path("x"), STUDYS)
+    axes = drawn[0].get_axes()
+    keys = ["val_accuracy", "accuracy", "val_loss", "loss"]
+    for place, key in enumerate(keys):
+        for axis, name in zip(axes[2 * place : 2 * place + 2], STUDYS, strict=True):
+            (ours,) = (line for line in lines(axis) if line.get_color() != "black")
+            studys = [line for line in lines(axis) if line.get_color() == "black"]
+            for line, training in zip(studys, STUDYS[name].values(), strict=True):
+                np.testing.assert_array_equal(line.get_ydata(), [row[key] for row in training.rows])
+                assert line.get_linewidth() < ours.get_linewidth()
+                assert line.get_zorder() < ours.get_zorder()
+            assert len({str(line._unscaled_dash_pattern) for line in studys}) == len(studys)
+    for axis, run, name in zip(axes[-2:], (ADAM, SGD), STUDYS, strict=True):
+        legend = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert legend == [run.name, *STUDYS[name]]
+
+
+def test_axes_hold_the_studys_curves_as_well(drawn: list[Figure]) -> None:
+    far = [{"epoch": 1.0, "loss": 50, "accuracy": 0.05, "val_loss": 0.001, "val_accuracy": 0.9989}]
+    panels = {"VGG-16": {ADAM: [Training(rows(3))]}}
+    figures.learning_curves(panels, Path("x"), {"VGG-16": {"the study's": Training(far)}})
+    for axis in drawn[0].get_axes():
+        low, high = axis.get_ylim()
+        for line in lines(axis):
+            assert low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high
+
+
+# --- accuracy on the scale of its error
+
+
+@pytest.mark.parametrize(
+    "accuracies", [(0.1135, 0.997), (0.957,), (0.992, 0.9924), (0.0, 1.0), (-0.2, 1.2), (1.0,)]
+)
+def test_all_accuracies_are_inside_and_between_ticks(
+    drawn: list[Figure], accuracies: tuple[float, ...]
+) -> None:
+    figures.comparison({SGD: Comparison(seeds=accuracies)}, Path("x"))
+    axis = drawn[0].get_axes()[0]
+    left, right = axis.get_xlim()
+    assert 0 <= left < right < 1
+    # None below 0 or above 0.9999 is drawn where it is.
+    assert left <= min(max(min(accuracies), 0), 0.9999)
+    assert right >= min(max(accuracies), 0.9999)
+    ticks = [tick for tick in axis.get_xticks() if left <= tick <= right]
+    assert 2 <= len(ticks) <= 13
+
+
+def test_equal_ratios_of_the_error_are_equally_far_apart(drawn: list[Figure]) -> None:
+    figures.comparison(RESULTS, Path("x"))
+    axis = drawn[0].get_axes()[0]
+    places = [axis.transData.transform((value, 0))[0] for value in (0, 0.9, 0.99)]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1])
+
+
+# --- the other figures of results
+
+
+def test_comparison_shows_what_there_is(drawn: list[Figure]) -> None:
+    figures.comparison(RESULTS, Path("x"))
+    axis = drawn[0].get_axes()[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [run.name for run in RUNS]
+    shown = [(line.get_marker(), *line.get_xdata()) for line in axis.get_lines()]
+    # A run after the other: interval, ours, one mark a seed, the study.
+    expected = [("None", 0.107, 0.12), ("o", 0.1135), ("|", 0.1135), ("D", 0.9924)]
+    assert shown[:4] == expected
+    assert shown[-3:] == [("None", 0.996, 0.998), ("o", 0.997), ("|", 0.997)]
+    assert [text.get_text() for text in axis.texts] == ["not run yet"]
+
+
+def test_convergence_shows_what_was_not_reached_apart(drawn: list[Figure]) -> None:
+    figures.convergence({ADAM: {0.97: [3, None, 20]}, SGD: {0.97: [4], 0.99: [None]}}, Path("x"))
+    axes = drawn[0].get_axes()
+    titles = ["97 % validation accuracy", "99 % validation accuracy"]
+    assert [axis.get_title() for axis in axes] == titles
+    three, missed, twenty, four = axes[0].get_lines()
+    assert [line.get_xdata()[0] for line in (three, twenty, four)] == [3, 20, 4]
+    assert missed.get_xdata()[0] > 20
+    assert missed.get_markerfacecolor() == "white" != three.get_markerfacecolor()
+    assert three.get_ydata()[0] < missed.get_ydata()[0] < twenty.get_ydata()[0] < 0.5
+    assert four.get_ydata()[0] == 1
+    labels = [label.get_text() for label in axes[1].get_xticklabels()]
+    assert labels == ["1", "2", "5", "10", "20", "not\nreached"]
+
+
+def test_class_accuracy_counts_what_is_wrong(drawn: list[Figure]) -> None:
+    few = np.zeros((10, 10), np.int64)
+    few[0, 0] = 997
+    few[0, 3] = 3
+    few[1, 7] = 1000
+    figures.class_accuracy({"a": MATRIX, "b": few}, Path("x"))
+    axis = drawn[0].get_axes()[0]
+    written = {text.get_position(): text.get_text() for text in axis.texts}
+    assert written[4, 0] == "0.70"  # column, row
+    assert written[9, 0] == "55"
+    assert written[0, 0] == "0"
+    assert [written[column, 1] for column in (0, 1, 2)] == ["0.30", "100", "none"]
+    assert [written[10, row] for row in (0, 1)] == ["11", "50"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == [*map(str, range(10)), "all"]
+
+
+def test_reliability_shows_the_bins_that_hold_images(drawn: list[Figure]) -> None:
+    figures.reliability({SGD: CALIBRATION}, Path("x"))
+    diagram, histogram = drawn[0].get_axes()
+    assert diagram.get_title() == f"{SGD.name}\nECE 0.0123"
+    _, line, many, few = diagram.get_lines()
+    np.testing.assert_array_equal(line.get_xydata(), [[0.3, 0.0], [0.7, 0.8], [0.99, 0.98]])
+    np.testing.assert_array_equal(many.get_xdata(), [0.7, 0.99])
+    np.testing.assert_array_equal(few.get_xdata(), [0.3])
+    assert few.get_markerfacecolor() == "white" != many.get_markerfacecolor()
+    bars = [(bar.get_x(), bar.get_height()) for bar in histogram.patches]
+    np.testing.assert_allclose(bars, [(0, 0), (0.2, 9), (0.4, 0), (0.6, 91), (0.8, 9900)])
+
+
+def test_confusion_counts_the_mistakes(drawn: list[Figure]) -> None:
+    figures.confusion(MATRIX, "vgg16-sgd-he", Path("x"))
+    axis = drawn[0].get_axes()[0]
+    assert axis.get_title() == "vgg16-sgd-he: 1,242 of 11,242 wrong"
+    written = {text.get_position(): text.get_text() for text in axis.texts}
+    assert written[(9, 4)] == "7"  # column, row
+    assert written[(4, 9)] == "1235"
+    assert len(written) == 12
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_grid_has_a_panel_a_run(drawn: list[Figure], count: int) -> None:
+    figures.grid_confusion({f"run{i}": MATRIX for i in range(count)}, Path("x"))
+    titles = [axis.get_title() for axis in drawn[0].get_axes() if axis.get_title()]
+    assert titles == [f"run{i}\n1,242 wrong" for i in range(count)]
+
+
+@pytest.mark.parametrize("draw", [figures.grid_confusion, figures.class_accuracy])
+def test_run_that_never_met_a_digit_can_be_drawn(
+    draw: Callable[[dict[str, np.ndarray], Path], None], tmp_path: Path
+) -> None:
+    draw({"empty": np.zeros((10, 10), np.int64)}, tmp_path / "x")
+    assert plt.imread(tmp_path / "x.png").size
+
+
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path: Path) -> None:
+    rc = tmp_path / "rc"
+    rc.write_text("font.size: 30\naxes.facecolor: red\ntext.usetex: true\n")
+    code = "from deepnets import figures; import matplotlib; print(dict(matplotlib.rcParams))"
+    ours, theirs = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment() | {"MATPLOTLIBRC": file},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for file in (os.devnull, str(rc))
+    )
+    assert theirs == ours
