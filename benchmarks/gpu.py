@@ -65,7 +65,7 @@ def ours(arch: str, optimizer: str) -> dict[str, Any]:
     from deepnets.networks import models
     from deepnets.stages import train
     from deepnets.training import loop, steps
-    from deepnets.training.loop import Rows
+    from deepnets.training.checkpoints import Rows
 
     run = recipe(arch, optimizer).model_copy(update={"epochs": _REPEATS + 1})
     classifier = models.initialize(run.arch, run.weights, run.seed, SIZE)

@@ -28,11 +28,8 @@ from deepnets.data import splits  # noqa: E402
 from deepnets.networks import models, views  # noqa: E402
 from deepnets.records import results  # noqa: E402
 from deepnets.tracking import live  # noqa: E402
-from deepnets.training import (  # noqa: E402
-    checkpoints,
-    loop,
-)
-from deepnets.training.loop import Rows  # noqa: E402
+from deepnets.training import checkpoints, loop  # noqa: E402
+from deepnets.training.checkpoints import Rows  # noqa: E402
 
 if os.environ.get("BENCHMARK_DETERMINISTIC") == "0":
     from tensorflow.python.framework.config import disable_op_determinism

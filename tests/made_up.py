@@ -16,7 +16,7 @@ from deepnets.config.params import FILE
 from deepnets.records import results
 from deepnets.reporting import evidence, figures
 from deepnets.stages import report
-from deepnets.training import loop
+from deepnets.training import checkpoints
 from project import ROOT, edit_yaml
 
 LABELS = np.arange(2000, dtype=np.uint8) % 10
@@ -83,7 +83,7 @@ def _write(name: str, seeds: list[tuple[int, str]]) -> None:
     for seed, (missed, outcome) in zip(SEEDS, seeds, strict=True):
         history = _history(outcome, missed)
         clock = {"validation_seconds": 1.0, "images_per_second": 60.0, "finished_ms": 1}
-        rows[seed] = loop.Rows(
+        rows[seed] = checkpoints.Rows(
             history,
             [
                 {"epoch": row["epoch"], "seconds": 40.0 * row["epoch"] + seed, **clock}

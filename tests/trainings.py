@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from deepnets.base import files, project
 from deepnets.records import results
 from deepnets.tracking import live
-from deepnets.training.loop import Rows
+from deepnets.training.checkpoints import Rows
 from project import ROOT
 
 RUN = "vgg16-sgd-random"

@@ -243,7 +243,7 @@ def test_room_that_is_too_small_is_found_before_work(
 def _killed_while_writing(path: Path) -> Path:
     """Have a process write half of `path` and die of SIGKILL; returns what it leaves."""
     code = (
-        "import sys, time; from pathlib import Path; from deepnets import files\n"
+        "import sys, time; from pathlib import Path; from deepnets.base import files\n"
         "with files.replacing(Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half'); print(partial, flush=True); time.sleep(60)"
     )

@@ -14,7 +14,9 @@ from deepnets.base import lifeline, processes
 from project import environment
 
 # What a stage does, as far as this is concerned.
-STAGE = "from deepnets import lifeline; import time\nlifeline.end_with_parents(); {}time.sleep(60)"
+STAGE = (
+    "from deepnets.base import lifeline; import time\nlifeline.end_with_parents(); {}time.sleep(60)"
+)
 
 
 def started_by(folder: Path, program: str, *, shell: bool = False) -> tuple[psutil.Process, ...]:

@@ -14,7 +14,7 @@ from project import environment
 
 # A process that holds a run's lock until it is killed.
 HOLD = (
-    "import sys, time; from deepnets import locks\n"
+    "import sys, time; from deepnets.base import locks\n"
     "with locks.held('vgg16-sgd-random'): print('held', flush=True); time.sleep(60)"
 )
 

@@ -25,7 +25,7 @@ from deepnets.networks import saving
 from deepnets.records import provenance, results
 from deepnets.reporting import tables
 from deepnets.stages import download, evaluate, preprocess, publish, report
-from deepnets.training import loop
+from deepnets.training import checkpoints
 from project import ROOT, edit_yaml
 
 TEXT, CODE = "vgg16-sgd-random", "vgg16-sgd-random-code"
@@ -125,7 +125,7 @@ class Source:
         timing = [{"epoch": row["epoch"], **clock, "finished_ms": 17e11} for row in history]
         whole = [{**row, "finished_ms": int(row["finished_ms"])} for row in timing]
         paths = project.run_at(folder)
-        results.write_rows(folder, {seed: loop.Rows(history, whole)})
+        results.write_rows(folder, {seed: checkpoints.Rows(history, whole)})
         files.write_json(paths.train, results.summary(history, 0.2, False))
         files.write_json(paths.provenance, {str(seed): origin})
         files.write_json(paths.architecture, architectures.vgg16())

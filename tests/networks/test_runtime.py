@@ -95,7 +95,7 @@ def test_jax_in_one_line() -> None:
 def _process(then: str = "", **variables: str) -> tuple[dict[str, Any], str, list[str]]:
     """What a fresh process with these variables records, says of itself, and prints `then`."""
     code = (
-        "import json, os; from deepnets import runtime; runtime.start_framework(); "
+        "import json, os; from deepnets.networks import runtime; runtime.start_framework(); "
         "os.environ['OMP_NUM_THREADS'] = '1'; "  # as a library may
         "d = runtime.describe(); print(json.dumps(d)); print(runtime.in_one_line(d)); "
     )
@@ -190,7 +190,7 @@ def test_what_makes_other_numbers_of_a_seed_is_taken_from_jax(
 def test_a_flag_that_tensorflow_does_not_know_is_named() -> None:
     """It ends the process from within, so that no line of ours can follow."""
     result = subprocess.run(
-        [sys.executable, "-c", "from deepnets import runtime; runtime.start_framework()"],
+        [sys.executable, "-c", "from deepnets.networks import runtime; runtime.start_framework()"],
         env=environment() | {"TF_XLA_FLAGS": "--nonsense"},
         capture_output=True,
         text=True,

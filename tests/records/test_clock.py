@@ -18,7 +18,7 @@ from deepnets.config.params import RunParams
 from deepnets.records import clock, provenance, results
 from deepnets.records.clock import Measured, Pace, Plan, Situation
 from deepnets.records.results import Result
-from deepnets.training import loop
+from deepnets.training import checkpoints
 from project import BIN, ROOT, edit_yaml, environment
 
 STUDY = params.load(ROOT / "params.yaml")
@@ -353,7 +353,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> project.RunFile
     results.write_rows(
         paths.metrics_dir,
         {
-            0: loop.Rows(
+            0: checkpoints.Rows(
                 [{"epoch": 1, **row, "learning_rate": 0.01}],
                 [{"epoch": 1, **timing, "finished_ms": 1}],
             )
@@ -464,7 +464,7 @@ def test_a_long_training_says_what_it_runs_on_and_when_it_will_be_done(
 
 def test_a_line_does_not_break_a_live_bar() -> None:
     code = (
-        "from deepnets import progress\n"
+        "from deepnets.base import progress\n"
         "with progress.bar(100, 'epoch 1/15', ' images') as bar:\n"
         "    bar.update(32)\n"
         "    progress.say('clock: a line')\n"

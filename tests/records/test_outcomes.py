@@ -22,8 +22,9 @@ COLLAPSES, DIVERGES = "vgg16-sgd-random", "vgg16-adam-random"
 
 # `SERIES`, with a network as deep as VGG-16, and far thinner, in its place.
 SMALL_SERIES = (
-    "from deepnets import runtime; runtime.start_framework(); "
-    "import tiny; from deepnets import models; models._BACKBONES['vgg16'] = tiny.deep_backbone; "
+    "from deepnets.networks import runtime; runtime.start_framework(); "
+    "import tiny; from deepnets.networks import models; "
+    "models._BACKBONES['vgg16'] = tiny.deep_backbone; "
 ) + SERIES
 
 

@@ -9,14 +9,14 @@ import pytest
 from deepnets.base import files, project
 from deepnets.config import params
 from deepnets.records import results
-from deepnets.training import loop
+from deepnets.training import checkpoints
 from project import ROOT
 
 STUDY = params.load(ROOT / "params.yaml")
 RUNS = [STUDY.run_params("vgg16-sgd-random", seed) for seed in (4, 2)]
 
 
-def rows(seed: int, epochs: int) -> loop.Rows:
+def rows(seed: int, epochs: int) -> checkpoints.Rows:
     history = [
         {
             "epoch": epoch,
@@ -38,7 +38,7 @@ def rows(seed: int, epochs: int) -> loop.Rows:
         }
         for epoch in range(1, epochs + 1)
     ]
-    return loop.Rows(history, timing)
+    return checkpoints.Rows(history, timing)
 
 
 def test_one_seed_is_written_as_it_is() -> None:
@@ -68,7 +68,7 @@ def test_outcome(collapsed: int, diverged: int, expected: str) -> None:
 def paths(tmp_path: Path) -> project.RunFiles:
     """A run of which seed 4 ended as it should and seed 2 diverged in its first epoch."""
     paths = replace(project.grid_run("r", "vgg16-random"), metrics_dir=tmp_path)
-    results.write_rows(tmp_path, {4: rows(4, 3), 2: loop.Rows([], [])})
+    results.write_rows(tmp_path, {4: rows(4, 3), 2: checkpoints.Rows([], [])})
     ends = {"collapsed": 0, "diverged": 0}
     numbers = {4: {"epochs": 3, **ends}, 2: {"epochs": 0, **ends, "diverged": 1}}
     files.write_json(paths.train, results.together(numbers))

@@ -546,7 +546,10 @@ def test_run_that_never_met_a_digit_can_be_drawn(
 def test_a_users_matplotlibrc_changes_no_figure(tmp_path: Path) -> None:
     rc = tmp_path / "rc"
     rc.write_text("font.size: 30\naxes.facecolor: red\ntext.usetex: true\n")
-    code = "from deepnets import figures; import matplotlib; print(dict(matplotlib.rcParams))"
+    code = (
+        "from deepnets.reporting import figures; import matplotlib; "
+        "print(dict(matplotlib.rcParams))"
+    )
     ours, theirs = (
         subprocess.run(
             [sys.executable, "-c", code],

@@ -10,9 +10,8 @@ from deepnets.config import params
 from deepnets.data import splits
 from deepnets.networks import models, saving
 from deepnets.records import results
-from deepnets.stages import train
 from deepnets.training import checkpoints, loop
-from deepnets.training.loop import Rows
+from deepnets.training.checkpoints import Rows
 from project import ROOT
 
 DIGITS = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)
@@ -28,7 +27,7 @@ def test_a_run_that_diverges_ends_with_the_model_of_its_last_finished_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = []
-    whole = train._train_epoch
+    whole = loop._train_epoch
 
     def breaks_in_the_second(view: Any, run: Any, training: Any, epoch: int, watch: Any) -> Any:
         result = whole(view, run, training, epoch, watch)
@@ -38,7 +37,7 @@ def test_a_run_that_diverges_ends_with_the_model_of_its_last_finished_epoch(
         digests.append(saving.weights_digest(classifier))
         checkpoints.save(tmp_path, variables, rows.history, rows.timing)
 
-    monkeypatch.setattr(train, "_train_epoch", breaks_in_the_second)
+    monkeypatch.setattr(loop, "_train_epoch", breaks_in_the_second)
     classifier = models.build("vgg16", 32, RUN.dropout)
     rows, diverged = loop.fit(classifier, RUN, SPLIT, SPLIT, tmp_path, save)
     assert diverged

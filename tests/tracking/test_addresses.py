@@ -317,7 +317,8 @@ def test_a_server_that_refuses_or_is_silent_is_not_waited_for(
 def test_without_mlflow(published: Study, tmp_path: Path) -> None:
     python, variables = without(tmp_path / "site", "mlflow")
     code = (
-        "from pathlib import Path; from deepnets import params, repro; "
+        "from pathlib import Path; from deepnets.config import params; "
+        "from deepnets.commands import repro; "
         "print(repro._in_mlflow(Path('.'), params.load()))"
     )
     result = Clone(published.folder).run(*python, "-c", code, env=variables)

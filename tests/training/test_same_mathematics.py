@@ -11,7 +11,7 @@ from deepnets.config.params import Arch, RunParams
 from deepnets.data import splits
 from deepnets.networks import models, runtime, variants
 from deepnets.training import loop, optimizers
-from deepnets.training.loop import Rows
+from deepnets.training.checkpoints import Rows
 from project import ROOT
 
 pytestmark = pytest.mark.skipif(

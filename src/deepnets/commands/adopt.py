@@ -31,7 +31,7 @@ from deepnets.networks import saving
 from deepnets.records import provenance, results, statistics
 from deepnets.records.results import SeedResult
 from deepnets.reporting import figures
-from deepnets.training import loop, scores
+from deepnets.training import checkpoints, scores
 
 # Folders in which a clone keeps what is no result.
 _NO_RESULTS = frozenset({".git", ".dvc", ".venv", "checkpoints"})
@@ -406,7 +406,9 @@ def _lacking(here: SeedResult, there: SeedResult) -> list[str]:
 
 
 def _write(paths: project.RunFiles, merged: Mapping[int, SeedResult]) -> None:
-    rows = {seed: loop.Rows(_whole(of.history), _whole(of.timing)) for seed, of in merged.items()}
+    rows = {
+        seed: checkpoints.Rows(_whole(of.history), _whole(of.timing)) for seed, of in merged.items()
+    }
     results.write_rows(paths.metrics_dir, rows)
     numbers = {
         seed: results.summary(

@@ -17,7 +17,7 @@ from deepnets.base.errors import UserError
 from deepnets.base.project import RunFiles
 from deepnets.config.params import RunParams
 from deepnets.training import scores
-from deepnets.training.loop import Row, Rows
+from deepnets.training.checkpoints import Row, Rows
 
 Numbers = dict[str, Any]
 

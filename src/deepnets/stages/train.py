@@ -24,10 +24,10 @@ from deepnets.networks import models, runtime, saving, views
 from deepnets.records import clock, machine, results
 from deepnets.records import provenance as origin
 from deepnets.records.results import Numbers
-from deepnets.stages import console
+from deepnets.reporting import console
 from deepnets.tracking import live
 from deepnets.training import checkpoints, loop, scores, steps
-from deepnets.training.loop import Rows
+from deepnets.training.checkpoints import Rows
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,18 @@ _KEPT = 2
 _KEPT_TRAININGS = 2
 
 
+# Of an epoch: its results, or its times.
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A row an epoch: `history` holds results, `timing` the clock."""
+
+    history: list[Row]
+    timing: list[Row]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """State after `epoch` epochs: values of all variables in their order, and the rows so far."""

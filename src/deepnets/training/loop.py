@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,7 @@ from deepnets.config.params import RunParams
 from deepnets.data.splits import Split
 from deepnets.networks import views
 from deepnets.training import batches, checkpoints, scores, steps
-
-# Of an epoch: its results, or its times.
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A row an epoch: `history` holds results, `timing` the clock."""
-
-    history: list[Row]
-    timing: list[Row]
+from deepnets.training.checkpoints import Row, Rows
 
 
 class Listener:

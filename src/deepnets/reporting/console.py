@@ -14,7 +14,8 @@ from deepnets.base import progress, project
 from deepnets.config.params import RunParams
 from deepnets.records import clock, results
 from deepnets.training import scores
-from deepnets.training.loop import Listener, Row
+from deepnets.training.checkpoints import Row
+from deepnets.training.loop import Listener
 
 
 class Console(Listener):
