@@ -7,6 +7,7 @@ clone its repository, as somebody else would.
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from deepnets.base import files, project
 from deepnets.config import params
+from deepnets.records import provenance
 from project import ROOT, Clone, clone, environment, miniature, shrink_networks
 
 RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
@@ -85,8 +87,9 @@ def test_a_fresh_clone_is_told_what_is_missing_and_loses_nothing(fresh: Fresh) -
 def test_results_outlive_stages_that_cannot_run_in_a_fresh_clone(fresh: Fresh) -> None:
     """DVC removes what a stage writes before it finds that the stage cannot run."""
     (fresh.folder / "src/deepnets/evaluation/new.py").write_text("# changed\n")
+    (fresh.folder / "src/deepnets/training/new.py").write_text("# changed\n")
     fresh.commit("other code")
-    for stage in (f"evaluate@{RUNS[0]}", f"diagnose@{RUNS[0]}"):
+    for stage in (f"train@{RUNS[0]}", f"evaluate@{RUNS[0]}", f"diagnose@{RUNS[0]}"):
         for options in (["--allow-missing"], ["--single-item"]):
             result = fresh.run("dvc", "repro", *options, stage, check=False)
             assert result.returncode != 0
@@ -205,3 +208,51 @@ def test_rows_train_side_by_side(fresh: Fresh) -> None:
         origin = files.read_json(fresh.folder / f"metrics/{name}/provenance.json")
         assert origin["0"]["parameters"]["batch_size"] == 8
     assert not [stage for stage in _status(fresh) if stage.startswith("train@")]
+
+
+def _stale_trainings(copy: Fresh) -> set[str]:
+    return {stage for stage in _status(copy) if stage.startswith("train@")}
+
+
+def _fingerprint(copy: Fresh) -> str:
+    """What of the code is in a training's fingerprint, and so in the name of its checkpoints."""
+    code = (
+        "from deepnets.records import provenance as p; "
+        "print(p.code_digests(p.PACKAGE, p.shaping_modules(p.PACKAGE)))"
+    )
+    return copy.run(sys.executable, "-c", code).stdout
+
+
+def _edit(module: Path) -> None:
+    with module.open("a") as file:
+        file.write("# changed\n")
+
+
+def test_what_is_said_tracked_shown_or_recorded_makes_no_training_stale(trained: Fresh) -> None:
+    """A tag, an estimate, a legend, a message, a recorded fact: all other folders at once."""
+    package = trained.folder / "src/deepnets"
+    before = _fingerprint(trained)
+    for module in package.rglob("*.py"):
+        if module.relative_to(package).parts[0] not in provenance.SHAPING_FOLDERS:
+            _edit(module)
+    try:
+        assert _stale_trainings(trained) == set()
+        assert _fingerprint(trained) == before
+    finally:
+        trained.run("git", "checkout", "-q", "src")
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["networks/convolutions", "training/optimizers", "training/augment", "training/loop"],
+)
+def test_a_layer_an_optimizer_the_augmentation_the_loop_make_all_stale(
+    trained: Fresh, module: str
+) -> None:
+    before = _fingerprint(trained)
+    _edit(trained.folder / f"src/deepnets/{module}.py")
+    try:
+        assert _stale_trainings(trained) == {f"train@{name}" for name in RUNS}
+        assert _fingerprint(trained) != before
+    finally:
+        trained.run("git", "checkout", "-q", "src")

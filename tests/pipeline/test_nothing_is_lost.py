@@ -103,7 +103,7 @@ def test_changed_code_and_weights_start_afresh(copy: Clone) -> None:
     copy.edit_params(lambda params: params["train"].update(epochs=1))
     said = copy.run("deepnets", "train", RUN).stdout
     (line,) = re.findall(r"^starting afresh.*$", said, re.MULTILINE)
-    changes = "other starting weights; changed code (scores)"
+    changes = "other starting weights; changed code (training/scores)"
     assert f"(epochs {stress.EPOCHS}, now 1; {changes})" in line
     assert "continuing" not in said
 

@@ -52,6 +52,8 @@ class Console(Listener):
         shown = {key: f"{mean:.4f}" for key, mean in means.items()}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(step * self._run.batch_size - self._bar.n)
+        if self._bar.n >= self._bar.total:
+            self.close()
         # It reads files that others have written.
         with suppress(Exception):
             self._estimate(epoch, step)

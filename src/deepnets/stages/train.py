@@ -86,6 +86,7 @@ def train_run(
             print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
         classifier, stepper, provenance = _prepare(run, paths, seen, digests, stage)
         if number == 1:
+            _remove_earlier(paths)
             print(machine.in_one_line(provenance["environment"]), flush=True)
         folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
         _explain(folder, paths.provenance.name, run.seed, provenance)
@@ -114,6 +115,12 @@ def train_run(
             files.seal(paths.model(run.seed))
             _write(paths, trained)
         files.write_json(paths.architecture, models.layers(classifier))
+
+
+def _remove_earlier(paths: project.RunFiles) -> None:
+    """Remove what an earlier training has come to: it would be taken for this one's."""
+    for path in (paths.train, paths.history, paths.timing, paths.provenance, paths.architecture):
+        path.unlink(missing_ok=True)
 
 
 def epoch_saver(
