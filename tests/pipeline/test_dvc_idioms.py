@@ -87,9 +87,11 @@ def test_a_fresh_clone_is_told_what_is_missing_and_loses_nothing(fresh: Fresh) -
 def test_results_outlive_stages_that_cannot_run_in_a_fresh_clone(fresh: Fresh) -> None:
     """DVC removes what a stage writes before it finds that the stage cannot run."""
     (fresh.folder / "src/deepnets/evaluation/new.py").write_text("# changed\n")
-    (fresh.folder / "src/deepnets/training/new.py").write_text("# changed\n")
     fresh.commit("other code")
-    for stage in (f"train@{RUNS[0]}", f"evaluate@{RUNS[0]}", f"diagnose@{RUNS[0]}"):
+    for stage in (f"evaluate@{RUNS[0]}", f"diagnose@{RUNS[0]}", f"train@{RUNS[0]}"):
+        if stage.startswith("train@"):
+            (fresh.folder / "src/deepnets/training/new.py").write_text("# changed\n")
+            fresh.commit("other code that trains")
         for options in (["--allow-missing"], ["--single-item"]):
             result = fresh.run("dvc", "repro", *options, stage, check=False)
             assert result.returncode != 0
