@@ -60,7 +60,7 @@ drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; over
 	@$(BIN)/python benchmarks/drift.py
 
 ui: $(READY)      ## compare runs in MLflow; says at which addresses they are
-	@$(BIN)/python -c 'from deepnets.tracking import tracking; print(tracking.overview())'
+	@$(BIN)/python -c 'from deepnets.tracking import pages; print(pages.overview())'
 	@$(BIN)/mlflow ui
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -28,6 +28,7 @@ from deepnets.data import splits  # noqa: E402
 from deepnets.networks import models, views  # noqa: E402
 from deepnets.records import results  # noqa: E402
 from deepnets.tracking import live  # noqa: E402
+from deepnets.tracking.trainings import TrackedTraining  # noqa: E402
 from deepnets.training import checkpoints, loop  # noqa: E402
 from deepnets.training.checkpoints import Rows  # noqa: E402
 
@@ -106,7 +107,10 @@ def main(arch: str, optimizer: str) -> None:
     count = int(sys.stdin.readline()) * run.batch_size
     training = splits.Split(images[:count], labels[:count])
     validation = splits.Split(images[-_VALIDATION:], labels[-_VALIDATION:])
-    with suppress(EOFError), live.following(live.Record(paths, "benchmark", run.seed, 1, folder)):
+    with (
+        suppress(EOFError),
+        live.following(TrackedTraining(paths, "benchmark", run.seed, 1, folder)),
+    ):
         loop.fit(classifier, run, training, validation, folder, save)
 
 

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from deepnets.base import files, project
 from deepnets.records import results
 from deepnets.tracking import live
+from deepnets.tracking.trainings import TrackedTraining
 from deepnets.training.checkpoints import Rows
 from project import ROOT
 
@@ -108,7 +109,7 @@ def main(name: str, experiment: str) -> None:
     ended, more = 0.0, True
     while more:
         more = False
-        with live.following(live.Record(paths(name), experiment, 0, 1, folder)):
+        with live.following(TrackedTraining(paths(name), experiment, 0, 1, folder)):
             for word in map(str.strip, sys.stdin):
                 if word == "epoch":
                     done += 1

@@ -155,7 +155,7 @@ def test_stages_never_import_each_other() -> None:
 @pytest.mark.parametrize("name", ["check", "download", "preprocess", "report", "publish"])
 def test_stages_that_need_no_framework_import_none(name: str) -> None:
     code = f"import sys; import deepnets.stages.{name}; " + (
-        "import deepnets.tracking.tracking; " if name == "publish" else ""
+        "import deepnets.tracking.registry; " if name == "publish" else ""
     )
     code += "print([m for m in ('tensorflow', 'keras', 'jax') if m in sys.modules])"
     result = subprocess.run(

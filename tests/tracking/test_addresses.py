@@ -18,7 +18,7 @@ import servers
 from deepnets.base import project
 from deepnets.commands import repro
 from deepnets.config import params
-from deepnets.tracking import tracking
+from deepnets.tracking import connection, pages
 from project import ROOT, Clone, edit_yaml, without, would_make
 from studies import FIRST, SECOND, THIRD, Study
 
@@ -59,13 +59,13 @@ def published(study: Study) -> Study:
 
 
 def test_both_addresses_name_what_is_in_the_store(published: Study) -> None:
-    pages = tracking.pages(published.name, ROWS)
-    assert list(pages) == ["runs and curves", "adam and sgd"]
-    for address in pages.values():
+    shown = pages.study_pages(published.name, ROWS)
+    assert list(shown) == ["runs and curves", "adam and sgd"]
+    for address in shown.values():
         assert WHOLE.fullmatch(address)
         assert address.startswith("http://localhost:5000/#/")
         assert _query(address)["workflowType"] == "machine_learning"
-    charts, curves = pages.values()
+    charts, curves = shown.values()
     experiment = published.client().get_experiment_by_name(published.name).experiment_id
     assert f"/#/experiments/{experiment}/runs?compareRunsMode=CHART&" in charts
     query = _query(curves)
@@ -78,7 +78,7 @@ def test_both_addresses_name_what_is_in_the_store(published: Study) -> None:
 
 def test_the_first_study_of_a_new_store_is_experiment_1(published: Study) -> None:
     """README's address of it."""
-    assert "/#/experiments/1/runs?" in tracking.pages(published.name, ROWS)["runs and curves"]
+    assert "/#/experiments/1/runs?" in pages.study_pages(published.name, ROWS)["runs and curves"]
 
 
 def test_a_row_trained_again_is_shown_as_it_is_now(published: Study) -> None:
@@ -88,7 +88,7 @@ def test_a_row_trained_again_is_shown_as_it_is_now(published: Study) -> None:
     published.publish()
     after = _ids(published)
     assert not set(before.values()) & set(after.values())
-    curves = tracking.pages(published.name, [FIRST, SECOND])["adam and sgd"]
+    curves = pages.study_pages(published.name, [FIRST, SECOND])["adam and sgd"]
     assert json.loads(_query(curves)["runs"]) == [after[SECOND], after[FIRST]]
 
 
@@ -99,7 +99,7 @@ def test_of_several_seeds_those_are_compared_that_have_curves(study: Study) -> N
     study.publish()
     ids = _ids(study)
     assert len(ids) == 6
-    compared = json.loads(_query(tracking.pages(study.name, ROWS)["adam and sgd"])["runs"])
+    compared = json.loads(_query(pages.study_pages(study.name, ROWS)["adam and sgd"])["runs"])
     assert compared == [ids[f"{run}-seed-{seed}"] for run in (SECOND, FIRST) for seed in (0, 1)]
 
 
@@ -107,7 +107,7 @@ def test_one_optimizer_has_nothing_beside_it(study: Study) -> None:
     study.trained(FIRST, 0.9)
     study.trained(THIRD, 0.8)
     study.publish()
-    assert list(tracking.pages(study.name, ROWS)) == ["runs and curves"]
+    assert list(pages.study_pages(study.name, ROWS)) == ["runs and curves"]
 
 
 def test_repro_says_what_to_start_and_what_to_open(published: Study) -> None:
@@ -115,7 +115,7 @@ def test_repro_says_what_to_start_and_what_to_open(published: Study) -> None:
     assert start.startswith("MLflow:  ")
     assert start.endswith("/mlflow ui   (then open what follows)")
     assert [WHOLE.search(line).group() for line in listed] == [  # type: ignore[union-attr]
-        *tracking.pages(published.name, ROWS).values()
+        *pages.study_pages(published.name, ROWS).values()
     ]
     assert [line.split(":")[0].strip() for line in listed] == ["runs and curves", "adam and sgd"]
 
@@ -144,7 +144,7 @@ def test_a_store_elsewhere_is_named_in_the_command(
 def test_a_server_has_the_pages_itself(
     published: Study, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "connect", published.client)
+    monkeypatch.setattr(connection, "connect", lambda _: published.client())
     scheme, rest = server.split("//")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}//somebody:se@cret@{rest}")
     said = _said(published.folder)
@@ -162,7 +162,7 @@ def test_a_server_has_the_pages_itself(
 def test_the_password_of_a_database_is_not_said(
     published: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "connect", published.client)
+    monkeypatch.setattr(connection, "connect", lambda _: published.client())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://somebody:secret@host/store")
     said = _said(published.folder)
     assert 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then' in said
@@ -173,7 +173,7 @@ def test_the_password_of_a_database_is_not_said(
 def test_without_a_store_none_is_made(study: Study) -> None:
     (study.folder / "mlflow.db").unlink()
     assert _said(study.folder).endswith(USUAL)
-    assert "no runs in MLflow" in tracking.overview()
+    assert "no runs in MLflow" in pages.overview()
     assert not list(study.folder.glob("*mlflow.db*"))
 
 
@@ -210,9 +210,9 @@ def refusal(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(mlflow.MlflowException) as raised:
-        tracking.connect()
+        connection.connect()
     assert not list(folder.iterdir())
-    return tracking.unreachable(raised.value)
+    return connection.unreachable(raised.value)
 
 
 @pytest.mark.parametrize("uri", ["file:./mlruns", "mlruns", "file:///there/mlruns"])
@@ -234,7 +234,7 @@ def test_a_folder_that_mlflow_is_told_to_take_it_takes(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    tracking.experiment_id(tracking.connect(), "one")
+    connection.experiment_id(connection.connect(), "one")
     assert len(list(tmp_path.glob("mlruns/*/meta.yaml"))) == 2
 
 
@@ -269,7 +269,7 @@ def test_registered_models_may_be_kept_elsewhere(
     shutil.copy(study.folder / "mlflow.db", models)
     monkeypatch.chdir(study.folder / "studies" / "one")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///models.db")
-    tracking.connect().create_registered_model("one")
+    connection.connect().create_registered_model("one")
     assert [model.name for model in study.client().search_registered_models()] == ["one"]
     monkeypatch.delenv("MLFLOW_REGISTRY_URI")
     assert not study.client().search_registered_models()
@@ -292,7 +292,7 @@ def test_git_takes_no_store(folder: str) -> None:
 
 
 def test_an_experiment_that_is_not_there(published: Study) -> None:
-    assert tracking.pages("another study", ROWS) == {}
+    assert pages.study_pages("another study", ROWS) == {}
     client = published.client()
     client.delete_experiment(client.get_experiment_by_name(published.name).experiment_id)
     assert _said(published.folder).endswith(USUAL)
@@ -304,7 +304,7 @@ def test_a_server_that_refuses_or_is_silent_is_not_waited_for(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{servers.free_port()}")
     assert _said(study.folder).endswith(USUAL)
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    monkeypatch.setattr(tracking, "_PATIENCE", 1)
+    monkeypatch.setattr(connection, "PATIENCE", 1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -332,16 +332,16 @@ def test_overview_has_a_line_for_each_study(published: Study) -> None:
     (experiment,) = [
         found.experiment_id for found in client.search_experiments() if found.name == published.name
     ]
-    (line,) = tracking.overview().splitlines()
+    (line,) = pages.overview().splitlines()
     assert line.startswith(f"{published.name}: http://localhost:5000/#/experiments/{experiment}/")
     made = would_make("ui")
-    assert "print(tracking.overview())" in made
+    assert "print(pages.overview())" in made
 
 
 def test_a_browser_shows_the_runs_and_their_curves(
     browser: Any, published: Study, tmp_path: Path
 ) -> None:
-    pages = tracking.pages(published.name, ROWS)
+    shown = pages.study_pages(published.name, ROWS)
     (tmp_path / "server").mkdir()
     server = servers.MlflowServer(published.store, tmp_path / "server")
     with contextlib.ExitStack() as ending:
@@ -349,7 +349,7 @@ def test_a_browser_shows_the_runs_and_their_curves(
         server.start()
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(PATIENCE_MS)
-        for address in pages.values():
+        for address in shown.values():
             # Another address after the # alone would not load the page anew.
             page.goto("about:blank")
             page.goto(address.replace("http://localhost:5000", server.uri))

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import mlflow
 import pytest
 
 import servers
 import trainings
-from deepnets.tracking import tracking
+from deepnets.tracking import registry, runs
 from project import refuse
 from studies import FIRST, SECOND, THIRD, Study
 
@@ -134,12 +135,14 @@ def test_a_damaged_model_is_not_registered(study: Study) -> None:
     assert study.champion() == FIRST
 
 
-@pytest.mark.parametrize("step", ["level", "crown"])
+@pytest.mark.parametrize(
+    ("module", "step"), [(runs, "sync"), (registry, "register_champion")], ids=["runs", "registry"]
+)
 def test_a_file_that_may_not_be_read_is_no_fault_of_mlflows(
-    study: Study, monkeypatch: pytest.MonkeyPatch, step: str
+    study: Study, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     study.trained(FIRST, 0.9)
-    monkeypatch.setattr(tracking, step, lambda *_: refuse("models/a.keras"))
+    monkeypatch.setattr(module, step, lambda *_: refuse("models/a.keras"))
     with pytest.raises(PermissionError):
         study.publish()
 

@@ -12,8 +12,8 @@ from mlflow.tracking._tracking_service import utils
 
 import trainings
 from deepnets.base import files, project
+from deepnets.tracking import connection, fetch, store
 from deepnets.tracking import plugin as mlflow_plugin
-from deepnets.tracking import store, tracking
 from studies import FIRST, SECOND, Study
 
 Make = Callable[..., Study]
@@ -88,7 +88,7 @@ def test_a_copy_writes_into_itself_and_needs_the_other_one_no_more(make: Make) -
     assert _mentions(copy.folder / "mlflow.db", f"{first.folder}/") == []
     shutil.rmtree(first.folder)
     for version, run in (("1", FIRST), ("champion", SECOND)):
-        with tracking.fetched(copy.name, version) as (path, described):
+        with fetch.fetch_model(copy.name, version) as (path, described):
             assert described["name"] == run
             assert path.is_file()
     (version,) = copy.client().search_model_versions("version_number = 1")
@@ -115,7 +115,7 @@ def test_a_moved_store_is_brought_right_once(make: Make, name: str, tmp_path: Pa
     assert "has come here" not in said
     assert "MLflow has 1 of 3 runs" in said
     assert (_state(there.folder / "mlruns"), there.registry()) == (before, registry)
-    with tracking.fetched(there.name, "champion"):
+    with fetch.fetch_model(there.name, "champion"):
         pass
 
 
@@ -130,7 +130,7 @@ def test_a_copy_in_what_it_was_copied_from(make: Make, tmp_path: Path) -> None:
     for _ in range(2):
         inner.trained(SECOND, 0.95)
         inner.publish()
-        with tracking.fetched(inner.name, "1") as (path, _):
+        with fetch.fetch_model(inner.name, "1") as (path, _):
             assert path.is_file()
         shutil.rmtree(inner.folder / "mlruns/digits-of-a-study", ignore_errors=True)
         inner.publish()
@@ -273,7 +273,7 @@ def test_mlflows_own_experiment_is_in_the_store_wherever_that_is_made_from(
     Path("studies").mkdir()
     monkeypatch.chdir("studies")
     assert project.store_root() == there.folder
-    assert tracking.connect().get_experiment("0").artifact_location == f"{there.folder}/mlruns/0"
+    assert connection.connect().get_experiment("0").artifact_location == f"{there.folder}/mlruns/0"
 
 
 def test_addresses_of_something_else_are_not_moved() -> None:

@@ -12,7 +12,8 @@ from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 import trainings
-from deepnets.tracking import live, tracking
+from deepnets.tracking import follower
+from deepnets.tracking.trainings import TrackedTraining
 from studies import FIRST, Study
 
 
@@ -125,12 +126,12 @@ class _Cards:
 def _gpu_metrics(study: Study, run_id: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Those that are sampled once of a training that is followed."""
     monkeypatch.setattr(SystemMetricsMonitor, "start", lambda monitor: None)
-    record = live.Record(trainings.paths(FIRST), study.name, 0, 1, study.folder)
-    follower = tracking._Follower(record)
-    follower._sample_system(run_id)
-    assert follower._system is not None
+    training = TrackedTraining(trainings.paths(FIRST), study.name, 0, 1, study.folder)
+    following = follower.Follower(training)
+    following._sample_system(run_id)
+    assert following._system is not None
     metrics: dict[str, float] = {}
-    for monitor in follower._system.monitors:
+    for monitor in following._system.monitors:
         monitor.collect_metrics()
         metrics |= monitor.aggregate_metrics()
     assert any(key.startswith("cpu") for key in metrics)

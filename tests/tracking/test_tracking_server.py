@@ -23,7 +23,7 @@ import servers
 import trainings
 from deepnets.base import processes
 from deepnets.stages import publish
-from deepnets.tracking import tracking
+from deepnets.tracking import connection
 from project import ROOT, SERIES, Clone, environment, one_run, would_make
 from trainings import RUN
 
@@ -514,8 +514,8 @@ def test_an_address_that_is_none_is_not_printed_with_its_password(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(SECRET))
     with pytest.raises(Exception, match=r".") as raised:
-        tracking.connect().search_experiments()
-    warning = tracking.unreachable(raised.value)
+        connection.connect().search_experiments()
+    warning = connection.unreachable(raised.value)
     assert SECRET not in warning
     assert "nothing is lost" in warning
 

@@ -50,14 +50,14 @@ def trainings(name: str, seed: int | None = None) -> list[PastRun]:
 
 def _from_mlflow(name: str) -> PastRun:
     try:
-        from deepnets.tracking import tracking
+        from deepnets.tracking import fetch
     except ImportError:
         raise UserError(
             f"{name} is looked for in MLflow, which is not installed here: run `make setup`, or "
             "name a run of the study at hand"
         ) from None
     with TemporaryDirectory() as folder:
-        experiment, seed = tracking.fetch_record(name, Path(folder))
+        experiment, seed = fetch.fetch_record(name, Path(folder))
         return next(
             of for of in records.read(Path(folder), experiment=experiment) if of.seed == seed
         )

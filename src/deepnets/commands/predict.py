@@ -150,13 +150,13 @@ def _model_file(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield source.path, {"name": source.path.stem, "source": place, "sha256": digest}
         return
     try:
-        from deepnets.tracking import tracking
+        from deepnets.tracking import fetch
     except ImportError:
         raise UserError(
             "mlflow, which knows the registered models, is not installed here: run `make setup`, "
             "or name a .keras file with --model"
         ) from None
-    with tracking.fetched(source.name, source.version) as fetched:
+    with fetch.fetch_model(source.name, source.version) as fetched:
         yield fetched
 
 

@@ -49,17 +49,17 @@ def show(study: Path, described: params.Params) -> None:
 
 def _in_mlflow(study: Path, described: params.Params) -> str:
     """How to see the study in MLflow: what to start, and the addresses to open then."""
-    ui, pages = f"{_relative(Path(sys.executable).parent)}/mlflow ui", {}
+    ui, shown = f"{_relative(Path(sys.executable).parent)}/mlflow ui", {}
     # What `mlflow ui` shows where it is started without a word about the store.
     usual = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     if live.available():
-        from deepnets.tracking import tracking
+        from deepnets.tracking import pages
 
         # The stages ran there, and their store is found from there.
         with chdir(study):
-            pages = tracking.pages(described.publish.experiment, list(described.runs))
+            shown = pages.study_pages(described.publish.experiment, list(described.runs))
             store, public = project.tracking_uri(), project.public_uri()
-    if not pages:
+    if not shown:
         return f"MLflow:  {ui}   (then open http://localhost:5000)"
     if store.startswith("http"):
         start = public
@@ -69,8 +69,8 @@ def _in_mlflow(study: Path, described: params.Params) -> str:
             named = shlex.quote(store) if store == public else '"$MLFLOW_TRACKING_URI"'
             ui += f" --backend-store-uri {named}"
         start = f"{ui}   (then open what follows)"
-    width = max(map(len, pages)) + 1
-    listed = [f"         {f'{what}:':{width}} {address}" for what, address in pages.items()]
+    width = max(map(len, shown)) + 1
+    listed = [f"         {f'{what}:':{width}} {address}" for what, address in shown.items()]
     return "\n".join([f"MLflow:  {start}", *listed])
 
 

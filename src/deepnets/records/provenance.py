@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from deepnets.base import files, git, project
 from deepnets.base.errors import UserError
@@ -24,6 +24,58 @@ _SOURCES = (
     "requirements.lock",
     "pyproject.toml",
 )
+
+
+class ParameterCount(TypedDict):
+    """How many numbers a network is made of."""
+
+    total: int
+    trainable: int
+    non_trainable: int
+
+
+class GitState(TypedDict):
+    """What `git_state` gives. Records of earlier versions have no `patch`, or no `study`."""
+
+    commit: str | None
+    dirty: bool | None
+    study: NotRequired[str | None]
+    patch: NotRequired[str | None]
+
+
+class Environment(TypedDict):
+    """What `machine.describe` gives. Records of earlier versions have no `runtime`."""
+
+    hardware: dict[str, Any]
+    settings: dict[str, str]
+    runtime: NotRequired[dict[str, Any]]
+    versions: dict[str, str]
+
+
+class Provenance(TypedDict):
+    """Where one training comes from, as provenance.json has it for each seed of a run.
+
+    `data` holds the sha256 of the images that were trained and validated on, `test_data` that of
+    the test images, `start` and `weights` those of the first and the last weights.
+    """
+
+    run: str
+    stage: str
+    fingerprint: str
+    parameters: dict[str, Any]
+    data: dict[str, str]
+    start: str
+    code: dict[str, str]
+    libraries: dict[str, str]
+    program: NotRequired[str]
+    test_data: str
+    image_size: int
+    images: dict[str, int]
+    chance_accuracy: float
+    parameter_count: ParameterCount
+    git: GitState
+    environment: Environment
+    weights: NotRequired[str]
 
 
 # What `shape` gives, and a record keeps.

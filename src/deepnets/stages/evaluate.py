@@ -13,6 +13,7 @@ from deepnets.records import results
 from deepnets.records.results import SeedResult
 from deepnets.reporting import figures
 from deepnets.tracking import live
+from deepnets.tracking.trainings import TrackedTraining
 
 
 def main(name: str) -> None:
@@ -51,8 +52,8 @@ def evaluate_run(
     evaluation.clear(paths)
     tested: list[SeedResult] = []
     for seed in seeds:
-        record = live.Record(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
-        with live.following(record):
+        tracked = TrackedTraining(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
+        with live.following(tracked):
             classifier = saving.load(paths.model(seed))
             precision = trained[seed].provenance["parameters"].get("precision", "float32")
             with runtime.products_in(precision):

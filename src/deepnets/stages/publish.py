@@ -12,7 +12,7 @@ from deepnets.base import files, progress, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
 from deepnets.tracking import champion, live
-from deepnets.tracking.live import Record
+from deepnets.tracking.trainings import TrackedTraining
 
 
 def main() -> None:
@@ -27,34 +27,34 @@ def main() -> None:
     for name, entry in study.runs.items():
         paths = project.grid_run(name, entry.start)
         there = [seed for seed in _trained(paths) if seed in seeds]
-        grid += [Record(paths, experiment, seed, len(seeds)) for seed in there]
+        grid += [TrackedTraining(paths, experiment, seed, len(seeds)) for seed in there]
         if len(there) < len(seeds):
             lacking = f" ({len(seeds) - len(there)} of {len(seeds)} seeds)" if there else ""
             missing.append(f"{name}{lacking}")
-    bare = [of for of in grid if not of.files.model(of.seed).is_file()]
+    bare = [training for training in grid if not training.model.is_file()]
     single = [
-        Record(paths, f"{experiment}-single", seed, 1)
+        TrackedTraining(paths, f"{experiment}-single", seed, 1)
         for folder in sorted(Path("single").glob("*/"))
         for paths in [project.single_run(folder.name)]
         for seed in _trained(paths)
     ]
     try:
-        from deepnets.tracking import tracking
+        from deepnets.tracking import connection, runs
     except ImportError:
         print("mlflow is not installed here: run `deepnets publish` on a machine that has it")
         return
     try:
-        client = tracking.connect()
+        client = connection.connect()
         with progress.bar(len(grid + single), "publish", " runs") as bar:
-            for record in grid + single:
-                tracking.level(client, record)
+            for training in grid + single:
+                runs.sync(client, training)
                 bar.update()
         for name in (experiment, f"{experiment}-single"):
-            tracking.end_abandoned(client, name)
+            runs.end_abandoned(client, name)
     except (UserError, PermissionError):  # of a file, not of MLflow
         raise
     except Exception as error:
-        print(tracking.unreachable(error), file=sys.stderr)
+        print(connection.unreachable(error), file=sys.stderr)
         return
     print(
         f"MLflow has {len(grid)} of {len(seeds) * len(study.runs)} runs in {experiment!r}"
@@ -62,32 +62,32 @@ def main() -> None:
         + (f"; not trained yet: {', '.join(missing)}" if missing else "")
         + (f"; no model is here to send of {_names(bare)}" if bare else "")
     )
-    _crown(client, experiment, grid)
+    _register_champion(client, experiment, grid)
 
 
-def _names(records: Sequence[Record]) -> str:
-    return ", ".join(dict.fromkeys(of.files.name for of in records))
+def _names(trainings: Sequence[TrackedTraining]) -> str:
+    return ", ".join(dict.fromkeys(training.files.name for training in trainings))
 
 
-def _crown(client: Any, model: str, grid: Sequence[Record]) -> None:
+def _register_champion(client: Any, model: str, grid: Sequence[TrackedTraining]) -> None:
     """Register the best of `grid` as `model`; a store that does not take it is a warning."""
-    from deepnets.tracking import tracking
+    from deepnets.tracking import connection, registry
 
     best = champion.best(grid)
     if best is None:
         if grid:
-            here = sum(of.files.model(of.seed).is_file() for of in grid)
+            here = sum(training.model.is_file() for training in grid)
             which = "run" if here == len(grid) else "run whose model is here"
             why = f"no {which} has ended above chance" if here else "no model is here"
             print(f"{why}: nothing new is registered as the champion")
         return
     try:
-        version = tracking.crown(client, model, best)
+        version = registry.register_champion(client, model, best)
         run = client.get_run(version.run_id).info.run_name
     except PermissionError:
         raise
     except Exception as error:
-        why = f"does not register the champion ({tracking.in_brief(error)})"
+        why = f"does not register the champion ({connection.in_brief(error)})"
         print(live.warning(why), file=sys.stderr)
         return
     print(

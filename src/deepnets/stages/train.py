@@ -26,6 +26,7 @@ from deepnets.records import provenance as origin
 from deepnets.records.results import Numbers
 from deepnets.reporting import console
 from deepnets.tracking import live
+from deepnets.tracking.trainings import TrackedTraining
 from deepnets.training import checkpoints, loop, scores, steps
 from deepnets.training.checkpoints import Rows
 
@@ -93,9 +94,9 @@ def train_run(
         files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
         checkpoints.drop_oldest(folder)
 
-        record = live.Record(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
+        tracked = TrackedTraining(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
         told = console.Console(meter, plan, runs[number - 1 :], images, provenance)
-        with live.following(record):
+        with live.following(tracked):
             with (
                 views.computing_in(classifier, run.precision),
                 loop.after_one_another(beside=runtime.on_jax_gpu()) as submit,

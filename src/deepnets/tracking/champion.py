@@ -8,12 +8,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.records import results
-from deepnets.tracking.live import Record
+from deepnets.records.results import Numbers
+from deepnets.tracking.trainings import TrackedTraining
 
 # The alias of a study's best registered model.
 ALIAS = "champion"
@@ -29,7 +29,7 @@ class Contender:
     not comparable.
     """
 
-    record: Record
+    training: TrackedTraining
     val_accuracy: float
     val_loss: float
     validation: str
@@ -40,7 +40,7 @@ class Contender:
         return -self.val_accuracy, self.val_loss
 
 
-def best(records: Sequence[Record]) -> Contender | None:
+def best(trainings: Sequence[TrackedTraining]) -> Contender | None:
     """The best of the trainings that ran to their end above chance; None if there is none.
 
     Of two with the same accuracy and loss it is the first. Those whose models are not here, as they
@@ -49,30 +49,29 @@ def best(records: Sequence[Record]) -> Contender | None:
     Raises:
         UserError: they were validated on different images, or the best one's model is damaged.
     """
-    found = [contender for record in records for contender in _contender(record)]
-    if len({contender.validation for contender in found}) > 1:
+    contenders = [each for training in trainings for each in _contender(training)]
+    if len({contender.validation for contender in contenders}) > 1:
+        names = sorted({contender.training.files.name for contender in contenders})
         raise UserError(
             "no run can be called the best: expected all to be validated on the same images; "
-            f"received {', '.join(sorted({c.record.files.name for c in found}))} with different "
-            "ones: bring them up to date with `dvc repro`"
+            f"received {', '.join(names)} with different ones: bring them up to date with "
+            "`dvc repro`"
         )
-    chosen = min(found, key=lambda contender: contender.rank, default=None)
+    chosen = min(contenders, key=lambda contender: contender.rank, default=None)
     if chosen is not None:
-        files.verify(chosen.record.files.model(chosen.record.seed))
+        files.verify(chosen.training.model)
     return chosen
 
 
-def _contender(record: Record) -> list[Contender]:
+def _contender(training: TrackedTraining) -> list[Contender]:
     """The training as a contender; none where it collapsed, diverged or has no such numbers."""
-    paths = record.files
-    numbers = results.of_seed(files.read_json(paths.train), record.seed) or {}
-    if not paths.model(record.seed).is_file():
+    numbers = training.trained
+    if not training.model.is_file():
         return []
     accuracy, loss = (float(numbers.get(key, math.nan)) for key in ("val_accuracy", "val_loss"))
     if not math.isfinite(accuracy + loss) or results.outcome(numbers) != "completed":
         return []
-    provenance = files.read_json(paths.provenance)[str(record.seed)]
-    return [Contender(record, accuracy, loss, provenance["data"]["validation"])]
+    return [Contender(training, accuracy, loss, training.provenance["data"]["validation"])]
 
 
 def card(contender: Contender, run_name: str, model: str) -> str:
@@ -83,13 +82,8 @@ def card(contender: Contender, run_name: str, model: str) -> str:
         run_name: what the run is called in MLflow and to `deepnets reproduce`.
         model: the registered model's name.
     """
-    record = contender.record
-    paths = record.files
-    provenance = files.read_json(paths.provenance)[str(record.seed)]
-    trained = results.of_seed(files.read_json(paths.train), record.seed) or {}
-    tested = (
-        results.of_seed(files.read_json(paths.test), record.seed) if paths.test.is_file() else None
-    )
+    provenance = contender.training.provenance
+    trained, tested = contender.training.trained, contender.training.tested
     seen, counts = provenance["data"], provenance["images"]
     used = provenance["parameters"].get("train_images") or counts["train"]
     size, versions = provenance["image_size"], provenance["environment"]["versions"]
@@ -148,7 +142,7 @@ def card(contender: Contender, run_name: str, model: str) -> str:
     )
 
 
-def _row(name: str, numbers: dict[str, Any]) -> str:
+def _row(name: str, numbers: Numbers) -> str:
     return f"| {name} | {numbers['accuracy']:.4f} | {numbers['loss']:.4f} |"
 
 

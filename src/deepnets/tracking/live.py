@@ -1,22 +1,20 @@
 """Starts the process that carries a run's files to MLflow while they are being written.
 
 The process is a separate one so that neither MLflow's start-up, nor its memory, nor a slow or
-dead tracking server can touch the training: it only ever reads files. See tracking.py.
+dead tracking server can touch the training: it only ever reads files. See follower.py.
 """
 
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
-from deepnets.base import processes, project
-from deepnets.base.project import RunFiles
+from deepnets.base import project
+from deepnets.tracking.trainings import TrackedTraining
 
 # The last transfer, of a model to a server that does answer, may take a hundredth of the time of
 # what was followed, and this long after something short. (A silent server is given up much
@@ -30,43 +28,6 @@ WARNED = 3
 # What this process has said, and says once only.
 _said: set[str] = set()
 _UNREACHABLE = "MLflow cannot be reached"
-
-
-@dataclass(frozen=True)
-class Record:
-    """What the tracking process is told: a run's files, and where in MLflow they belong.
-
-    `seed` is the one that this is about, of `seeds` that the run has. `live` holds the files of
-    the epochs finished so far; the final ones are in the folders of `files`. `mlflow_run_id` names
-    a run to use that exists already (that of `mlflow run`). `process` is whose run it is, so that
-    it can be seen whether anybody still trains it. `warned` says that the user knows already that
-    MLflow cannot be reached.
-    """
-
-    files: RunFiles
-    experiment: str
-    seed: int
-    seeds: int
-    live: Path | None = None
-    mlflow_run_id: str | None = None
-    process: str = field(default_factory=processes.identity)
-    warned: bool = False
-
-    def to_json(self) -> str:
-        """The record as one line."""
-        return json.dumps(asdict(self), default=str)
-
-    @staticmethod
-    def from_json(line: str) -> "Record":
-        """The inverse of `to_json`."""
-        content = json.loads(line)
-        paths = content.pop("files")
-        live = content.pop("live")
-        return Record(
-            files=RunFiles(paths.pop("name"), **{key: Path(value) for key, value in paths.items()}),
-            live=Path(live) if live else None,
-            **content,
-        )
 
 
 def available() -> bool:
@@ -83,8 +44,8 @@ def warning(why: str) -> str:
 
 
 @contextmanager
-def following(record: Record) -> Iterator[None]:
-    """Keep MLflow level with `record` during the block, and once more when it has succeeded.
+def following(training: TrackedTraining) -> Iterator[None]:
+    """Keep MLflow level with `training` during the block, and once more when it has succeeded.
 
     The process learns of the end through its standard input: the word `finished` or `failed`, or
     nothing at all if this process was killed.
@@ -101,12 +62,12 @@ def following(record: Record) -> Iterator[None]:
         return
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "deepnets.tracking.tracking"],
+        [sys.executable, "-m", "deepnets.tracking.follower"],
         stdin=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    _tell(process, replace(record, warned=_UNREACHABLE in _said).to_json())
+    _tell(process, replace(training, warned=_UNREACHABLE in _said).to_json())
     try:
         yield
     except BaseException:

@@ -38,17 +38,18 @@ class ProjectExperiment(DefaultExperimentProvider):  # type: ignore[misc]
     def get_experiment_id(self) -> str:
         """Id of the experiment for free-form runs, created if need be."""
         from deepnets.config import params
-        from deepnets.tracking import tracking
+        from deepnets.tracking import connection
 
         folder = project.root()
         study = params.load(folder / params.FILE)
         try:
-            return tracking.experiment_id(tracking.connect(), f"{study.publish.experiment}-single")
+            client = connection.connect()
+            return connection.experiment_id(client, f"{study.publish.experiment}-single")
         except MlflowException as error:
             # MLflow would print a traceback, with the credentials in the tracking URI.
             sys.exit(
                 f"mlflow run: MLflow at {project.public_uri()} cannot be reached or refuses "
-                f"({tracking.in_brief(error)}): `deepnets run` trains without it"
+                f"({connection.in_brief(error)}): `deepnets run` trains without it"
             )
 
 

@@ -7,7 +7,7 @@ other place. `bring_home` notes the addresses anew. A scheme of our own, for whi
 plugins, would need no such thing, but then nobody without this package could open an artifact, and
 the stores that are there would have to be rewritten all the same.
 
-It imports no MLflow: `mlflow ui` has the addresses put right before it starts, see mlflow_plugin.
+It imports no MLflow: `mlflow ui` has the addresses put right before it starts, see plugin.py.
 """
 
 import sqlite3
@@ -39,6 +39,12 @@ def database() -> Path | None:
     """The file of the store; None where the store is no file."""
     uri = project.tracking_uri()
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def is_missing() -> bool:
+    """Whether the store is an SQLite file that nobody has made yet."""
+    file = database()
+    return file is not None and not file.is_file()
 
 
 def new_address(experiment: str) -> str | None:

@@ -1,0 +1,198 @@
+"""The run of a training in MLflow, brought level with the training's files.
+
+Files are the truth, MLflow is the view. `sync` sends whatever the store lacks and nothing twice, so
+it serves a training that is still running, a finished one, and one that was restored from DVC's
+cache.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+from deepnets.tracking import connection
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.entities import Param, Run, RunTag, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from deepnets.base import files, processes, project
+from deepnets.tracking import contents, logged_models, tags
+from deepnets.tracking.contents import Artifacts
+from deepnets.tracking.trainings import TrackedTraining
+
+
+def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHED") -> str:
+    """Send what the store lacks of the run of `training`; returns the MLflow run's id.
+
+    Args:
+        client: from `connection.connect`.
+        training: with `live` and the status RUNNING, KILLED or FAILED the files of the epochs so
+            far are sent, else those of the finished training.
+        status: what the MLflow run is to be when this is done.
+    """
+    finished = status == "FINISHED"
+    if finished:
+        training = replace(training, live=None)
+    run = _find_or_create(client, training)
+    run_id = str(run.info.run_id)
+    marks = {tags.PUBLISHED: _digest(training, finished)}
+    if status == "RUNNING":
+        marks[tags.PROCESS] = training.process
+    noted = tags.NOTE in run.data.tags
+    wanted = contents.artifacts(training) if finished else {}
+    if (
+        noted
+        and run.info.status == status
+        and marks.items() <= run.data.tags.items()
+        and (not finished or _has_files(client, run, training, wanted))
+    ):
+        return run_id
+
+    contents.log_params(client, run, training)
+    contents.log_inputs(client, run, training)
+    contents.log_epochs(client, run_id, training)
+    sent = tags.tags_of(training) | marks
+    if not noted:
+        sent[tags.NOTE] = tags.note(training, run_id)
+    if finished:
+        contents.log_results(client, run_id, training)
+        sent |= _send_model(client, run, training)
+        contents.log_artifacts(client, run_id, wanted)
+    _set_tags(client, run_id, sent)
+    if status == "RUNNING":
+        client.update_run(run_id, status=status)
+    else:
+        timing = training.timing
+        ended = int(timing[-1]["finished_ms"]) if timing else None
+        client.set_terminated(run_id, status, ended)
+    if finished and training.seeds > 1:
+        contents.log_means(client, run.data.tags[MLFLOW_PARENT_RUN_ID], training)
+    return run_id
+
+
+def end_abandoned(client: MlflowClient, experiment: str) -> None:
+    """Set to KILLED what is still RUNNING in `experiment` though its process has ended.
+
+    That is what stays when a training and its tracking process are killed together. Processes of
+    other machines are theirs to look after. Runs that `mlflow run` has made are known by the
+    processes that work for them; those of a server may do so elsewhere.
+    """
+    known = client.get_experiment_by_name(experiment)
+    if known is None:
+        return
+    for run in client.search_runs([known.experiment_id], "attributes.status = 'RUNNING'"):
+        process = run.data.tags.get(tags.PROCESS)
+        if process:
+            abandoned = processes.has_ended(process)
+        else:
+            local = project.tracking_uri().startswith("sqlite:")
+            abandoned = local and not processes.is_worked_for(run.info.run_id)
+        if abandoned:
+            ended = contents.last_epoch_ended(client, run)
+            client.set_terminated(run.info.run_id, "KILLED", ended)
+
+
+def _find_or_create(client: MlflowClient, training: TrackedTraining) -> Run:
+    if training.mlflow_run_id:
+        return client.get_run(training.mlflow_run_id)
+    experiment = connection.experiment_id(client, training.experiment)
+    found_by = {
+        tags.FINGERPRINT: training.provenance["fingerprint"],
+        tags.PROCESS: training.process,
+    }
+    if training.seeds > 1:
+        found_by[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment, training)
+    return _run_with(client, experiment, training.run_name, found_by)
+
+
+def _run_with(
+    client: MlflowClient, experiment: str, name: str, first_tags: Mapping[str, str]
+) -> Run:
+    """The run of that name with that fingerprint; created with all `first_tags` if there is none.
+
+    A request to create one may have been carried out after we had stopped waiting for its answer:
+    empty runs beside the one that is used are deleted.
+    """
+    fingerprint = first_tags[tags.FINGERPRINT]
+    runs = client.search_runs(
+        [experiment],
+        f"tags.{tags.FINGERPRINT} = '{fingerprint}' and attributes.run_name = '{name}'",
+        run_view_type=ViewType.ACTIVE_ONLY,
+        order_by=["attributes.start_time ASC"],
+    )
+    if not runs:
+        run = client.create_run(experiment, run_name=name, tags=dict(first_tags))
+        return client.get_run(run.info.run_id)
+    used, *others = sorted(runs, key=_is_empty)
+    for other in filter(_is_empty, others):
+        client.delete_run(other.info.run_id)
+    return used
+
+
+def _is_empty(run: Run) -> bool:
+    return not (run.data.params or run.data.metrics)
+
+
+def _parent(client: MlflowClient, experiment: str, training: TrackedTraining) -> str:
+    """Id of the run that the seeds of the run of `training` are grouped under.
+
+    It trains nothing itself, so it is never left running.
+    """
+    provenance = training.provenance
+    shared = {
+        "parameters": {k: v for k, v in provenance["parameters"].items() if k != "seed"},
+        "data": provenance["data"],
+        "code": provenance["code"],
+        "libraries": provenance["libraries"],
+    }
+    fingerprint = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+    found_by = {tags.FINGERPRINT: fingerprint, tags.PROCESS: training.process}
+    run = _run_with(client, experiment, training.files.name, found_by)
+    run_id = str(run.info.run_id)
+    if run.info.status == "RUNNING":
+        params = [Param(key, str(value)) for key, value in shared["parameters"].items()]
+        client.log_batch(run_id, params=params)
+        said = {"mlflow.source.name": provenance["stage"], "mlflow.user": tags.user() or ""}
+        _set_tags(client, run_id, said)
+        client.set_terminated(run_id)
+    if tags.NOTE not in run.data.tags:
+        client.set_tag(run_id, tags.NOTE, tags.note_of_seeds(training.files.name))
+    return run_id
+
+
+def _digest(training: TrackedTraining, finished: bool) -> str:
+    """A digest of everything that is published, so that a second time costs one look."""
+    names = ("provenance.json", "history.csv", "timing.csv")
+    parts = [training.folder / name for name in names]
+    if finished:
+        paths = training.files
+        parts += [paths.train, paths.test, training.model]
+        parts += sorted(paths.figures(training.seed).glob("*"))
+    digests = "".join(files.file_digest(path) for path in parts if path.is_file())
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
+def _has_files(
+    client: MlflowClient, run: Run, training: TrackedTraining, wanted: Artifacts
+) -> bool:
+    """Whether the store has all artifacts of a run, and its model as far as that is here."""
+    if training.model.is_file() and not logged_models.has_model(client, run, training.model):
+        return False
+    return contents.has_artifacts(client, run.info.run_id, wanted)
+
+
+def _send_model(client: MlflowClient, run: Run, training: TrackedTraining) -> dict[str, str]:
+    """Send the model, if it is here and not there; returns the tags that say so."""
+    if not training.model.is_file():
+        # It may have stayed where the run was trained.
+        known = tags.MODEL_DIGEST in run.data.tags
+        return {"model": "logged" if known else "not at hand when this was published"}
+    if not logged_models.has_model(client, run, training.model):
+        logged_models.log_model(client, run, training)
+    return {"model": "logged", tags.MODEL_DIGEST: files.file_digest(training.model)}
+
+
+def _set_tags(client: MlflowClient, run_id: str, values: Mapping[str, str]) -> None:
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in values.items()])
