@@ -4,6 +4,9 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from deepnets.tracking import connection  # noqa: F401
+
+# isort: split
 import mlflow
 import numpy as np
 from mlflow import MlflowClient

@@ -1,5 +1,7 @@
 """MLflow's registered models: the champion of a study, and versions by their number or alias."""
 
+from deepnets.tracking import connection  # noqa: F401
+
 # isort: split
 import mlflow
 from mlflow import MlflowClient

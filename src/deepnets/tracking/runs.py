@@ -38,37 +38,30 @@ def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHE
     run = _find_or_create(client, training)
     run_id = str(run.info.run_id)
     marks = {tags.PUBLISHED: _digest(training, finished)}
+    if finished:
+        marks[tags.MODEL] = _where_model_is(run, training)
     if status == "RUNNING":
         marks[tags.PROCESS] = training.process
-    noted = tags.NOTE in run.data.tags
     wanted = contents.artifacts(training) if finished else {}
-    if (
-        noted
-        and run.info.status == status
-        and marks.items() <= run.data.tags.items()
+    whole = (
+        run.info.status == status
+        and run.data.tags.get(tags.PUBLISHED) == marks[tags.PUBLISHED]
         and (not finished or _has_files(client, run, training, wanted))
-    ):
-        return run_id
-
-    contents.log_params(client, run, training)
-    contents.log_inputs(client, run, training)
-    contents.log_epochs(client, run_id, training)
-    sent = tags.tags_of(training) | marks
-    if not noted:
-        sent[tags.NOTE] = tags.note(training, run_id)
-    if finished:
-        contents.log_results(client, run_id, training)
-        sent |= _send_model(client, run, training)
-        contents.log_artifacts(client, run_id, wanted)
-    _set_tags(client, run_id, sent)
-    if status == "RUNNING":
-        client.update_run(run_id, status=status)
-    else:
-        timing = training.timing
-        ended = int(timing[-1]["finished_ms"]) if timing else None
-        client.set_terminated(run_id, status, ended)
-    if finished and training.seeds > 1:
-        contents.log_means(client, run.data.tags[MLFLOW_PARENT_RUN_ID], training)
+    )
+    if not whole:
+        contents.log_params(client, run, training)
+        contents.log_inputs(client, run, training)
+        contents.log_epochs(client, run_id, training)
+        if finished:
+            contents.log_results(client, run_id, training)
+            marks |= _send_model(client, run, training)
+            contents.log_artifacts(client, run_id, wanted)
+            if training.seeds > 1:
+                contents.log_means(client, run.data.tags[MLFLOW_PARENT_RUN_ID], training)
+    # Then, as some of them say that all of it is there.
+    _set_tags(client, run, marks | tags.lacking(training, run_id, run.data.tags))
+    if not whole:
+        _set_status(client, run_id, status, training)
     return run_id
 
 
@@ -155,7 +148,7 @@ def _parent(client: MlflowClient, experiment: str, training: TrackedTraining) ->
         params = [Param(key, str(value)) for key, value in shared["parameters"].items()]
         client.log_batch(run_id, params=params)
         said = {"mlflow.source.name": provenance["stage"], "mlflow.user": tags.user() or ""}
-        _set_tags(client, run_id, said)
+        _set_tags(client, run, said)
         client.set_terminated(run_id)
     if tags.NOTE not in run.data.tags:
         client.set_tag(run_id, tags.NOTE, tags.note_of_seeds(training.files.name))
@@ -183,16 +176,34 @@ def _has_files(
     return contents.has_artifacts(client, run.info.run_id, wanted)
 
 
+def _where_model_is(run: Run, training: TrackedTraining) -> str:
+    # It may have stayed where the run was trained.
+    known = training.model.is_file() or tags.MODEL_DIGEST in run.data.tags
+    return "logged" if known else "not at hand when this was published"
+
+
 def _send_model(client: MlflowClient, run: Run, training: TrackedTraining) -> dict[str, str]:
-    """Send the model, if it is here and not there; returns the tags that say so."""
+    """Send the model, if it is here and not there; returns the tag that says so."""
     if not training.model.is_file():
-        # It may have stayed where the run was trained.
-        known = tags.MODEL_DIGEST in run.data.tags
-        return {"model": "logged" if known else "not at hand when this was published"}
+        return {}
     if not logged_models.has_model(client, run, training.model):
         logged_models.log_model(client, run, training)
-    return {"model": "logged", tags.MODEL_DIGEST: files.file_digest(training.model)}
+    return {tags.MODEL_DIGEST: files.file_digest(training.model)}
 
 
-def _set_tags(client: MlflowClient, run_id: str, values: Mapping[str, str]) -> None:
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in values.items()])
+def _set_tags(client: MlflowClient, run: Run, values: Mapping[str, str]) -> None:
+    """Set those of `values` that the run has not; MLflow takes at most 100 at a time."""
+    changed = [
+        RunTag(key, value) for key, value in values.items() if run.data.tags.get(key) != value
+    ]
+    for start in range(0, len(changed), 100):
+        client.log_batch(run.info.run_id, tags=changed[start : start + 100])
+
+
+def _set_status(client: MlflowClient, run_id: str, status: str, training: TrackedTraining) -> None:
+    if status == "RUNNING":
+        client.update_run(run_id, status=status)
+        return
+    timing = training.timing
+    ended = int(timing[-1]["finished_ms"]) if timing else None
+    client.set_terminated(run_id, status, ended)

@@ -1,33 +1,36 @@
-"""The tags of a training's run in MLflow. A tag more is a line more in `TAGS`.
+"""The tags of a training's run in MLflow: one more is one line more in `TAGS`.
 
-`deepnets publish` brings it to the runs that were published before as well.
+`deepnets publish` brings it to the runs that were published before as well. A tag that is not named
+here is somebody's own and is left alone.
 """
 
 import getpass
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import cast
 
+from deepnets.base.errors import UserError
 from deepnets.tracking.trainings import TrackedTraining
 
-# Tags that runs are found by, and that say what of a run has been sent. They are not in `TAGS`.
 FINGERPRINT = "fingerprint"
+# What says which of a run has been sent: they are no facts of the training, so not in `TAGS`.
 PUBLISHED = "published"
+MODEL = "model"
 MODEL_DIGEST = "model_digest"
 # Whose run it is, from `processes.identity`.
 PROCESS = "process"
-# The text at the head of a run's page. It is the user's once it is there.
+# The text at the head of a run's page.
 NOTE = "mlflow.note.content"
 
 # Where in a run's artifacts the uncommitted changes are that it was trained with.
 PATCH = "sources.patch"
 
-# By its name each tag of a training, for its value; a training for which that is None has none.
+# The value of each tag, given the training: any fact of its files, such as
+# `training.provenance["git"]["commit"]` or `training.trained["val_accuracy"]`. A training for which
+# it is None, or that was recorded before there was such a fact, has no such tag.
 TAGS: dict[str, Callable[[TrackedTraining], object]] = {
     "mlflow.runName": lambda training: training.run_name,
     "mlflow.source.name": lambda training: training.provenance["stage"],
     "mlflow.source.git.commit": lambda training: training.provenance["git"]["commit"],
-    "mlflow.user": lambda training: user(),
     FINGERPRINT: lambda training: training.provenance["fingerprint"],
     "dvc.stage": lambda training: training.provenance["stage"],
     "git.commit": lambda training: training.provenance["git"]["commit"],
@@ -41,17 +44,44 @@ _GROUPS = ("hardware", "settings", "runtime", "versions")
 
 
 def tags_of(training: TrackedTraining) -> dict[str, str]:
-    """All tags that `training` has by `TAGS` and by the environment that it recorded."""
+    """All tags that `training` has by `TAGS` and by the environment that it recorded.
+
+    Raises:
+        UserError: a line of `TAGS` is wrong.
+    """
     values: dict[str, object] = {}
     for key, value_of in TAGS.items():
-        # Records of earlier versions lack what is recorded since.
-        with suppress(KeyError):
+        try:
             values[key] = value_of(training)
+        except KeyError:
+            # Records of earlier versions lack what is recorded since.
+            continue
+        except (AttributeError, TypeError, ValueError, LookupError) as error:
+            raise UserError(
+                f"the tag {key!r} of {training.run_name} has no value ({error}): correct its line "
+                "in src/deepnets/tracking/tags.py, then run `deepnets publish`"
+            ) from error
     environment = dict(training.provenance["environment"])
     for group in _GROUPS:
         entries = cast(dict[str, object], environment.get(group, {}))
         values |= {f"{group}.{key}": value for key, value in entries.items()}
     return {key: str(value) for key, value in values.items() if value not in (None, "", [])}
+
+
+def lacking(training: TrackedTraining, run_id: str, known: Mapping[str, str]) -> dict[str, str]:
+    """What of the tags of `training` its run lacks, or has with another value.
+
+    The note on its page, which people edit, and who has sent it stay as they are once they are
+    there.
+
+    Args:
+        training: what the tags are about.
+        run_id: of its run in MLflow.
+        known: the tags that the run has.
+    """
+    changed = {key: value for key, value in tags_of(training).items() if known.get(key) != value}
+    kept = {NOTE: note(training, run_id), "mlflow.user": user()}
+    return changed | {key: value for key, value in kept.items() if value and key not in known}
 
 
 def note(training: TrackedTraining, run_id: str) -> str:
