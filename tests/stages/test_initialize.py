@@ -26,7 +26,7 @@ def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
     offered = tmp_path / "mirror" / NAME
     offered.parent.mkdir()
     backbone = pretrained.stand_in("vgg16", offered)
-    pinned = mirrors.PinnedFile(NAME, files.file_digest(offered, "md5"), ())
+    pinned = mirrors.PinnedFile(NAME, f"md5:{files.file_digest(offered, 'md5')}")
     monkeypatch.setitem(mirrors.IMAGENET, "vgg16", pinned)
     monkeypatch.setenv(mirrors.VARIABLE, str(offered.parent))
     study = tmp_path / "study"

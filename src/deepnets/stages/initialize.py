@@ -41,7 +41,7 @@ def write(
     """
     file = None
     if described is not None:
-        pinned = mirrors.PinnedFile.at(described.source, described.sha256)
+        pinned = mirrors.PinnedFile.at(described.source, f"sha256:{described.sha256}")
         file = project.IMAGENET / weights / pinned.name
         mirrors.weights(pinned, file, f"{weights} weights of {arch}")
     elif weights == "imagenet":
