@@ -2,7 +2,8 @@
 
 Nothing here prints, reads a file or looks at the time, and nothing can change what a training
 computes. An estimate counts the images that go through training steps, those that are only scored
-(validation and test), and the start of each training, whose first step compiles.
+(validation and test), and the start of each training, whose first step compiles. It knows no
+network: what has not been timed on this machine is taken to be as fast as the training at hand.
 """
 
 import statistics
@@ -12,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from deepnets.base import progress
-from deepnets.config.params import Arch, RunParams
+from deepnets.config.params import RunParams
 from deepnets.records.results import Result
 
 # Seconds of work in all from which on people plan around it. Below, nothing is said.
@@ -21,19 +22,8 @@ LONG = 600.0
 # What is measured: at least so many steps, and for at least so many seconds.
 STEPS, SECONDS = 5, 2.0
 
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds that one image takes: `trained` in a training step, `scored` in a forward pass."""
-
-    trained: float
-    scored: float
-
-
-# Paces as multiples of VGG-16's training step, for what this machine has not done yet. Medians at
-# 32x32 pixels and batches of 32 (scoring: 256) on two cores of a Xeon with AVX-512: VGG-16 10.4 and
-# 4.1 ms an image, ResNet50 5.3 (SGD) to 6.4 (Adam) and 1.9.
-_RELATIVE: dict[Arch, Pace] = {"vgg16": Pace(1.0, 0.4), "resnet50": Pace(0.56, 0.18)}
+# Of the time that an image takes in a training step, what it takes to score it: the forward pass.
+SCORED = 0.4
 
 
 @dataclass(frozen=True)
@@ -116,13 +106,15 @@ class Situation:
 class Estimate:
     """Seconds until the run and the grid are done; for a free-form run both are the same.
 
-    `remaining` of the grid's `rows` are still to be done, the run's own among them.
+    `remaining` of the grid's `rows` are still to be done, the run's own among them. `untimed` are
+    the networks of these that this machine has not trained yet.
     """
 
     run: float
     grid: float
-    remaining: int
-    rows: int
+    remaining: int = 0
+    rows: int = 0
+    untimed: Sequence[str] = ()
 
 
 def lines(situation: Situation, measured: Measured, now: datetime) -> list[str]:
@@ -140,9 +132,10 @@ def lines(situation: Situation, measured: Measured, now: datetime) -> list[str]:
         f"this run takes about {_until(left.run, now)}"
     ]
     if left.remaining > 1:
+        others = f", if {' and '.join(left.untimed)} is as fast" if left.untimed else ""
         said.append(
             f"{left.remaining} of {left.rows} rows of the grid remain, this one included: "
-            f"about {_until(left.grid, now)}"
+            f"about {_until(left.grid, now)}{others}"
         )
     elif left.rows:
         said.append("no other row of the grid remains")
@@ -160,28 +153,30 @@ def estimate(situation: Situation, measured: Measured) -> Estimate:
     """
     run, *later = situation.runs
     images, plan = situation.images, situation.plan
-    pace = paces(situation, measured.step)
+    measured_pace = measured.step / run.batch_size
+    # For its own network, what has just been measured knows best how busy the machine is.
+    pace = timed(situation) | {run.arch: measured_pace}
 
-    def train(of: RunParams, epochs: int) -> float:
-        trained = images_per_epoch(of, images["train"]) * pace[of.arch].trained
-        return epochs * (trained + images["validation"] * pace[of.arch].scored)
+    def train(one: RunParams, epochs: int) -> float:
+        trained = images_per_epoch(one, images["train"]) + SCORED * images["validation"]
+        return epochs * trained * pace.get(one.arch, measured_pace)
 
-    def whole(of: RunParams) -> float:
-        return measured.start + train(of, of.epochs)
+    def whole(one: RunParams) -> float:
+        return measured.start + train(one, one.epochs)
 
-    def test(of: RunParams) -> float:
-        return images["test"] * pace[of.arch].scored
+    def test(one: RunParams) -> float:
+        return SCORED * images["test"] * pace.get(one.arch, measured_pace)
 
-    done = situation.step * run.batch_size * pace[run.arch].trained
+    done = situation.step * run.batch_size * measured_pace
     own = train(run, run.epochs - situation.epoch + 1) - done + sum(map(whole, later))
     if not plan.grid:
-        return Estimate(own, own, 0, 0)
-    name = situation.provenance["run"]
-    others = {row: _pending(row, situation) for row in plan.grid if row != name}
-    pending = [of for seeds in others.values() for of in seeds]
-    grid = own + sum(map(test, situation.runs)) + sum(whole(of) + test(of) for of in pending)
-    remaining = 1 + sum(bool(seeds) for seeds in others.values())
-    return Estimate(own, grid, remaining, len(plan.grid))
+        return Estimate(own, own)
+    others = {row for row in plan.grid if row != situation.provenance["run"]}
+    pending = {row: seeds for row in others if (seeds := _pending(row, situation))}
+    todo = [one for seeds in pending.values() for one in seeds]
+    grid = own + sum(map(test, situation.runs)) + sum(whole(one) + test(one) for one in todo)
+    untimed = sorted({one.arch for one in todo} - set(pace))
+    return Estimate(own, grid, 1 + len(pending), len(plan.grid), untimed)
 
 
 def images_per_epoch(run: RunParams, available: int) -> int:
@@ -204,33 +199,25 @@ def is_current(result: Result, provenance: Mapping[str, Any]) -> bool:
     )
 
 
-def paces(situation: Situation, step: float) -> dict[Arch, Pace]:
-    """The pace of each network on this machine, where a step of the run's own takes `step` seconds.
+def timed(situation: Situation) -> dict[str, float]:
+    """Seconds that an image takes in a training step, by network, as far as this machine knows.
 
-    That of another network is the median of the study's own current trainings with the same batch
-    size, machine, settings and libraries; where there are none, it is a constant multiple of what
-    was measured (`_RELATIVE`).
+    The median of the study's own current trainings with the same batch size, machine, settings and
+    libraries. The first epoch, which compiles, counts only where it is all.
     """
     run, now = situation.runs[0], situation.provenance
-    measured = step / run.batch_size
-    unit = measured / _RELATIVE[run.arch].trained
-    known = {arch: Pace(unit * of.trained, unit * of.scored) for arch, of in _RELATIVE.items()}
-    finished = [
-        result
-        for seeds in situation.trained.values()
-        for result in seeds
-        if is_current(result, now)
-        and result.timing
-        and result.params.batch_size == run.batch_size
-        and _conditions(result.provenance) == _conditions(now)
-    ]
-    for arch in known:
-        same = [_pace(result) for result in finished if result.params.arch == arch]
-        if same:
-            trained = statistics.median(of.trained for of in same)
-            known[arch] = Pace(trained, statistics.median(of.scored for of in same))
-    # For its own network, what has just been measured knows best how busy the machine is.
-    return known | {run.arch: Pace(measured, known[run.arch].scored)}
+    known: dict[str, list[float]] = {}
+    for result in (one for seeds in situation.trained.values() for one in seeds):
+        if (
+            is_current(result, now)
+            and result.timing
+            and result.params.batch_size == run.batch_size
+            and _conditions(result.provenance) == _conditions(now)
+        ):
+            seconds = [row["seconds"] for row in result.timing[1:] or result.timing]
+            images = images_per_epoch(result.params, result.provenance["images"]["train"])
+            known.setdefault(result.params.arch, []).append(statistics.median(seconds) / images)
+    return {arch: statistics.median(each) for arch, each in known.items()}
 
 
 def hints(situation: Situation) -> list[str]:
@@ -242,12 +229,12 @@ def hints(situation: Situation) -> list[str]:
         less.append(f"{plan.train_images} ({images:,})")
     if len(situation.runs) > 1:
         less.append(f"train.seed ({len(situation.runs)} to go)")
-    found = [f"lower {', '.join(less)} {plan.place}"] if less else []
+    advice = [f"lower {', '.join(less)} {plan.place}"] if less else []
     if not situation.provenance["environment"]["hardware"]["devices"]:
-        found.append("use a GPU")
+        advice.append("use a GPU")
     if plan.has_tour:
-        found.append("see `make tour` (10 minutes)")
-    return found
+        advice.append("see `make tour` (10 minutes)")
+    return advice
 
 
 def date(when: datetime, now: datetime) -> str:
@@ -264,16 +251,6 @@ def _pending(name: str, situation: Situation) -> list[RunParams]:
         if is_current(result, situation.provenance)
     }
     return [run for run in situation.plan.grid[name] if run.seed not in done]
-
-
-def _pace(result: Result) -> Pace:
-    """The pace of a finished training; its first epoch, which compiles, only where it is all."""
-    epochs, images = result.timing[1:] or result.timing, result.provenance["images"]
-    return Pace(
-        statistics.median(row["seconds"] for row in epochs)
-        / images_per_epoch(result.params, images["train"]),
-        statistics.median(row["validation_seconds"] for row in epochs) / images["validation"],
-    )
 
 
 def _conditions(provenance: Mapping[str, Any]) -> Any:
