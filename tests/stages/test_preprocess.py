@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.data import images
+from deepnets.data import images, prepare
 from deepnets.data.datasets import mlxtend
 from deepnets.stages import download, preprocess
 from project import ROOT
@@ -133,7 +133,7 @@ def test_counts_are_those_of_each_class(finished: Path) -> None:
 
 
 def test_counts_of_unbalanced_labels() -> None:
-    counts = preprocess.class_counts(np.array([3, 3, 9], np.uint8))
+    counts = prepare.class_counts(np.array([3, 3, 9], np.uint8))
     assert counts == {**dict.fromkeys("01245678", 0), "3": 2, "9": 1, "all": 3}
 
 
