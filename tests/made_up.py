@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 import architectures
@@ -135,16 +136,22 @@ def reported(
     return folder
 
 
+def words(folder: Path, name: str) -> str:
+    """All that is written in a figure of the report of `folder`, one that was looked at."""
+    return (folder / f"words/{name}.txt").read_text()
+
+
 def report_again(folder: Path, drawn: Collection[str] | None = None) -> None:
     """Make the report of `folder` anew, from what is there now."""
     save = figures.save
 
     def save_if_asked(figure: Figure, stem: Path) -> None:
         if drawn is None or stem.name in drawn:
+            said = [text.get_text() for text in figure.findobj(Text)]
+            files.write_text(Path(f"words/{stem.name}.txt"), "\n".join(said))
             save(figure, stem)
             return
-        for suffix in (".png", ".svg"):
-            files.write_bytes(stem.with_name(stem.name + suffix), b"")
+        files.write_bytes(stem.with_name(f"{stem.name}.png"), b"")
         plt.close(figure)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -310,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
         "--figure",
         type=Path,
         metavar="STEM",
-        help="write the figure to STEM.png and STEM.svg (default: diffs/RUN_A--RUN_B)",
+        help="write the figure to STEM.png (default: diffs/RUN_A--RUN_B)",
     )
     for subparser in commands.choices.values():
         subparser.add_argument(

@@ -32,7 +32,7 @@ def main(name_a: str, name_b: str, seed: int | None = None, stem: Path | None = 
         name_a: see `find.trainings`.
         name_b: likewise.
         seed: the one to compare, of runs with several (default: the first of each).
-        stem: the figure to write, without .png and .svg; by default one in `FOLDER`.
+        stem: the figure to write, without .png; by default one in `FOLDER`.
     """
     a, b = (find.trainings(name, seed)[0] for name in (name_a, name_b))
     outcome = differences.outcomes(a, b)
@@ -41,7 +41,7 @@ def main(name_a: str, name_b: str, seed: int | None = None, stem: Path | None = 
     if stem is None:
         stem = FOLDER / "--".join(title.replace("/", "_").replace(", ", "-") for title in titles)
     _draw(a, b, outcome, titles, stem)
-    print(f"\nfigure: {stem}.png and .svg")
+    print(f"\nfigure: {stem}.png")
 
 
 def sections(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) -> list[str]:

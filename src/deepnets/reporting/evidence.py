@@ -55,7 +55,7 @@ def effects(panels: Mapping[str, Sequence[Effect]], stem: Path) -> None:
 
     Args:
         panels: heading -> effects, a panel each.
-        stem: the path to write, without .png and .svg; so in all functions here.
+        stem: the path to write, without .png; so in all functions here.
     """
     counts = [len(of) for of in panels.values()]
     figure, axes = plt.subplots(

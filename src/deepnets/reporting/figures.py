@@ -1,4 +1,4 @@
-"""Every figure of results, drawn off screen and written whole, as PNG and as SVG.
+"""Every figure of results, drawn off screen and written whole, as a small PNG.
 
 With diagrams.py the only importer of Matplotlib; knows no stage and reads no file. The same
 optimizer has the same colour everywhere (Okabe and Ito's palette, which colour-blind readers can
@@ -6,6 +6,7 @@ tell apart), the same initial weights the same marker, and no two things differ 
 Figures are at most as wide as the text of a printed page and their text is at least 7 points.
 """
 
+import io
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from deepnets.base import files
 from deepnets.base.project import CLASSES
@@ -96,11 +98,8 @@ _STUDY_DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1, 1.2)), (0, (6, 1.5
 # Two runs beside each other, whatever they are.
 _PAIR = ("#0072B2", "#D55E00")
 
-# Without dates and versions in them, the same data gives the same bytes.
-_METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None, "Creator": None},
-}
+# Shades that a picture has; more cannot be told from these, and git keeps every picture.
+_SHADES = 64
 
 # A user's matplotlibrc has no say in it.
 mpl.rcdefaults()
@@ -118,10 +117,7 @@ mpl.rcParams.update(
         "axes.axisbelow": True,
         "grid.alpha": 0.3,
         "legend.frameon": False,
-        "savefig.dpi": 200,
-        # Text stays text: it can be searched, copied and read out.
-        "svg.fonttype": "none",
-        "svg.hashsalt": "deepnets",
+        "savefig.dpi": 150,
     }
 )
 
@@ -195,7 +191,7 @@ def contact_sheet(
 
     Args:
         splits: name -> images uint8 (n, size, size, 3) and labels uint8 (n,).
-        stem: the path to write, without .png and .svg; so in all functions here.
+        stem: the path to write, without .png; so in all functions here.
     """
     groups = {}
     for name, (images, labels) in splits.items():
@@ -612,11 +608,16 @@ def disagreements(
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write `figure` as STEM.png and STEM.svg, each whole or not at all, and close it."""
-    for suffix, metadata in _METADATA.items():
-        with files.replacing(stem.with_name(stem.name + suffix)) as partial:
-            figure.savefig(partial, metadata=metadata)
+    """Write `figure` as STEM.png, whole or not at all, and close it: the same bytes every time."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
     plt.close(figure)
+    picture = Image.open(drawn).convert("RGB")
+    picture = picture.quantize(_SHADES, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    # The octree makes 254 of what is 255, and white would not be white.
+    picture.putpalette([255 if shade == 254 else shade for shade in picture.getpalette() or []])
+    with files.replacing(stem.with_name(f"{stem.name}.png")) as partial:
+        picture.save(partial, "png", optimize=True)
 
 
 def _sheet(

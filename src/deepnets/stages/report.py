@@ -124,9 +124,10 @@ def main() -> None:
 
 def _remove_figures_but(text: str) -> None:
     """Remove the figures of earlier reports that `text` does not show; DVC leaves them there."""
-    shown = set(re.findall(r"\]\(([\w-]+)\.svg\)", text))
+    shown = set(re.findall(r"\]\(([\w-]+\.png)\)", text))
+    # Earlier versions drew them as SVG as well.
     for path in [*project.REPORTS.glob("*.svg"), *project.REPORTS.glob("*.png")]:
-        if path.stem not in shown:
+        if path.name not in shown:
             path.unlink()
 
 
@@ -204,9 +205,9 @@ def _answers(
         shown = ", ".join(f"`deepnets diff {pair.row} {pair.than}`" for pair in of.pairs)
         if shown:
             looked = [diagnoses[row] for row in question.diagnosed if row in diagnoses]
-            names = ["effects.svg"]
-            names += ["flow.svg"] if looked else []
-            names += ["norms.svg"] if any(map(_has_norms, looked)) else []
+            names = ["effects.png"]
+            names += ["flow.png"] if looked else []
+            names += ["norms.png"] if any(map(_has_norms, looked)) else []
             parts.append(f"Figures: {', '.join(names)}. The first seed image by image: {shown}.")
     return [
         *parts,
@@ -268,8 +269,8 @@ def _effects(entries: Mapping[str, RunEntry], found: Found) -> list[str]:
         "and `weights`, and see the same images in the same order where they have equally many. "
         "The interval is Student's, of the mean difference over the seeds, where all of them have "
         "learned; p is McNemar's, of the same test images.",
-        "![Test accuracy that each row gains on the one that it was made of](effects.svg)",
-        "![Validation accuracy by epoch, a panel a row](learning.svg)",
+        "![Test accuracy that each row gains on the one that it was made of](effects.png)",
+        "![Validation accuracy by epoch, a panel a row](learning.png)",
     ]
 
 
@@ -286,7 +287,7 @@ def _climbs(rungs: Sequence[Sequence[str]], found: Found) -> list[str]:
         "Rebuilt by `deepnets report` from the runs, and these by `deepnets reproduce RUN`. The "
         "rules, fixed before the runs:",
         "\n".join(f"- {rule}" for rule in ladders.RULES),
-        "![Validation accuracy by epochs, and the test accuracy of what it chose](climbs.svg)",
+        "![Validation accuracy by epochs, and the test accuracy of what it chose](climbs.png)",
     ]
 
 
@@ -323,7 +324,7 @@ def _diagnoses(diagnoses: Mapping[str, dict[str, Any]]) -> list[str]:
         f"{next(iter(diagnoses.values()))['images']} validation images, dropout and augmentation "
         "off: where the training starts, after its first steps, and where it ends. First seed; "
         "rebuilt by `deepnets diagnose RUN`.",
-        "![Activations and gradients by layer](flow.svg)",
+        "![Activations and gradients by layer](flow.png)",
     ]
     normalised = {name: of for name, of in diagnoses.items() if _has_norms(of)}
     if normalised:
@@ -331,7 +332,7 @@ def _diagnoses(diagnoses: Mapping[str, dict[str, Any]]) -> list[str]:
         parts += [
             "Batch normalisation trains with the statistics of each batch and predicts with moving "
             "averages of them. Where these lag behind, a network that has learned guesses.",
-            "![Moving averages against the batch, by layer](norms.svg)",
+            "![Moving averages against the batch, by layer](norms.png)",
         ]
     return parts
 
@@ -361,7 +362,7 @@ def _results(table: pd.DataFrame) -> list[str]:
         "losses, the epoch that validated best, the seconds an epoch (median, validation not "
         "counted), the parameters and the command that rebuilds the row. Every number comes from "
         "`metrics/RUN/`.",
-        "![Test accuracy of every run, with its interval, beside the study's](comparison.svg)",
+        "![Test accuracy of every run, with its interval, beside the study's](comparison.png)",
     ]
 
 
@@ -397,7 +398,7 @@ def _curves(found: Found, stored: Sequence[History]) -> list[str]:
         "## Learning curves",
         "Drawn as the study's figures 5 to 8, both networks on the same axes."
         + (" The thin black lines are the study's own, from the files below." if stored else ""),
-        "![Accuracy and loss by epoch, a column a network](curves.svg)",
+        "![Accuracy and loss by epoch, a column a network](curves.png)",
     ]
 
 
@@ -416,7 +417,7 @@ def _convergence(found: Found) -> list[str]:
         "The first epoch with at least this validation accuracy, one number a seed.",
         _markdown(pd.DataFrame(rows)),
         _REBUILT,
-        "![Epochs to a validation accuracy](convergence.svg)",
+        "![Epochs to a validation accuracy](convergence.png)",
     ]
 
 
@@ -428,8 +429,8 @@ def _errors(found: Found, paths: Mapping[str, project.RunFiles]) -> list[str]:
     parts = [
         "## Where they err",
         "Test images of all seeds together; the diagonal, what is right, is left blank.",
-        "![Confusion matrices](confusion.svg)",
-        "![Accuracy by digit](class_accuracy.svg)",
+        "![Confusion matrices](confusion.png)",
+        "![Accuracy by digit](class_accuracy.png)",
         "### The most confident mistakes",
         "True digit, predicted digit, and the probability that the network gave it.",
     ]
@@ -466,7 +467,7 @@ def _calibration(table: pd.DataFrame, kept: Sequence[str]) -> list[str]:
         )
     if not len(done):
         return ["## Calibration", *missing, _REBUILT]
-    drawn = project.REPORTS / "reliability.svg"
+    drawn = project.REPORTS / "reliability.png"
     errors = pd.DataFrame(
         {
             "run": done["run"],
@@ -509,8 +510,8 @@ def _architectures(architectures: Sequence[str], found: Found) -> list[str]:
         parts += [
             f"### {published.NETWORKS[arch]}",
             f"{count['total']:,} parameters, {count['non_trainable']:,} of them not trained.",
-            f"![The backbone of {published.NETWORKS[arch]}](architecture-{arch}.svg)",
-            f"![The top on {published.NETWORKS[arch]}](top-{arch}.svg)",
+            f"![The backbone of {published.NETWORKS[arch]}](architecture-{arch}.png)",
+            f"![The top on {published.NETWORKS[arch]}](top-{arch}.png)",
         ]
     if not parts:
         return []
