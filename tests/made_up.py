@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 
 import architectures
 from deepnets.base import files, project
@@ -21,6 +20,7 @@ from deepnets.training import checkpoints
 from project import ROOT, edit_yaml
 
 LABELS = np.arange(2000, dtype=np.uint8) % 10
+IMAGES = np.random.default_rng(0).integers(0, 256, (2000, 8, 8, 3), np.uint8)
 SEEDS = (0, 1)
 
 # run -> images missed, counted from the first, and the outcome, for each seed.
@@ -109,8 +109,6 @@ def _write(name: str, seeds: list[tuple[int, str]]) -> None:
     files.write_json(paths.architecture, layers)
     files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
     files.write_array(paths.probabilities, np.stack(probabilities))
-    (paths.figures(0)).mkdir(parents=True)
-    Image.new("L", (8, 8), list(DONE).index(name)).save(paths.figures(0) / "mistakes.png")
 
 
 def reported(
@@ -128,6 +126,8 @@ def reported(
     edit_yaml(folder / FILE, edit)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        for path, array in zip(project.split_files("test"), (IMAGES, LABELS), strict=True):
+            files.write_array(path, array)
         for name, seeds in DONE.items():
             _write(name, seeds)
         for name, diagnosis in diagnoses.items():
@@ -145,11 +145,11 @@ def report_again(folder: Path, drawn: Collection[str] | None = None) -> None:
     """Make the report of `folder` anew, from what is there now."""
     save = figures.save
 
-    def save_if_asked(figure: Figure, stem: Path) -> None:
+    def save_if_asked(figure: Figure, stem: Path, noted: Any = None) -> None:
         if drawn is None or stem.name in drawn:
             said = [text.get_text() for text in figure.findobj(Text)]
             files.write_text(Path(f"words/{stem.name}.txt"), "\n".join(said))
-            save(figure, stem)
+            save(figure, stem, noted)
             return
         files.write_bytes(stem.with_name(f"{stem.name}.png"), b"")
         plt.close(figure)

@@ -66,7 +66,6 @@ def study(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(here)
     monkeypatch.setattr(adopt, "prepare_data", lambda: None)
     monkeypatch.setattr(adopt, "_show", lambda study: None)
-    monkeypatch.setattr(evaluation, "draw", lambda *arguments: None)
     # SHA256SUMS names the folder of what it seals by its last two names.
     monkeypatch.setattr(files, "verify", lambda *paths: None)
     return params.load()
@@ -401,9 +400,6 @@ def test_a_model_comes_along_and_dvc_books_a_row_that_is_whole(
 ) -> None:
     said: list[tuple[str, ...]] = []
     monkeypatch.setattr(adopt.repro, "dvc", lambda *words, folder: said.append(words) or 0)
-    monkeypatch.setattr(
-        evaluation, "draw", lambda *of: of[2].figures(of[3].seed).mkdir(parents=True)
-    )
     first = source.training(seed=0)
     model = source.model(first)
     adopted(source.folder)

@@ -80,6 +80,13 @@ def test_of_the_code_a_stage_depends_on_whole_folders(name: str) -> None:
     assert all((PACKAGE / folder).is_dir() for folder in declared)
 
 
+@pytest.mark.parametrize("name", ["train", "evaluate", "diagnose"])
+def test_what_takes_long_draws_nothing(name: str) -> None:
+    """So that the wording of a legend makes none of it stale, nor comes too late for it."""
+    used = imports(PACKAGE / "stages" / f"{name}.py")
+    assert not [path for path in used if "matplotlib" in path.read_text()]
+
+
 def test_what_a_training_depends_on_is_what_its_fingerprint_holds() -> None:
     assert SHAPED_BY["train"] == set(provenance.SHAPING_FOLDERS)
 

@@ -73,7 +73,7 @@ def test_every_stage_wrote_what_git_and_dvc_keep(grid: Clone) -> None:
         for file in ("train.json", "test.json", "history.csv", "timing.csv", "predictions.csv"):
             assert f"metrics/{name}/{file}" in kept
         for figure in ("curves", "confusion", "mistakes"):
-            assert f"metrics/{name}/figures/seed-0/{figure}.png" in kept
+            assert f"reports/runs/{name}/seed-0/{figure}.png" in kept
         assert (grid.folder / "models" / name / "seed-0.keras").is_file()
     assert {"dvc.lock", "reports/report.md", "metrics/preprocess/contact_sheet.png"} <= set(kept)
     assert not [f for f in kept if f.endswith((".npy", ".keras", ".h5", ".npz", ".db"))]

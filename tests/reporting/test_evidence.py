@@ -17,7 +17,7 @@ from deepnets.reporting.evidence import Effect
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
     """The figures that were saved, still open during the test."""
     saved: list[Figure] = []
-    monkeypatch.setattr(evidence, "save", lambda figure, stem: saved.append(figure))
+    monkeypatch.setattr(evidence, "save", lambda figure, *_: saved.append(figure))
     yield saved
     for figure in saved:
         plt.close(figure)

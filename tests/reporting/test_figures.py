@@ -170,7 +170,7 @@ def test_a_picture_is_small(files: list[Path]) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
     """Figures as they are when they would be saved."""
     kept: list[Figure] = []
-    monkeypatch.setattr(figures, "save", lambda figure, stem: kept.append(figure))
+    monkeypatch.setattr(figures, "save", lambda figure, *_: kept.append(figure))
     yield kept
     plt.close("all")
 

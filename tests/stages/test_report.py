@@ -276,7 +276,7 @@ def test_page_needs_nothing_but_itself(study: Path) -> None:
     assert all(source.startswith("data:image/") for source in sources)
     assert "url(" not in html
     assert "<script" not in html
-    mistakes = study / "metrics/vgg16-sgd-random/figures/seed-0/mistakes.png"
+    mistakes = study / "reports/runs/vgg16-sgd-random/seed-0/mistakes.png"
     assert base64.b64encode(mistakes.read_bytes()).decode() in html
     assert html.count("<table>") == 8
 

@@ -17,6 +17,8 @@ PROCESSED = Path("data/processed")
 STARTS = Path("data/weights")
 PROBABILITIES = Path("data/probabilities")
 REPORTS = Path("reports")
+# Those of each training, in REPORTS.
+RUN_FIGURES = REPORTS / "runs"
 # What JAX has compiled for a GPU, in the root.
 COMPILED = Path(".cache/jax")
 
@@ -99,6 +101,7 @@ class RunFiles:
     metrics_dir: Path
     start_dir: Path
     probabilities_dir: Path
+    figures_dir: Path
 
     def start(self, seed: int) -> Path:
         return start_file(self.start_dir, seed)
@@ -108,10 +111,6 @@ class RunFiles:
 
     def figures(self, seed: int) -> Path:
         return self.figures_dir / f"seed-{seed}"
-
-    @property
-    def figures_dir(self) -> Path:
-        return self.metrics_dir / "figures"
 
     def checkpoints(self, seed: int) -> Path:
         return Path("checkpoints") / self.name / f"seed-{seed}"
@@ -160,27 +159,36 @@ class RunFiles:
 def grid_run(name: str, start: str) -> RunFiles:
     """Files of the row `name` of the study's grid, which starts from the weights `start`."""
     return RunFiles(
-        name, Path("models") / name, Path("metrics") / name, STARTS / start, PROBABILITIES / name
+        name,
+        Path("models") / name,
+        Path("metrics") / name,
+        STARTS / start,
+        PROBABILITIES / name,
+        RUN_FIGURES / name,
     )
 
 
 def single_run(name: str) -> RunFiles:
     """Files of a free-form run: everything in single/NAME."""
     folder = Path("single") / name
-    return RunFiles(name, folder, folder, folder, folder)
+    return RunFiles(name, folder, folder, folder, folder, folder / "figures")
 
 
 def run_at(folder: Path) -> RunFiles:
     """Files of the run whose numbers lie in `folder`, of whatever study, version or machine.
 
-    A row of a study has its probabilities elsewhere in the study: they are DVC's, where all of
-    `metrics` is git's. Free-form runs, copies and earlier versions have them beside the numbers.
+    A row of a study has its probabilities and figures elsewhere in the study: what is in `metrics`
+    is numbers, and git's. Free-form runs, copies and earlier versions have them beside these.
     """
-    beside = RunFiles(folder.name, folder, folder, folder, folder)
+    beside = RunFiles(folder.name, folder, folder, folder, folder, folder / "figures")
     if folder.parent.name != "metrics":
         return beside
-    row = replace(beside, probabilities_dir=folder.parents[1] / PROBABILITIES / folder.name)
-    return row if row.probabilities.is_file() else beside
+    study, row = folder.parents[1], beside
+    if (study / PROBABILITIES / folder.name / row.probabilities.name).is_file():
+        row = replace(row, probabilities_dir=study / PROBABILITIES / folder.name)
+    if (study / RUN_FIGURES / folder.name).is_dir():
+        row = replace(row, figures_dir=study / RUN_FIGURES / folder.name)
+    return row
 
 
 def start_file(folder: Path, seed: int) -> Path:

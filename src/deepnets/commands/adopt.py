@@ -30,7 +30,7 @@ from deepnets.evaluation import evaluation
 from deepnets.networks import saving
 from deepnets.records import provenance, results, statistics
 from deepnets.records.results import SeedResult
-from deepnets.reporting import figures
+from deepnets.reporting import run_figures
 from deepnets.training import checkpoints, scores
 
 # Folders in which a clone keeps what is no result.
@@ -92,7 +92,7 @@ def main(sources: Sequence[Path], replace: bool) -> int:
             refused += 1
             print(f"{folder}: refused: {error}", file=sys.stderr, flush=True)
     if taken:
-        refused += _take_all(study, taken, check.test, replace)
+        refused += _take_all(study, taken, replace)
         _show(study)
         _book(study, list(taken))
     return 1 if refused or not taken else 0
@@ -332,7 +332,6 @@ def _merged(a: Training, b: Training) -> Training:
 def _take_all(
     study: Params,
     taken: Mapping[str, Mapping[int, Training]],
-    test: splits.Split,
     replace: bool,
 ) -> int:
     """Write the rows; returns how many could not be."""
@@ -341,7 +340,7 @@ def _take_all(
         for name, trainings in taken.items():
             try:
                 with locks.held(name):
-                    lines = _take(study, name, trainings, test, replace)
+                    lines = _take(study, name, trainings, replace)
             except (UserError, _RefusedError) as error:
                 refused += 1
                 print(f"{name}: refused: {error}", file=sys.stderr, flush=True)
@@ -356,13 +355,12 @@ def _take(
     study: Params,
     name: str,
     trainings: Mapping[int, Training],
-    test: splits.Split,
     replace: bool,
 ) -> list[str]:
     """Write a row's files anew, with the seeds that are here and `trainings`; says what it did."""
-    paths, entry = _paths(study, name), study.entry(name)
+    paths = _paths(study, name)
     here = {of.seed: of for of in results.read(paths)}
-    lines, merged, drawn = [], dict(here), []
+    lines, merged, added_here = [], dict(here), []
     for seed, training in trainings.items():
         before = here.get(seed)
         known = before is not None and _same(before, training.result)
@@ -373,7 +371,7 @@ def _take(
         added = _lacking(before, training.result) if before is not None and known else []
         if not known or added:
             merged[seed] = training.result
-            drawn.append(training)
+            added_here.append(training)
         added += ["its model"] if _bring_model(training, paths) else []
         said = "is here already" if known else f"adopted from {training.folder}"
         said += f"; added: {', '.join(added)}" if known and added else ""
@@ -383,15 +381,15 @@ def _take(
         lines.append(f"{name}, seed {seed}: {said}")
     order = [seed for seed in study.train.seeds if seed in merged]
     order += [seed for seed in merged if seed not in order]
-    if drawn:
+    if added_here:
         _write(paths, {seed: merged[seed] for seed in order})
-        architecture = drawn[0].folder / paths.architecture.name
+        architecture = added_here[0].folder / paths.architecture.name
         if architecture.is_file():
             files.write_bytes(paths.architecture, architecture.read_bytes())
-    style = figures.Run(name, entry.optimizer, entry.weights)
-    for training in drawn:
-        _bring_figures(training, paths)
-        evaluation.draw(*(entry.arch, style, paths, training.result, test, study.evaluate.mistakes))
+    for training in added_here:
+        # Before the report draws the others: this one may lack what it is drawn from.
+        there = project.run_at(training.folder).figures(training.result.seed)
+        run_figures.take_over(there, paths, training.result)
     return lines
 
 
@@ -455,13 +453,6 @@ def _bring_model(training: Training, paths: project.RunFiles) -> bool:
     return True
 
 
-def _bring_figures(training: Training, paths: project.RunFiles) -> None:
-    """Copy figures that were drawn there: what is missing here may not be drawn without them."""
-    source = training.folder / "figures" / f"seed-{training.result.seed}"
-    for picture in sorted(source.glob("*.png")) + sorted(source.glob("*.svg")):
-        files.write_bytes(paths.figures(training.result.seed) / picture.name, picture.read_bytes())
-
-
 def _book(study: Params, names: Sequence[str]) -> None:
     """Have DVC take those of `names` that are whole, models included, for trained by what is here.
 
@@ -498,8 +489,7 @@ def _whole_stages(study: Params, name: str) -> list[str]:
         if recorded not in (None, saving.weights_digest(saving.load(paths.model(seed)))):
             return []
     tested = all(by_seed[seed].probabilities is not None for seed in seeds)
-    drawn = all(paths.figures(seed).is_dir() for seed in seeds)
-    evaluated = tested and drawn and paths.calibration.is_file()
+    evaluated = tested and paths.calibration.is_file()
     return [f"train@{name}", *([f"evaluate@{name}"] if evaluated else [])]
 
 

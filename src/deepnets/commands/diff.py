@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tabulate import tabulate
 
-from deepnets.base import files, project
+from deepnets.base import project
 from deepnets.commands import find
 from deepnets.records import differences
 from deepnets.records.differences import Outcome
 from deepnets.records.records import PastRun
-from deepnets.reporting import figures
+from deepnets.reporting import figures, run_figures
 
 # Where figures go, below the folder at hand.
 FOLDER = Path("diffs")
@@ -195,19 +194,9 @@ def _draw(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str], stem:
     pair = [figures.Training(of.history, of.outcome) for of in (a, b)]
     predicted = None if outcome.disagree is None else (found[:, 2], found[:, 3])
     figures.two_runs(dict(zip(titles, pair, strict=True)), predicted, stem)
-    images = _images(a)
+    images = run_figures.test_images(project.root() / a.study if a.study else Path(), a)
     if images is not None and len(found):
         figures.disagreements(
             *(images[found[:_LISTED, 0]], found[:_LISTED], titles),
             stem.with_name(f"{stem.name}-images"),
         )
-
-
-def _images(of: PastRun) -> NDArray[np.uint8] | None:
-    """The test images of a training, uint8 (n, size, size, 3), if its study has them here."""
-    study = project.root() / of.study if of.study else Path()
-    paths = [study / path for path in project.split_files("test")]
-    if not all(path.is_file() for path in paths):
-        return None
-    images, labels = map(files.read_array, paths)
-    return images if of.labels is not None and np.array_equal(labels, of.labels) else None

@@ -42,7 +42,7 @@ def show(study: Path, described: params.Params) -> None:
     print()
     print(report.terminal_table(study / report.RESULTS_TABLE))
     print(
-        f"\nfigures: {study / project.REPORTS} (all runs), {study / 'metrics'}/RUN/figures (each "
+        f"\nfigures: {study / project.REPORTS} (all runs), {study / project.RUN_FIGURES}/RUN (each "
         f"run)\nreport:  {study / report.TEXT}\n{_in_mlflow(study, described)}"
     )
 

@@ -30,7 +30,7 @@ Section = TypeVar("Section", bound=BaseModel)
 def main(options: Mapping[str, str | None]) -> None:
     """Train and evaluate the run that `options` (key -> text, None or empty for unset) describe."""
     study = params.load()
-    entry, run = resolve(study, options)
+    _, run = resolve(study, options)
     name = f"{run.start}-{run.optimizer}-{_short_hash(run)}"
     paths = project.single_run(name)
     mlflow_run_id = os.environ.get("MLFLOW_RUN_ID")
@@ -41,6 +41,7 @@ def main(options: Mapping[str, str | None]) -> None:
     with locks.held(name):
         prepare_data()
         runtime.start_framework()
+        from deepnets.reporting import figures, run_figures
         from deepnets.stages import evaluate, initialize, train
 
         initialize.write(
@@ -51,8 +52,13 @@ def main(options: Mapping[str, str | None]) -> None:
         prefix = "-P " if mlflow_run_id else "--"
         plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
         train.train_run([run], paths, experiment, f"run {name}", plan, mlflow_run_id)
+        style, count = figures.Run(name, run.optimizer, run.weights), study.evaluate.mistakes
         evaluate.evaluate_run(
-            *(entry, paths, [run.seed], experiment, study.evaluate.mistakes, mlflow_run_id)
+            paths,
+            [run.seed],
+            experiment,
+            mlflow_run_id,
+            lambda result: run_figures.draw(run.arch, style, paths, result, count),
         )
     print(
         f"files: {paths.model_dir}"

@@ -1,4 +1,4 @@
-"""What a run's predictions come to: the files of its test, and the figures of each seed.
+"""What a run's predictions come to: the files of its test, numbers all of them.
 
 Needs no model: whoever has the probabilities of a run can write them.
 """
@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.base import files, project
-from deepnets.data import splits
 from deepnets.records import results, statistics
 from deepnets.records.results import SeedResult
-from deepnets.reporting import figures
 from deepnets.training import scores
 
 
@@ -61,47 +59,18 @@ def write(paths: project.RunFiles, tested: Sequence[SeedResult]) -> None:
 
 
 def clear(paths: project.RunFiles) -> None:
-    """Remove what `write` and `draw` have written."""
+    """Remove what `write` has written."""
     _remove_probabilities(paths)
     for path in (paths.test, paths.predictions, paths.calibration):
         path.unlink(missing_ok=True)
-    shutil.rmtree(paths.figures_dir, ignore_errors=True)
+    # Of a free-form run, and what earlier versions drew of a row.
+    shutil.rmtree(paths.metrics_dir / "figures", ignore_errors=True)
 
 
 def _remove_probabilities(paths: project.RunFiles) -> None:
     # Earlier versions had them beside the numbers, where they would be read in their place.
     for folder in (paths.probabilities_dir, paths.metrics_dir):
         (folder / paths.probabilities.name).unlink(missing_ok=True)
-
-
-def draw(
-    arch: str,
-    run: figures.Run,
-    paths: project.RunFiles,
-    result: SeedResult,
-    test: splits.Split,
-    mistakes: int,
-) -> None:
-    """Draw the curves of one seed and, of one that was tested, what it gets wrong.
-
-    Args:
-        arch: what the curves are headed.
-        run: the run's name and style.
-        paths: where the figures go.
-        result: of the seed.
-        test: the images that it was tested on.
-        mistakes: how many of the most confident mistakes are drawn, where probabilities are there.
-    """
-    folder = paths.figures(result.seed)
-    training = figures.Training(result.history, result.outcome)
-    figures.learning_curves({arch: {run: [training]}}, folder / "curves")
-    if result.predicted is not None:
-        matrix = scores.confusion_matrix(test.labels, result.predicted)
-        figures.confusion(matrix, paths.name, folder / "confusion")
-    if result.probabilities is not None:
-        worst = most_confident_mistakes(result.probabilities, test.labels, mistakes)
-        sheet = test.images[worst], test.labels[worst], result.probabilities[worst]
-        figures.mistakes({paths.name: sheet}, folder / "mistakes")
 
 
 def most_confident_mistakes(

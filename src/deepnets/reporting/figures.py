@@ -28,6 +28,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from deepnets.base import files
 from deepnets.base.project import CLASSES
@@ -306,6 +307,7 @@ def mistakes(
         str, tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32] | NDArray[np.float64]]
     ],
     stem: Path,
+    noted: Mapping[str, str] | None = None,
 ) -> None:
     """The most confident mistakes, a heading a run: true and predicted digit, its probability.
 
@@ -313,6 +315,7 @@ def mistakes(
         groups: name -> images uint8 (n, size, size, 3), labels uint8 (n,) and
             probabilities (n, 10), in the order in which they are drawn; n may be 0.
         stem: see `contact_sheet`.
+        noted: what the file says of itself, by keywords that PNG has.
     """
     sheets = {}
     for name, (images, labels, probabilities) in groups.items():
@@ -332,6 +335,7 @@ def mistakes(
         "the most confident mistakes: true → predicted digit, its probability",
         columns,
         stem,
+        noted,
     )
 
 
@@ -607,17 +611,25 @@ def disagreements(
     _sheet({heading: (images, captions)}, "", 8, stem)
 
 
-def save(figure: Figure, stem: Path) -> None:
+def save(figure: Figure, stem: Path, noted: Mapping[str, str] | None = None) -> None:
     """Write `figure` as STEM.png, whole or not at all, and close it: the same bytes every time."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
-    picture = Image.open(drawn).convert("RGB")
+    write(Image.open(drawn), stem.with_name(f"{stem.name}.png"), noted or {})
+
+
+def write(picture: Image.Image, path: Path, noted: Mapping[str, str]) -> None:
+    """Write `picture` as a PNG of few shades, with what is `noted` by keyword."""
+    picture = picture.convert("RGB")
     picture = picture.quantize(_SHADES, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     # The octree makes 254 of what is 255, and white would not be white.
     picture.putpalette([255 if shade == 254 else shade for shade in picture.getpalette() or []])
-    with files.replacing(stem.with_name(f"{stem.name}.png")) as partial:
-        picture.save(partial, "png", optimize=True)
+    text = PngInfo()
+    for keyword, said in noted.items():
+        text.add_text(keyword, said)
+    with files.replacing(path) as partial:
+        picture.save(partial, "png", optimize=True, pnginfo=text)
 
 
 def _sheet(
@@ -625,6 +637,7 @@ def _sheet(
     note: str,
     columns: int,
     stem: Path,
+    noted: Mapping[str, str] | None = None,
 ) -> None:
     """Images (n, size, size, 3) with a caption each, in rows of `columns` under headings."""
     image, gap, caption, heading = WIDTH / columns - 0.08, 0.08, 0.17, 0.26
@@ -646,7 +659,7 @@ def _sheet(
             axis.set_title(text, fontsize=_SMALL, pad=2)
             axis.axis("off")
         top -= rows[name] * row
-    save(figure, stem)
+    save(figure, stem, noted)
 
 
 def _draw_disagreement(

@@ -1,17 +1,15 @@
-"""Test one run: reload its saved model, score the test split, draw what it gets wrong."""
+"""Test one run: reload its saved model and score the test split. Nothing is drawn here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deepnets.base import project
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.config.params import RunEntry
 from deepnets.data import splits
 from deepnets.evaluation import evaluation
 from deepnets.networks import runtime, saving, views
 from deepnets.records import results
 from deepnets.records.results import SeedResult
-from deepnets.reporting import figures
 from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
 
@@ -19,27 +17,27 @@ from deepnets.tracking.trainings import TrackedTraining
 def main(name: str) -> None:
     """Evaluate the grid's run `name`, with each seed, in the folder of its study."""
     study = params.load()
-    entry = study.entry(name)
-    evaluate_run(
-        entry,
-        project.grid_run(name, entry.start),
-        study.train.seeds,
-        study.publish.experiment,
-        study.evaluate.mistakes,
-    )
+    paths = project.grid_run(name, study.entry(name).start)
+    evaluate_run(paths, study.train.seeds, study.publish.experiment)
 
 
 def evaluate_run(
-    entry: RunEntry,
     paths: project.RunFiles,
     seeds: Sequence[int],
     experiment: str,
-    mistakes: int,
     mlflow_run_id: str | None = None,
+    draw: Callable[[SeedResult], None] | None = None,
 ) -> None:
-    """Write the test metrics, every prediction, and the figures of the run in `paths`."""
+    """Write the test metrics and every prediction of the run in `paths`.
+
+    Args:
+        paths: of the run.
+        seeds: all that it was trained with.
+        experiment: MLflow's, where the run is followed.
+        mlflow_run_id: see `live.Record`.
+        draw: for a run that no report shows, what makes each seed's figures for MLflow.
+    """
     test = splits.load("test")
-    style = figures.Run(paths.name, entry.optimizer, entry.weights)
     trained = {of.seed: of for of in results.read(paths)}
     for seed in seeds:
         results.require_model(paths, seed)
@@ -61,7 +59,8 @@ def evaluate_run(
             result = evaluation.score(trained[seed], test.labels, probabilities)
             tested.append(result)
             evaluation.write(paths, tested)
-            evaluation.draw(entry.arch, style, paths, result, test, mistakes)
+            if draw is not None:
+                draw(result)
         numbers = result.test or {}
         print(
             f"{paths.name}{f', seed {seed}' if len(seeds) > 1 else ''}: "

@@ -3,7 +3,6 @@
 Works with whatever runs are there, and says which are missing.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from deepnets.reporting import (
     page,
     published,
     questions,
+    run_figures,
     tables,
     verdicts,
 )
@@ -97,6 +97,7 @@ def main() -> None:
     beside_stored = {} if asked or rungs else histories.comparable(found)
     stored = histories.beside(beside_stored)
     _draw(study.runs, table, found, stored)
+    _draw_each(study, found, paths)
     architectures = _draw_architectures(study.runs, paths)
     sections = [
         _heading(study.report.title, runs, table),
@@ -437,7 +438,7 @@ def _errors(found: Found, paths: Mapping[str, project.RunFiles]) -> list[str]:
     for name, seeds in tested.items():
         picture = paths[name].figures(seeds[0].seed) / "mistakes.png"
         if picture.is_file():
-            relative = Path(os.path.relpath(picture, project.REPORTS)).as_posix()
+            relative = picture.relative_to(project.REPORTS).as_posix()
             parts.append(f"![{name}, seed {seeds[0].seed}]({relative})")
     return parts
 
@@ -662,6 +663,18 @@ def _draw(
         )
     figures.comparison(compared, project.REPORTS / "comparison")
     _draw_predictions(styles, found)
+
+
+def _draw_each(study: params.Params, found: Found, paths: Mapping[str, project.RunFiles]) -> None:
+    """Draw every training by itself."""
+    for name, seeds in found.items():
+        entry = study.runs[name]
+        style = figures.Run(name, entry.optimizer, entry.weights)
+        for result in seeds:
+            run_figures.draw(entry.arch, style, paths[name], result, study.evaluate.mistakes)
+    run_figures.remove_all_but(
+        paths[name].figures(result.seed) for name, seeds in found.items() for result in seeds
+    )
 
 
 def _draw_curves(
