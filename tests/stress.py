@@ -177,7 +177,7 @@ def survives(start: Clone, kill: Kill, reference: Reference, folder: Path) -> st
         _tear(folder / "checkpoints")
     again = copy.run(*kill.way.command, check=False)
     if again.returncode and "dvc.lock' " in again.stderr:
-        # DVC writes it in place, and was killed while it did; README says what to do.
+        # DVC writes it in place, and was killed while it did; docs/reliability.md says what to do.
         (folder / "dvc.lock").unlink()
         again = copy.run(*kill.way.command, check=False)
     if again.returncode:

@@ -1,4 +1,4 @@
-"""The README's serving example, command by command, against a real `mlflow models serve`."""
+"""docs/running.md: its serving example, line by line, against a real `mlflow models serve`."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from deepnets.networks import saving, views
 from project import ROOT, environment
 from studies import FIRST, Study
 
-BLOCKS = re.findall(r"```(?:console|json)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+BLOCKS = re.findall(r"```(?:console|json)\n(.*?)```", (ROOT / "docs/running.md").read_text(), re.S)
 
 
 def _answers(port: int) -> bool:
@@ -30,7 +30,7 @@ def _answers(port: int) -> bool:
         return False
 
 
-def test_the_readmes_request_gets_the_answer_that_it_shows(
+def test_the_pages_request_gets_the_answer_that_it_shows(
     study: Study, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if shutil.which("curl") is None:

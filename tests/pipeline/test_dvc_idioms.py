@@ -19,7 +19,7 @@ from deepnets.records import provenance
 from project import ROOT, Clone, clone, environment, miniature, shrink_networks
 
 RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs/running.md").read_text()
 
 
 class Fresh(Clone):
@@ -112,7 +112,7 @@ def test_a_report_that_dvc_makes_keeps_what_cannot_be_computed_again(fresh: Fres
 
 
 def test_a_fresh_clone_pulls_and_has_nothing_to_do(fresh: Fresh) -> None:
-    assert "`dvc pull dvc.yaml`" in README
+    assert "`dvc pull dvc.yaml`" in PAGE
     fresh.run("dvc", "pull", "dvc.yaml")
     assert _status(fresh) == {"publish"}
     assert fresh.stages_run() == ["publish"]
@@ -148,15 +148,15 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     return Fresh(clone(tmp_path_factory.mktemp("untrained")).folder)
 
 
-CHANGES = re.findall(r"-S (\+?[\w.-]+=[^\s`]+)", README)
+CHANGES = re.findall(r"-S (\+?[\w.-]+=[^\s`]+)", PAGE)
 
 
-def test_readme_changes_what_all_rows_share_a_recipe_and_a_row() -> None:
+def test_the_page_changes_what_all_rows_share_a_recipe_and_a_row() -> None:
     assert {change.lstrip("+").split(".")[0] for change in CHANGES} == {"train", "recipes", "runs"}
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_readme_changes_by_dvc_changes_that_and_nothing_else(
+def test_what_the_page_changes_by_dvc_changes_that_and_nothing_else(
     untrained: Fresh, change: str
 ) -> None:
     """DVC says "didn't change" of what stands behind a YAML alias, or changes its namesake too."""
@@ -186,11 +186,11 @@ def _rows(content: Any) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_rows_train_side_by_side(fresh: Fresh) -> None:
-    """As README says: DVC locks what both depend on unless each is told to look at itself only."""
+    """DVC locks what both depend on, unless each is told to look at itself only."""
     fresh.run("dvc", "pull", "dvc.yaml")
     fresh.edit_params(lambda p: p["train"].update(batch_size=8))
     for command in ("dvc repro preprocess initialize", "dvc repro -s train@ROW"):
-        assert f"`{command}`" in README
+        assert f"`{command}`" in PAGE
     fresh.run("dvc", "repro", "preprocess", "initialize")
     trainings = [
         subprocess.Popen(

@@ -77,7 +77,7 @@ def test_both_addresses_name_what_is_in_the_store(published: Study) -> None:
 
 
 def test_the_first_study_of_a_new_store_is_experiment_1(published: Study) -> None:
-    """README's address of it."""
+    """The address of it in docs/running.md."""
     assert "/#/experiments/1/runs?" in pages.study_pages(published.name, ROWS)["runs and curves"]
 
 
