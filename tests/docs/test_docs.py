@@ -268,8 +268,8 @@ def test_the_readme_is_short_and_begins_with_what_people_type() -> None:
 
 def test_the_folders_of_the_package_are_named() -> None:
     text = (ROOT / "README.md").read_text()
-    named = re.findall(r"src/deepnets/(\w+)/", text) + re.findall(r"; (\w+)/:", text)
-    assert sorted(named) == sorted(LAYERS)
+    package = text.split("\nsrc/deepnets/ ")[1].split("\nmetrics/")[0]
+    assert re.findall(r"(\w+)/", package) == list(LAYERS)
     layout = (ROOT / "CONTRIBUTING.md").read_text().split("## Layout")[1].split("## ")[0]
     rows = [row for row in layout.splitlines() if row.startswith("| `")]
     assert re.findall(r"`(\w+)/`", " ".join(row.split("|")[1] for row in rows)) == list(LAYERS)
@@ -294,3 +294,28 @@ def test_the_tours_accuracies_are_those_of_its_report() -> None:
         for row in results.itertuples()
     ]
     assert table.splitlines()[2:] == rows
+
+
+def test_the_winners_accuracies_are_those_of_their_report() -> None:
+    results = pd.read_csv(ROOT / "studies/winners/reports/results.csv").set_index("run")
+    best = [
+        f"{results.loc[f'{arch}-15-epochs', 'test_accuracy']:.4f}" for arch in ("vgg16", "resnet50")
+    ]
+    for page in ("README.md", "docs/open-questions.md"):
+        assert " and ".join(best) in " ".join((ROOT / page).read_text().split())
+
+
+def test_means_over_seeds_are_those_of_the_report_on_open_questions() -> None:
+    results = pd.read_csv(ROOT / "studies/open-questions/reports/results.csv")
+    reported = {
+        f"{row.test_accuracy:.3f} ± {row.test_accuracy_sd:.3f}" for row in results.itertuples()
+    }
+    shown = re.findall(r"0\.\d+ ± 0\.\d+", (ROOT / "docs/open-questions.md").read_text())
+    assert len(shown) > 20
+    assert set(shown) <= reported
+
+
+def test_the_tests_of_what_is_promised_are_there() -> None:
+    named = re.findall(r"`(\w+\.py)`", (ROOT / "docs/reliability.md").read_text())
+    assert len(named) > 10
+    assert set(named) <= {path.name for path in (ROOT / "tests").rglob("*.py")}
