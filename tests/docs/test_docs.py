@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
@@ -307,12 +308,12 @@ def test_the_winners_accuracies_are_those_of_their_report() -> None:
 
 def test_means_over_seeds_are_those_of_the_report_on_open_questions() -> None:
     results = pd.read_csv(ROOT / "studies/open-questions/reports/results.csv")
-    reported = {
-        f"{row.test_accuracy:.3f} ± {row.test_accuracy_sd:.3f}" for row in results.itertuples()
-    }
-    shown = re.findall(r"0\.\d+ ± 0\.\d+", (ROOT / "docs/open-questions.md").read_text())
+    reported = results[["test_accuracy", "test_accuracy_sd"]].to_numpy()
+    shown = re.findall(r"(0\.\d+) ± (0\.\d+)", (ROOT / "docs/open-questions.md").read_text())
     assert len(shown) > 20
-    assert set(shown) <= reported
+    for pair in shown:
+        distance = np.abs(reported - [float(number) for number in pair]).max(axis=1)
+        assert distance.min() < 0.00051, pair
 
 
 def test_the_tests_of_what_is_promised_are_there() -> None:
