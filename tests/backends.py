@@ -84,8 +84,8 @@ def record() -> dict[str, np.ndarray]:
     """Everything that is compared, by name."""
     study = params.load()
     run = study.run_params(RUN, 0)
-    splits = {name: splits.load(name) for name in ("train", "validation")}
-    training = splits["train"].first(run.train_images)
+    loaded = {name: splits.load(name) for name in ("train", "validation")}
+    training = loaded["train"].first(run.train_images)
     found: dict[str, np.ndarray] = {}
 
     first = next(batches.batches(training, run, 1))
@@ -100,7 +100,7 @@ def record() -> dict[str, np.ndarray]:
     seen: list[batches.Batch] = []
     with _watched(seen):
         rows, _ = loop.fit(
-            classifier, run, training, splits["validation"], Path("nothing"), lambda *_: None
+            classifier, run, training, loaded["validation"], Path("nothing"), lambda *_: None
         )
     for name in ("images", "labels", "transforms", "dropout_keys"):
         found[name] = np.stack([getattr(batch, name) for batch in seen])

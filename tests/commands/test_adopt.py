@@ -86,12 +86,12 @@ class Source:
         """Write what a training of `row` has left behind, under another name; returns where."""
         folder = self.folder / f"{name}-{seed}"
         run = self._study.run_params(row, seed)
-        splits = {of: splits.load(of) for of in ("train", "validation", "test")}
+        loaded = {of: splits.load(of) for of in ("train", "validation", "test")}
         shaped = provenance.shape(
             run,
             {
-                "train": splits["train"].first(run.train_images).digest,
-                "validation": splits["validation"].digest,
+                "train": loaded["train"].first(run.train_images).digest,
+                "validation": loaded["validation"].digest,
             },
             start=f"{seed:064x}",
         )
@@ -100,7 +100,7 @@ class Source:
             "stage": f"train@{name}",
             "fingerprint": provenance.fingerprint(shaped),
             **shaped,
-            "test_data": splits["test"].digest,
+            "test_data": loaded["test"].digest,
             "image_size": 32,
             "images": {"train": 64, "validation": 500, "test": 1000},
             "chance_accuracy": 0.2,
@@ -128,12 +128,12 @@ class Source:
         files.write_json(paths.train, results.summary(history, 0.2, False))
         files.write_json(paths.provenance, {str(seed): origin})
         files.write_json(paths.architecture, architectures.vgg16())
-        guesses = splits["test"].labels.copy()
+        guesses = loaded["test"].labels.copy()
         wrong = round((1 - accuracy) * len(guesses))
         guesses[:wrong] = (guesses[:wrong] + 1) % 10
         probabilities = 0.9 * np.eye(10, dtype=np.float32)[guesses] + np.float32(0.01)
         (trained,) = results.read(paths)
-        evaluation.write(paths, [evaluation.score(trained, splits["test"].labels, probabilities)])
+        evaluation.write(paths, [evaluation.score(trained, loaded["test"].labels, probabilities)])
         return folder
 
     def model(self, folder: Path, seed: int = 0) -> Path:

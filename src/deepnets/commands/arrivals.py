@@ -1,4 +1,4 @@
-"""Trainings that arrive from elsewhere: whether they are of the study, and agree with themselves."""
+"""Trainings that arrive from elsewhere: whether they are of the study and agree with themselves."""
 
 import json
 import math
