@@ -10,7 +10,7 @@ import pytest
 
 from project import environment
 
-FILE = Path(__file__).with_name("device_epochs.py")
+FILE = Path(__file__).parents[1] / "device_epochs.py"
 NAMES = re.findall(r"^def (test_\w+)", FILE.read_text(), re.MULTILINE)
 
 
