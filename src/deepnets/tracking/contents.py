@@ -43,8 +43,7 @@ def log_params(client: MlflowClient, run: Run, training: TrackedTraining) -> Non
     lacking = [
         Param(key, str(value)) for key, value in params.items() if key not in run.data.params
     ]
-    if lacking:
-        client.log_batch(run.info.run_id, params=lacking)
+    client.log_batch(run.info.run_id, params=lacking)
 
 
 def log_inputs(client: MlflowClient, run: Run, training: TrackedTraining) -> None:
@@ -87,9 +86,7 @@ def log_epochs(client: MlflowClient, run_id: str, training: TrackedTraining) -> 
             for key, value in values.items()
             if step not in known[key]
         ]
-    # MLflow takes at most 1,000 metrics at a time.
-    for start in range(0, len(lacking), 1000):
-        client.log_batch(run_id, metrics=lacking[start : start + 1000])
+    client.log_batch(run_id, metrics=lacking)
 
 
 def last_epoch_ended(client: MlflowClient, run: Run) -> int:
@@ -181,8 +178,7 @@ def _log_values(
         for key, value in values.items()
         if known.get(key) != value
     ]
-    if lacking:
-        client.log_batch(run_id, metrics=lacking)
+    client.log_batch(run_id, metrics=lacking)
 
 
 def _written(training: TrackedTraining) -> int:

@@ -192,12 +192,11 @@ def _send_model(client: MlflowClient, run: Run, training: TrackedTraining) -> di
 
 
 def _set_tags(client: MlflowClient, run: Run, values: Mapping[str, str]) -> None:
-    """Set those of `values` that the run has not; MLflow takes at most 100 at a time."""
-    changed = [
-        RunTag(key, value) for key, value in values.items() if run.data.tags.get(key) != value
-    ]
-    for start in range(0, len(changed), 100):
-        client.log_batch(run.info.run_id, tags=changed[start : start + 100])
+    """Set those of `values` that the run has not."""
+    known = run.data.tags
+    changed = [RunTag(key, value) for key, value in values.items() if known.get(key) != value]
+    if changed:
+        client.log_batch(run.info.run_id, tags=changed)
 
 
 def _set_status(client: MlflowClient, run_id: str, status: str, training: TrackedTraining) -> None:
