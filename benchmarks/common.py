@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.config import params
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data import images
 
 SIZE = 32

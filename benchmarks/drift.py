@@ -29,7 +29,7 @@ import machine
 from bench import TOUR, run
 from deepnets.base import files, project
 from deepnets.commands import aside
-from deepnets.config import params
+from deepnets.config import params, reader, sections
 from deepnets.networks import runtime
 from deepnets.records import differences, records, tolerances
 from deepnets.records.records import PastRun
@@ -201,7 +201,7 @@ def _train(study: Path, name: str, variables: dict[str, str]) -> None:
     if (study / project.grid_run(name, "").test).is_file():
         return
     study.mkdir(parents=True, exist_ok=True)
-    content = params.read_yaml(TOUR / params.FILE)
+    content = reader.read_yaml(TOUR / params.FILE)
     content["runs"] = {of: content["runs"][of] | smaller for of, smaller in RUNS.items()}
     content["train"]["seed"] = list(SEEDS)
     files.write_json(study / params.FILE, content)
@@ -263,7 +263,7 @@ def _start(study: Path, record: PastRun) -> NDArray[np.float32]:
     """All weights that it started with, float32 (n,)."""
     from deepnets.networks import models
 
-    run = params.RunParams(**record.provenance["parameters"])
+    run = sections.RunParams(**record.provenance["parameters"])
     path = project.grid_run(record.run, run.start).start(record.seed)
     model = models.start(run, record.provenance["image_size"], study / path)
     return _flat(model)

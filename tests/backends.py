@@ -17,7 +17,8 @@ import numpy as np
 import small_networks
 from deepnets.base import project
 from deepnets.config import params
-from deepnets.config.params import Arch, RunParams
+from deepnets.config.fields import Arch
+from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import models, saving, variants
 from deepnets.training import augment, batches, loop, steps

@@ -16,7 +16,7 @@ import pytest
 
 import small_networks
 from deepnets.config import params
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import gpu_layers, initializers, models, on_device, runtime, variants, views
 from deepnets.training import batches, checkpoints, jax_steps, loop, steps

@@ -6,7 +6,7 @@ import h5py
 import keras
 from keras.src.legacy.saving import legacy_h5_format
 
-from deepnets.config.params import Arch
+from deepnets.config.fields import Arch
 
 _NETWORKS = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}
 

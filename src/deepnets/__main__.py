@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from deepnets.base.errors import UserError
+from deepnets.config import sections
 
 # command -> help, name of its argument if it takes one, whether it needs Keras
 STAGES: dict[str, tuple[str, str | None, bool]] = {
@@ -30,39 +31,6 @@ STAGES: dict[str, tuple[str, str | None, bool]] = {
     "evaluate": ("score a trained run on the test images", "RUN", True),
     "report": ("put all finished runs side by side", None, False),
     "publish": ("send to MLflow whatever it lacks", None, False),
-}
-
-# What `run` accepts: the keys of a run's entry in params.yaml, and the seed.
-RUN_OPTIONS = {
-    "arch": "vgg16 or resnet50",
-    "optimizer": "adam or sgd",
-    "weights": "random (Keras' default), imagenet, he (He normal), or one of starting_weights",
-    "epochs": "passes over the training images",
-    "batch_size": "images in a step",
-    "recipe": "settings of the optimizers: text or code (of the study)",
-    "train_images": "train on the first so many images only",
-    "seed": "starting weights, order, dropout and augmentation are drawn from it",
-    "learning_rate": "at the first step",
-    "decay": "lr / (1 + decay * step); learning_rate/epochs; or cosine",
-    "warmup_epochs": "epochs in which a cosine's rate rises from 0",
-    "momentum": "sgd",
-    "nesterov": "sgd: true or false",
-    "beta_1": "adam",
-    "beta_2": "adam",
-    "epsilon": "adam",
-    "dropout": "rate before the last layer",
-    "label_smoothing": "share of a label that is spread over all digits",
-    "batch_norm_momentum": "of the moving statistics",
-    "zero_gamma": "resnet50: true starts residual blocks as the identity",
-    "stem": "resnet50: standard, or small (3x3, stride 1, no pooling)",
-    "batch_norm": "vgg16: true normalises after each convolution",
-    "highway": "vgg16: true adds gated connections",
-    "input_channels": "3 (tiled) or 1",
-    "input_range": "study, unit [0, 1], symmetric [-1, 1], or standardized",
-    "precision": "float32 (GPUs round factors to TF32), exact_float32, or mixed_bfloat16",
-    "augment_rotation": "degrees, to either side",
-    "augment_shift": "fraction of the side, each way",
-    "augment_zoom": "fraction, in and out",
 }
 
 # What `reproduce` and `diff` take for a run.
@@ -148,7 +116,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     elif command == "run":
         from deepnets.commands import run
 
-        run.main({key: getattr(arguments, key) for key in RUN_OPTIONS})
+        run.main({key: getattr(arguments, key) for key in sections.options()})
     elif command == "predict":
         from deepnets.commands import predict
 
@@ -223,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train and evaluate one run with parameters of your choice. What is not "
         "given comes from params.yaml. Everything it writes goes to single/NAME and to MLflow.",
     )
-    for key, text in RUN_OPTIONS.items():
+    for key, text in sections.options().items():
         names = dict.fromkeys([f"--{key.replace('_', '-')}", f"--{key}"])
         single.add_argument(*names, dest=key, metavar="VALUE", help=text)
     repro = commands.add_parser(

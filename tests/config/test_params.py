@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deepnets.base.errors import UserError
-from deepnets.config import params
+from deepnets.config import params, reader
 from project import ROOT
 
 STUDY_FILE = ROOT / "params.yaml"
@@ -78,7 +78,7 @@ def row(arch: str = "vgg16", optimizer: str = "sgd", weights: str = "he", **own:
 
 # The tour, with what it might tune fixed: 3,500 training images left, four rows.
 TOUR = changed(
-    params.read_yaml(TOUR_FILE),
+    reader.read_yaml(TOUR_FILE),
     ("preprocess/validation_images", 500),
     ("train/train_images", None),
     ("train/batch_size", 32),
@@ -128,7 +128,7 @@ def test_root_holds_the_rows_of_the_study() -> None:
 
 
 def test_recipe_code_has_the_rates_of_the_published_code() -> None:
-    content = changed(params.read_yaml(STUDY_FILE), ("train/recipe", "code"))
+    content = changed(reader.read_yaml(STUDY_FILE), ("train/recipe", "code"))
     study = params.parse(content)
     sgd = {n: study.run_params(n, 0) for n, entry in study.runs.items() if entry.optimizer == "sgd"}
     assert {name: (run.learning_rate, run.decay) for name, run in sgd.items()} == {
@@ -144,7 +144,7 @@ def test_recipe_code_has_the_rates_of_the_published_code() -> None:
 
 
 def test_a_row_may_choose_its_recipe() -> None:
-    root = params.read_yaml(STUDY_FILE)
+    root = reader.read_yaml(STUDY_FILE)
     study = params.parse(changed(root, ("runs/vgg16-sgd-random/recipe", "code")))
     code = params.parse(changed(root, ("train/recipe", "code")))
     text = params.parse(root)
@@ -212,23 +212,23 @@ STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/params.yam
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_dvc_reads_the_same_values(study: Path) -> None:
     path = study / params.FILE
-    assert load_yaml(str(path)) == params.read_yaml(path)
+    assert load_yaml(str(path)) == reader.read_yaml(path)
 
 
 @pytest.mark.parametrize("path", [STUDY_FILE, TOUR_FILE], ids=["root", "tour"])
 def test_dvc_changes_the_value_that_it_is_told_to_and_no_other(path: Path, tmp_path: Path) -> None:
     """By `-S`, for every value of the file."""
     copy = tmp_path / params.FILE
-    for place, value in _values(params.read_yaml(path)):
+    for place, value in _values(reader.read_yaml(path)):
         copy.write_bytes(path.read_bytes())
         other = "another" if isinstance(value, str) else [] if isinstance(value, list) else 7
         apply_overrides(str(copy), [f"{'.'.join(place)}={other}"])
-        expected = params.read_yaml(path)
+        expected = reader.read_yaml(path)
         inner = expected
         for key in place[:-1]:
             inner = inner[key]
         inner[place[-1]] = other
-        assert params.read_yaml(copy) == expected, place
+        assert reader.read_yaml(copy) == expected, place
 
 
 def _values(content: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
@@ -614,10 +614,6 @@ def test_unsupported_yaml_version_is_refused(tmp_path: Path) -> None:
 
 def test_run_cannot_take_the_folder_of_a_stage() -> None:
     assert "preprocess" in refusal(changed(TOUR, ("runs/preprocess", row())))
-
-
-def test_choices_of_a_type() -> None:
-    assert params.choices(params.Arch) == ["vgg16", "resnet50"]
 
 
 # What a section may be mutilated with: text without control characters, as YAML demands.

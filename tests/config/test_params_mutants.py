@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -26,14 +26,15 @@ from dvc.repo import Repo
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from deepnets.__main__ import RUN_OPTIONS, STAGES, main
+from deepnets.__main__ import STAGES, main
 from deepnets.base import project
+from deepnets.base.errors import UserError
 from deepnets.commands import repro, run
-from deepnets.config import params
+from deepnets.config import fields, params, reader, registry, sections
 from deepnets.data import splits
 from deepnets.networks import dropout, models, runtime
 from deepnets.reporting import page
-from deepnets.training import augment, batches, loop, optimizers
+from deepnets.training import augment, batches, loop, optimization
 from project import ROOT, Clone, clone, environment
 
 FILES = {
@@ -45,7 +46,7 @@ FILES = {
     )
 }
 
-ROOT_CONTENT = params.plain(FILES["root"])
+ROOT_CONTENT = reader.plain(FILES["root"])
 
 # Of the profile's number of examples (conftest.py), so that a long version can be asked for.
 EXAMPLES = settings().max_examples
@@ -93,8 +94,8 @@ _NUMBERS = _any_of(
     [1000.5, 1e38, 1e308, 0.1, 1e-7],
 )
 _WORDS = _any_of(
-    params.choices(params.Arch) + params.choices(params.OptimizerName),
-    [*params.WEIGHTS, *params.choices(params.Precision)],
+    [*registry.architectures(), *registry.optimizers()],
+    [*fields.WEIGHTS, *get_args(fields.Precision)],
     ["text", "code", "tour", "mnist", "mlxtend", "learning_rate/epochs"],
 )
 _SCALARS = (
@@ -129,7 +130,7 @@ _FITTING = st.one_of(
     st.tuples(st.sampled_from(["learning_rate", "decay", "epsilon"]), st.floats(0, 1000)),
     st.tuples(st.sampled_from(["momentum", "beta_1", "beta_2"]), st.floats(0, 1)),
     st.tuples(st.just("nesterov"), st.booleans()),
-    st.tuples(st.just("precision"), st.sampled_from(params.choices(params.Precision))),
+    st.tuples(st.just("precision"), st.sampled_from(get_args(fields.Precision))),
     st.tuples(st.sampled_from(["arch", "optimizer", "weights", "recipe"]), _WORDS),
 )
 
@@ -228,7 +229,7 @@ def mutants(draw: Any, most_content: int = 3, most_text: int = 2) -> bytes:
     text = FILES[draw(st.sampled_from(sorted(FILES)))]
     changes = draw(st.integers(0, most_content))
     if changes:
-        content = params.plain(text)
+        content = reader.plain(text)
         for _ in range(changes):
             mutate_content(content, draw)
         text = "".join(f"{written(key)}: {written(of)}\n" for key, of in content.items())
@@ -401,7 +402,7 @@ def check_valid(study: params.Params) -> None:
             check_trainable(study.run_params(name, seed), images, size)
 
 
-def check_trainable(resolved: params.RunParams, images: int, size: int) -> None:
+def check_trainable(resolved: sections.RunParams, images: int, size: int) -> None:
     """Build what a training of `resolved` computes with, from `images` training images."""
     images = min(images, resolved.train_images or images)
     assert batches.steps_per_epoch(resolved, images) >= 1
@@ -415,7 +416,7 @@ def check_trainable(resolved: params.RunParams, images: int, size: int) -> None:
     dropout.Dropout(resolved.dropout)(np.ones((1, 4)), np.ones(1, np.uint32))
     keras.layers.BatchNormalization(momentum=resolved.batch_norm_momentum)
     keras.dtype_policies.get(resolved.precision.removeprefix("exact_"))
-    optimizer = optimizers.build(resolved, 10)
+    optimizer = optimization.build(resolved, 10)
     assert float(np.float32(resolved.learning_rate)) > 0
     assert np.isfinite(float(optimizer.learning_rate))
     tiny = np.finfo(np.float32).tiny
@@ -476,7 +477,7 @@ def test_a_mutant_is_a_study_or_refused_in_one_line(folder: Path, kind: dict[str
 )
 def test_the_extremes_that_are_accepted_train(row: dict[str, Any], tmp_path: Path) -> None:
     own = {"epochs": 1, "batch_size": 2, "train_images": 2}
-    content = params.plain(FILES["root"]) | {"runs": {"extreme": row | own}}
+    content = reader.plain(FILES["root"]) | {"runs": {"extreme": row | own}}
     content["initialize"] = [f"{row['arch']}-{row['weights']}"]
     content["train"]["seed"] = 2**32 - 1
     resolved = params.parse(content).run_params("extreme", 2**32 - 1)
@@ -518,7 +519,7 @@ def test_a_title_that_is_accepted_is_shown_as_it_stands(title: str) -> None:
     content = ROOT_CONTENT | {"report": {"title": title}}
     try:
         params.parse(content)
-    except params.UserError:
+    except UserError:
         return
     shown = page.render(title, f"# {page.literal(title)}\n\ntext\n", Path())
     assert shown.count("<h1>") == 1
@@ -534,7 +535,7 @@ _OPTION_VALUES = (
 )
 _OPTIONS = st.lists(
     _FITTING.map(lambda pair: (pair[0], str(pair[1])))
-    | st.tuples(st.sampled_from(sorted(RUN_OPTIONS)), _OPTION_VALUES),
+    | st.tuples(st.sampled_from(sorted(sections.options())), _OPTION_VALUES),
     min_size=1,
     max_size=3,
 ).map(dict)
@@ -574,7 +575,7 @@ def copy_of_project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @given(st.data())
 def test_dvc_resolves_whatever_is_accepted(copy_of_project: Clone, data: st.DataObject) -> None:
     """DVC looks for a stage's parameters when it has run, hours later; there they must be."""
-    content = params.plain(FILES["root"])
+    content = reader.plain(FILES["root"])
     name = data.draw(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,10}", fullmatch=True) | _NAMES)
     content["runs"][name] = content["runs"].pop("vgg16-sgd-random")
     recipe = data.draw(_NAMES | st.just("text"))
@@ -584,8 +585,8 @@ def test_dvc_resolves_whatever_is_accepted(copy_of_project: Clone, data: st.Data
     mutate_content(content, data.draw)
     text = "".join(f"{written(key)}: {written(of)}\n" for key, of in content.items())
     try:
-        study = params.parse(params.plain(text))
-    except (params.UserError, ValueError):
+        study = params.parse(reader.plain(text))
+    except (UserError, ValueError):
         assume(False)
     folder = copy_of_project.folder
     (folder / "params.yaml").write_text(text)

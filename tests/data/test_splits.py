@@ -9,7 +9,7 @@ import pytest
 from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.training import batches
 from project import ROOT

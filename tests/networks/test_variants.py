@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import small_networks
-from deepnets.config import params
-from deepnets.config.params import Arch, RunParams
+from deepnets.config import params, rows
+from deepnets.config.fields import Arch
+from deepnets.config.sections import RunParams
 from deepnets.networks import models, saving, variants, views
-from deepnets.training import optimizers, steps
+from deepnets.training import optimization, steps
 from deepnets.training.batches import Batch
 from project import ROOT
 
@@ -33,7 +34,7 @@ IDENTITY = np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float32)
 def run_of(arch: Arch, **changes: Any) -> RunParams:
     """The study's row with SGD and random weights, as a variant."""
     entry = STUDY.runs[f"{arch}-sgd-random"].model_copy(update=changes)
-    return params.resolve(STUDY.train, STUDY.recipes, entry, 0)
+    return rows.resolve(STUDY.train, STUDY.recipes, entry, 0)
 
 
 def _starts(folder: Path) -> dict[Arch, Path]:
@@ -209,7 +210,7 @@ def test_one_channel_is_three_with_a_third_of_the_first_kernels_rate(
         model = models.start(run, SIZE, small_starts["vgg16"])
         kernel = model.get_layer("vgg16").get_layer("block1_conv1").kernel
         before = kernel.numpy().sum(axis=2)
-        stepper = steps.build(steps.training_view(model), partial(optimizers.build, run, 1))
+        stepper = steps.build(steps.training_view(model), partial(optimization.build, run, 1))
         with stepper.epoch() as take_step:
             take_step(Batch(digits, labels, np.tile(IDENTITY, (8, 1)), np.zeros(8, np.uint32)))
         moved.append(kernel.numpy().sum(axis=2) - before)
@@ -312,7 +313,7 @@ def test_smoothed_labels_cost_what_the_formula_says(
         model = models.start(run, SIZE, small_starts["vgg16"])
         probabilities = views.predict(model, digits).astype(np.float64)
         stepper = steps.build(
-            steps.training_view(model), partial(optimizers.build, run, 1), smoothing
+            steps.training_view(model), partial(optimization.build, run, 1), smoothing
         )
         with stepper.epoch() as take_step:
             result = take_step(

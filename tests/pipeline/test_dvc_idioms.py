@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deepnets.base import files, project
-from deepnets.config import params
+from deepnets.config import params, reader
 from deepnets.records import provenance
 from project import ROOT, Clone, clone, environment, miniature, shrink_networks
 
@@ -161,7 +161,7 @@ def test_what_the_page_changes_by_dvc_changes_that_and_nothing_else(
 ) -> None:
     """DVC says "didn't change" of what stands behind a YAML alias, or changes its namesake too."""
     untrained.run("git", "checkout", "-q", "HEAD", "--", "params.yaml")
-    content = params.read_yaml(untrained.folder / params.FILE)
+    content = reader.read_yaml(untrained.folder / params.FILE)
     before = _rows(content)
     untrained.run("dvc", "exp", "run", "-S", change, "check")
     place, _, value = change.lstrip("+").partition("=")
@@ -169,12 +169,12 @@ def test_what_the_page_changes_by_dvc_changes_that_and_nothing_else(
     inner = content
     for section in sections:
         inner = inner[section]
-    inner[key] = params.plain(value)
+    inner[key] = reader.plain(value)
     expected = _rows(content)
     assert expected != before
     resolved = untrained.folder / project.RESOLVED / "runs"
     assert {path.stem: files.read_json(path) for path in resolved.iterdir()} == expected
-    assert params.read_yaml(untrained.folder / params.FILE) == content
+    assert reader.read_yaml(untrained.folder / params.FILE) == content
 
 
 def _rows(content: Any) -> dict[str, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ import pytest
 
 from deepnets.base import files, progress, project
 from deepnets.config import params
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.records import clock, results
 from deepnets.records.clock import Measured, Plan, Situation
 from deepnets.records.results import Result

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepnets.config import params
-from deepnets.config.params import Pair, Question, RunEntry
+from deepnets.config.sections import Pair, Question, RunEntry
 from deepnets.records.results import Result
 from deepnets.reporting import questions
 from project import ROOT

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from deepnets.config import params
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import Result
 from deepnets.reporting import tables

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepnets.config import params
-from deepnets.config.params import Weights
+from deepnets.config.fields import Weights
 from deepnets.records.results import Outcome, Result
 from deepnets.reporting import published
 from deepnets.reporting.comparisons import Race, Row, Runs, compare, groups, race

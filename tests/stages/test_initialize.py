@@ -1,5 +1,6 @@
 """The stage that writes starting weights, with a stand-in for the ImageNet file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import pretrained
 from deepnets.base import files
+from deepnets.config import registry
 from deepnets.data import mirrors
 from deepnets.networks import models, saving
 from deepnets.stages import initialize
@@ -26,8 +28,9 @@ def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
     offered = tmp_path / "mirror" / NAME
     offered.parent.mkdir()
     backbone = pretrained.stand_in("vgg16", offered)
-    pinned = mirrors.PinnedFile(NAME, f"md5:{files.file_digest(offered, 'md5')}")
-    monkeypatch.setitem(mirrors.IMAGENET, "vgg16", pinned)
+    vgg16 = registry.architectures()["vgg16"]
+    pinned = registry.PublishedWeights(url=NAME, md5=files.file_digest(offered, "md5"))
+    monkeypatch.setitem(registry.architectures(), "vgg16", replace(vgg16, imagenet=pinned))
     monkeypatch.setenv(mirrors.VARIABLE, str(offered.parent))
     study = tmp_path / "study"
     study.mkdir()

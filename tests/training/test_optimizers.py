@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from deepnets.config import params
-from deepnets.config.params import RunParams
-from deepnets.training import optimizers
+from deepnets.config.sections import RunParams
+from deepnets.training import optimization
 from project import ROOT
 
 # In an epoch; only a cosine asks.
@@ -25,7 +25,7 @@ def run_of(optimizer: str, **changes: Any) -> RunParams:
 
 def steps(run: RunParams, gradients: list[float]) -> list[float]:
     """A variable's value after each step with the given gradients, starting from 1."""
-    optimizer = optimizers.build(run, STEPS)
+    optimizer = optimization.build(run, STEPS)
     variable = keras.Variable(1.0)
     optimizer.build([variable])
     values = []
@@ -39,7 +39,7 @@ def steps(run: RunParams, gradients: list[float]) -> list[float]:
 @pytest.mark.parametrize("step", [0, 1, 10, 1000, 23_430])
 def test_learning_rate_decays_per_step(optimizer: str, step: int) -> None:
     run = run_of(optimizer, learning_rate=0.01, decay=0.001)
-    built = optimizers.build(run, STEPS)
+    built = optimization.build(run, STEPS)
     built.iterations.assign(step)
     expected = 0.01 / (1 + 0.001 * step)
     assert float(built.learning_rate) == pytest.approx(expected, rel=1e-6)
@@ -47,7 +47,7 @@ def test_learning_rate_decays_per_step(optimizer: str, step: int) -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_learning_rate_stays_without_decay(optimizer: str) -> None:
-    built = optimizers.build(run_of(optimizer, learning_rate=0.25, decay=0.0), STEPS)
+    built = optimization.build(run_of(optimizer, learning_rate=0.25, decay=0.0), STEPS)
     built.iterations.assign(1000)
     assert float(built.learning_rate) == 0.25
 
@@ -82,14 +82,14 @@ def test_adam_takes_the_steps_of_the_formula(decay: float, gradients: list[float
 
 
 def test_adam_of_the_study_is_keras_default() -> None:
-    ours = optimizers.build(run_of("adam"), STEPS).get_config()
+    ours = optimization.build(run_of("adam"), STEPS).get_config()
     default = keras.optimizers.Adam(name=ours["name"]).get_config()
     assert ours == {**default, "learning_rate": pytest.approx(0.001)}
     assert (ours["beta_1"], ours["beta_2"], ours["epsilon"]) == (0.9, 0.999, 1e-7)
 
 
 def test_sgd_of_the_study_decays_its_rate_not_its_weights() -> None:
-    config = optimizers.build(run_of("sgd"), STEPS).get_config()
+    config = optimization.build(run_of("sgd"), STEPS).get_config()
     assert config["momentum"] == 0.9
     assert config["nesterov"] is False
     assert config["weight_decay"] is None
@@ -98,7 +98,7 @@ def test_sgd_of_the_study_decays_its_rate_not_its_weights() -> None:
 
 def test_long_run_of_the_study_uses_nesterov() -> None:
     run = params.load(ROOT / "params.yaml").run_params("resnet50-sgd-random-long", 0)
-    built = optimizers.build(run, STEPS)
+    built = optimization.build(run, STEPS)
     assert built.nesterov is True
     assert float(built.learning_rate) == pytest.approx(0.005)
 
@@ -106,7 +106,7 @@ def test_long_run_of_the_study_uses_nesterov() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_cosine_rises_from_nothing_and_falls_to_nothing(optimizer: str) -> None:
     run = run_of(optimizer, learning_rate=0.02, decay="cosine", warmup_epochs=1.5, epochs=4)
-    built = optimizers.build(run, STEPS)
+    built = optimization.build(run, STEPS)
     rates = {}
     for step in (0, 3, 15, 20, 35, 40, 60):
         built.iterations.assign(step)
@@ -116,7 +116,7 @@ def test_cosine_rises_from_nothing_and_falls_to_nothing(optimizer: str) -> None:
 
 
 def test_cosine_without_warmup_starts_at_its_rate() -> None:
-    built = optimizers.build(run_of("sgd", learning_rate=0.02, decay="cosine", epochs=4), STEPS)
+    built = optimization.build(run_of("sgd", learning_rate=0.02, decay="cosine", epochs=4), STEPS)
     assert float(built.learning_rate) == pytest.approx(0.02)
     built.iterations.assign(20)
     assert float(built.learning_rate) == pytest.approx(0.01, rel=1e-5)

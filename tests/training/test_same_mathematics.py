@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from deepnets.config import params
-from deepnets.config.params import Arch, RunParams
+from deepnets.config.fields import Arch
+from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import models, runtime, variants
-from deepnets.training import loop, optimizers
+from deepnets.training import loop, optimization
 from deepnets.training.checkpoints import Rows
 from project import ROOT
 
@@ -45,7 +46,7 @@ def test_training_steps_differ_by_rounding_only(
     fast, fast_loss = trained(run, start, tmp_path / "fast")
     monkeypatch.setattr(runtime, "one_core_an_operation", lambda: False)
     monkeypatch.setattr(runtime, "on_tensorflow_cpu", lambda: False)
-    monkeypatch.setattr(optimizers, "_family", lambda: keras.optimizers)
+    monkeypatch.setattr(optimization, "family", lambda: keras.optimizers)
     plain, plain_loss = trained(run, start, tmp_path / "plain")
 
     moved = np.linalg.norm(plain - np.concatenate([w.ravel() for w in start]))

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from deepnets.base import files
 from deepnets.base.errors import UserError
-from deepnets.config import params
-from deepnets.config.params import Params, RunParams
+from deepnets.config import words
+from deepnets.config.params import Params
+from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import saving
 from deepnets.records import provenance, results, statistics
@@ -87,7 +88,7 @@ class Check:
         try:
             run = RunParams.model_validate({"train_images": None} | parameters)
         except ValidationError as error:
-            said = params.describe(error, RunParams).removesuffix(": correct it and run again")
+            said = words.describe(error, RunParams).removesuffix(": correct it and run again")
             raise ForeignError(f"this version knows no such parameters ({said})") from None
         rows = {name: self.study.run_params(name, seed) for name in self.study.runs}
         name = next((name for name, row in rows.items() if row == run), None)

@@ -21,7 +21,7 @@ from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.commands import pictures
 from deepnets.commands.pictures import PictureError
-from deepnets.config import params
+from deepnets.config import params, words
 from deepnets.tracking.champion import ALIAS, MODEL_URI
 
 _ENDINGS = {".png", ".jpg", ".jpeg"}
@@ -88,7 +88,7 @@ def _source(model: str) -> Source:
     if not Path(model).is_file():
         raise UserError(
             f"--model: expected {ALIAS}, the number of a registered version, or a .keras file; "
-            f"received {params.shown(model)}, which is no file: correct it"
+            f"received {words.shown(model)}, which is no file: correct it"
         )
     return Source(path=Path(model))
 

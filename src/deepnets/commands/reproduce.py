@@ -17,7 +17,7 @@ from tabulate import tabulate
 from deepnets.base import project
 from deepnets.base.errors import UserError
 from deepnets.commands import aside, find
-from deepnets.config import params
+from deepnets.config import params, reader
 from deepnets.records import differences, provenance, records, tolerances
 from deepnets.records.differences import Difference, Outcome
 from deepnets.records.records import PastRun
@@ -211,7 +211,7 @@ def _study(record: PastRun, root: Path) -> Path:
         folders = [Path(record.study) / params.FILE]
     for file in folders:
         if (root / file).is_file():
-            name = params.read_yaml(root / file, anchors=True)["publish"]["experiment"]
+            name = reader.read_yaml(root / file, anchors=True)["publish"]["experiment"]
             if record.study or record.experiment in (name, f"{name}-single"):
                 return file.parent
     raise UserError(

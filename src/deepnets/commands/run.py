@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from deepnets.base import files, locks, project
 from deepnets.base.errors import UserError
 from deepnets.commands import repro
-from deepnets.config import params
-from deepnets.config.params import RunEntry, RunParams, Train
+from deepnets.config import params, reader, rows, words
+from deepnets.config.sections import RunEntry, RunParams, Train
 from deepnets.networks import runtime
 from deepnets.records import clock, provenance
 from deepnets.tracking import live
@@ -77,7 +77,7 @@ def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[Ru
         )
     entry = _validated(RunEntry, study.run.model_dump() | given)
     try:
-        run = params.resolve(train, study.recipes, entry, train.seeds[0])
+        run = rows.resolve(train, study.recipes, entry, train.seeds[0])
     except ValueError as error:
         raise UserError(str(error)) from None
     study.check(run, "this run")
@@ -102,10 +102,10 @@ def prepare_data() -> None:
 def _value(key: str, text: str) -> Any:
     """The value that the text would have in params.yaml."""
     try:
-        return params.plain(text)
+        return reader.plain(text)
     except ValueError:
         raise UserError(
-            f"{key}: expected a plain value; received {params.shown(text)}: correct it"
+            f"{key}: expected a plain value; received {words.shown(text)}: correct it"
         ) from None
 
 
@@ -113,7 +113,7 @@ def _validated(model: type[Section], values: dict[str, Any]) -> Section:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(params.describe(error, model)) from None
+        raise UserError(words.describe(error, model)) from None
 
 
 def _short_hash(run: RunParams) -> str:

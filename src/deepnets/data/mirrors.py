@@ -66,17 +66,6 @@ class PinnedFile:
         return PinnedFile(name, digest, (place,) if slash else ())
 
 
-_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
-# keras/src/applications/vgg16.py and resnet.py
-IMAGENET = {
-    arch: PinnedFile.at(f"{_KERAS}/{name}_weights_tf_dim_ordering_tf_kernels_notop.h5", digest)
-    for arch, name, digest in (
-        ("vgg16", "vgg16/vgg16", "md5:6d6bbae143d832006294945121d1f1fc"),
-        ("resnet50", "resnet/resnet50", "md5:4d473c1dd8becc155b73f8504c6f6626"),
-    )
-}
-
-
 def weights(pinned: PinnedFile, target: Path, what: str) -> None:
     """Fetch the weights `pinned`, for messages `what`, to `target`, unless they are there.
 

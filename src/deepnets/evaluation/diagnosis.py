@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.networks import models
 from deepnets.training import scores, steps
 from deepnets.training.batches import Batch

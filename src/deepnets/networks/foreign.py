@@ -2,42 +2,44 @@
 
 Both formats can hold more than numbers: names of classes and functions that loading looks up and
 calls, links to other files, members that unpack to any place or without end. Nothing gets past
-here that `models` does not write itself.
+here that `models` does not write itself: a model is made of what the known networks are built of.
 """
 
 import io
 import json
 import zipfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 
-# What `models.build` puts a model together from: modules of Keras and the names in them.
-_PARTS: dict[Any, set[str]] = {
-    None: {"__keras_tensor__"},
-    "keras": {"DTypePolicy"},
-    "keras.initializers": {"Constant", "GlorotUniform", "Ones", "Zeros"},
-    "keras.layers": {
-        "Activation",
-        "Add",
-        "BatchNormalization",
-        "Conv2D",
-        "Cropping3D",
-        "Dense",
-        "Dropout",
-        "GlobalAveragePooling2D",
-        "InputLayer",
-        "MaxPooling2D",
-        "Multiply",
-        "Rescaling",
-        "Reshape",
-        "Softmax",
-        "Subtract",
-        "ZeroPadding2D",
-    },
-    "keras.src.models.functional": {"Functional"},
-}
+from deepnets.config import registry
+from deepnets.networks import initializers
+
+# Module of Keras and name: what `models` and `variants` put a model together from beside the layers
+# of its backbone, which are those that the network's own builder makes.
+_OWN_PARTS = frozenset(
+    {
+        (None, "__keras_tensor__"),
+        ("keras", "DTypePolicy"),
+        ("keras.src.models.functional", "Functional"),
+        *(("keras.initializers", name) for name in ("Constant", "GlorotUniform", "Ones", "Zeros")),
+        *(
+            ("keras.layers", name)
+            for name in (
+                *("Activation", "Add", "BatchNormalization", "Conv2D", "Cropping3D", "Dense"),
+                *("Dropout", "GlobalAveragePooling2D", "InputLayer", "Multiply", "Rescaling"),
+                *("Reshape", "Softmax", "Subtract"),
+            )
+        ),
+    }
+)
+# Where a backbone may have its parts from, and which of these run what a file says.
+_MODULES = frozenset({"keras", "keras.initializers", "keras.layers"})
+_CODE = frozenset({"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"})
 _WEIGHTS = "model.weights.h5"
 _MEMBERS = {"config.json", "metadata.json", _WEIGHTS}
 
@@ -61,7 +63,7 @@ def check_model(path: Path) -> None:
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
                 raise ForeignError(f"its {member.filename} is compressed or encrypted")
-        _check_config(json.loads(archive.read("config.json")))
+        check_config(json.loads(archive.read("config.json")))
         _check_numbers(io.BytesIO(archive.read(_WEIGHTS)))
 
 
@@ -76,22 +78,58 @@ def check_weights(path: Path) -> None:
         _check_numbers(file)
 
 
-def _check_config(config: Any) -> None:
-    """Refuse every name in a model's config.json that is not one of its parts."""
-    if isinstance(config, list):
-        for value in config:
-            _check_config(value)
-    elif isinstance(config, dict):
+def check_config(config: Any) -> None:
+    """Refuse every name in a model's config.json that no known network is built of."""
+    parts = set(_parts(config))
+    for module, name, registered in parts:
+        # Keras prefers the class that is registered under this name to the one in the module.
+        if registered != name or not _is_plain(module, name):
+            raise ForeignError(f"it is made of {name!r} from {module!r} ({registered!r})")
+    unknown = {(module, name) for module, name, _ in parts} - _OWN_PARTS
+    for network in _most_likely_first(config):
+        if not unknown:
+            return
+        unknown -= _backbone_parts(network)
+    for module, name in sorted(unknown):
+        raise ForeignError(f"it is made of {name!r} from {module!r}, as no known network is")
+
+
+def _parts(config: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Module, name and registered name of each object in a config."""
+    values = config if isinstance(config, list) else []
+    if isinstance(config, dict):
+        values = list(config.values())
         if {"class_name", "module", "registered_name"} & set(config):
-            module, name = config.get("module"), config.get("class_name")
-            # Keras prefers the class that is registered under this name to the one in the module.
-            registered = config.get("registered_name") or name
-            if name not in _PARTS.get(module, ()) or registered != name:
-                raise ForeignError(f"it is made of {name!r} from {module!r} ({registered!r})")
+            name = config.get("class_name")
+            yield config.get("module"), name, config.get("registered_name") or name
         if config.get("compile_config"):
             raise ForeignError("it brings a compile_config")
-        for value in config.values():
-            _check_config(value)
+    for value in values:
+        yield from _parts(value)
+
+
+def _is_plain(module: Any, name: Any) -> bool:
+    return (module, name) in _OWN_PARTS or (module in _MODULES and name not in _CODE)
+
+
+def _most_likely_first(config: Any) -> list[str]:
+    """The known networks, that which the model's name says before the others."""
+    named = config["config"].get("name") if isinstance(config, dict) else None
+    return sorted(registry.architectures(), key=lambda name: named != f"{name}_classifier")
+
+
+@cache
+def _backbone_parts(network: str) -> frozenset[tuple[Any, Any]]:
+    """What a network's builder makes its backbone of, as far as that is plain."""
+
+    # The largest that a study may have; weights and their shapes do not depend on it.
+    pixels = keras.Input((224, 224, 3))
+    with initializers.nothing_drawn():
+        backbone = registry.architectures()[network].build(
+            include_top=False, weights=None, input_tensor=pixels, pooling="avg", name=network
+        )
+    parts = _parts(json.loads(backbone.to_json()))
+    return frozenset((module, name) for module, name, _ in parts if _is_plain(module, name))
 
 
 def _check_numbers(file: Any) -> None:

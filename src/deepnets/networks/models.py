@@ -1,11 +1,11 @@
-"""The two networks: Keras' backbones with the study's top, and what is done with them whole.
+"""The networks: backbones (architectures/) with the study's top, and what is done with them.
 
 The model that is saved takes raw uint8 RGB images and is made of Keras' own layers only, so that
 `keras.models.load_model` needs nothing from this package. Training looks at the same layers
 through `training_view`, which warps the images first.
 """
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,10 @@ import keras
 
 from deepnets.base import project
 from deepnets.base.errors import UserError
-from deepnets.config.params import DRAWN_WEIGHTS, Arch, RunParams, Variant, Weights
-from deepnets.networks import initializers, saving, variants
-
-_BACKBONES: dict[Arch, Callable[..., keras.Model]] = {
-    "vgg16": keras.applications.VGG16,
-    "resnet50": keras.applications.ResNet50,
-}
+from deepnets.config import registry
+from deepnets.config.fields import DRAWN_WEIGHTS, Arch, Variant, Weights
+from deepnets.config.sections import RunParams
+from deepnets.networks import foreign, initializers, saving, variants
 
 
 def build(
@@ -39,7 +36,7 @@ def build(
     shape = (image_size, image_size, 3)
     # Keras would number the name of an input that it makes itself, differently in each build.
     pixels = keras.Input(shape, name="pixels")
-    backbone = _BACKBONES[arch](
+    backbone = registry.architectures()[arch].build(
         include_top=False, weights=None, input_tensor=pixels, pooling="avg", name=arch
     )
     # VGG16 leaves this name to Keras as well.
@@ -90,6 +87,7 @@ def initialize(
     """
     with initializers.nothing_drawn():
         classifier = build(arch, image_size, dropout=0.0)
+    _require_openable(classifier, arch)
     backbone = classifier.get_layer(arch)
     for layer in [*backbone.layers, classifier.get_layer("logits")]:
         if hasattr(layer, "kernel"):
@@ -110,6 +108,17 @@ def initialize(
                 f"({' '.join(str(error).split())[:120]}): delete it and run the command again"
             ) from None
     return classifier
+
+
+def _require_openable(classifier: keras.Model, arch: Arch) -> None:
+    """Refuse, before anything is trained, a network whose saved model would not be opened."""
+    try:
+        foreign.check_config(json.loads(classifier.to_json()))
+    except foreign.ForeignError as error:
+        raise UserError(
+            f"{arch}: expected a network of Keras' own layers, without code in them; {error}: "
+            "build it of others"
+        ) from None
 
 
 def layers(classifier: keras.Model) -> list[dict[str, Any]]:

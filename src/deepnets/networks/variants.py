@@ -16,19 +16,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from deepnets.config.params import Arch, InputRange, RunParams, Variant
+from deepnets.config import registry
+from deepnets.config.fields import Arch, Variant
+from deepnets.config.registry import PixelRange
+from deepnets.config.sections import RunParams
 from deepnets.networks import initializers
 
 # Srivastava et al. 2015, section 2.2, suggest -1 to -3, the lower the deeper the network; T is 0.12
 # at first.
 GATE_BIAS = -2.0
 
-# The study's code feeds VGG-16 pixels in [-1, 1] and ResNet50 pixels in [0, 1].
-_STUDY_RANGE: dict[Arch, InputRange] = {"vgg16": "symmetric", "resnet50": "unit"}
-
 # Of pixels 0 to 255. The mean and deviation of MNIST's 60,000 training images are those that
 # PyTorch's MNIST example normalises by.
-_RESCALING: dict[InputRange, dict[str, float]] = {
+_RESCALING: dict[PixelRange, dict[str, float]] = {
     "unit": {"scale": 1 / 255, "offset": 0.0},
     "symmetric": {"scale": 1 / 127.5, "offset": -1.0},
     "standardized": {"scale": 1 / 255 / 0.3081, "offset": -0.1307 / 0.3081},
@@ -41,7 +41,9 @@ _NO_POOLING = frozenset({"conv1_pad", "pool1_pad", "pool1_pool"})
 def rescaling(arch: Arch, variant: Variant) -> dict[str, float]:
     """What pixels are multiplied by (`scale`), and what is added then (`offset`)."""
     chosen = variant.input_range
-    return _RESCALING[_STUDY_RANGE[arch] if chosen == "study" else chosen]
+    if chosen == "study":
+        chosen = registry.architectures()[arch].input_range
+    return _RESCALING[chosen]
 
 
 def has_own_layers(variant: Variant) -> bool:

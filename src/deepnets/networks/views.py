@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.base import project
-from deepnets.config.params import Precision
+from deepnets.config.fields import Precision
 from deepnets.networks import runtime
 from deepnets.networks.dropout import Dropout
 from deepnets.networks.models import backbone_name

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from deepnets.base import progress
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.records.results import Result
 
 # Seconds of work in all from which on people plan around it. Below, nothing is said.

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 from deepnets.base import files, git, project
 from deepnets.base.errors import UserError
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.records import machine
 
 # The package, and those of its folders that decide what a training computes: the text of their

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.base.project import RunFiles
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.training import scores
 from deepnets.training.checkpoints import Row, Rows
 

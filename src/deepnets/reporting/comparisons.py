@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets.config.params import Arch, OptimizerName, Weights
+from deepnets.config.fields import Arch, OptimizerName, Weights
 from deepnets.records.results import Result
 from deepnets.records.statistics import epochs_to, mcnemar, spread
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from deepnets.base import progress, project
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.records import clock, results
 from deepnets.training import scores
 from deepnets.training.checkpoints import Row

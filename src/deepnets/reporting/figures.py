@@ -35,8 +35,10 @@ from deepnets.base.project import CLASSES
 
 OPTIMIZER_COLOURS = {"adam": "#D55E00", "sgd": "#0072B2"}
 WEIGHTS_MARKERS = {"random": "o", "imagenet": "s", "he": "^"}
-# Of weights that a study has described itself: always the same one for a name.
+# Of weights that a study has described itself, and of optimizers that the study has not: always
+# the same one for a name.
 _OTHER_MARKERS = "PX*ph8"
+_OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 # Errors that are told apart by shade, in percent.
 _PERCENT = (0.1, 100.0)
@@ -135,15 +137,24 @@ class Run:
     def style(self) -> dict[str, Any]:
         """Matplotlib's colour and marker of it."""
         return {
-            "color": OPTIMIZER_COLOURS[self.optimizer],
+            "color": optimizer_colour(self.optimizer),
             "marker": weights_marker(self.weights),
         }
 
 
+def optimizer_colour(optimizer: str) -> str:
+    """The colour of runs with `optimizer`."""
+    return OPTIMIZER_COLOURS.get(optimizer, _chosen(optimizer, _OTHER_COLOURS))
+
+
 def weights_marker(weights: str) -> str:
     """Matplotlib's marker of runs that start from `weights`."""
-    other = _OTHER_MARKERS[zlib.crc32(weights.encode()) % len(_OTHER_MARKERS)]
-    return WEIGHTS_MARKERS.get(weights, other)
+    return WEIGHTS_MARKERS.get(weights, _chosen(weights, _OTHER_MARKERS))
+
+
+def _chosen(name: str, styles: Sequence[str]) -> str:
+    """Always the same one of `styles` for a name."""
+    return styles[zlib.crc32(name.encode()) % len(styles)]
 
 
 @dataclass(frozen=True)
@@ -769,8 +780,8 @@ def _style_key(runs: Iterable[Run]) -> list[list[Line2D]]:
     """Legend entries for the optimizers and for the initial weights of `runs`."""
     runs = list(runs)
     optimizers = [
-        Line2D([], [], color=colour, linewidth=3, label=name)
-        for name, colour in OPTIMIZER_COLOURS.items()
+        Line2D([], [], color=optimizer_colour(name), linewidth=3, label=name)
+        for name in dict.fromkeys([*OPTIMIZER_COLOURS, *(run.optimizer for run in runs)])
         if any(run.optimizer == name for run in runs)
     ]
     weights = [

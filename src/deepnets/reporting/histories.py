@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from deepnets.config.params import Arch
+from deepnets.config.fields import Arch
 from deepnets.records.results import Result
 from deepnets.records.statistics import accuracy_interval, curve_distance
 from deepnets.reporting import published, published_histories

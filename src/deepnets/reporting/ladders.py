@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepnets.config.params import Arch, RunParams, Weights
+from deepnets.config.fields import Arch, Weights
+from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import Result
 from deepnets.reporting import published

@@ -6,7 +6,9 @@ is the last epoch, with dropout and augmentation on; test is MNIST's 10,000 test
 
 from typing import NamedTuple
 
-from deepnets.config.params import Arch, OptimizerName, RunParams, Variant, Weights
+from deepnets.config import registry
+from deepnets.config.fields import Arch, OptimizerName, Variant, Weights
+from deepnets.config.sections import RunParams
 
 # The rows that its tables have; the ninth, longer experiment is the one with nesterov.
 EPOCHS, LONG_EPOCHS = 15, 50
@@ -17,9 +19,9 @@ WEIGHTS: dict[Weights, str] = {"random": "random weights", "imagenet": "ImageNet
 # Keras' default, which it did not change.
 BATCH_NORM_MOMENTUM = 0.99
 
-# As the study writes them.
-NETWORKS: dict[str, str] = {"vgg16": "VGG-16", "resnet50": "ResNet50"}
-OPTIMIZERS: dict[OptimizerName, str] = {"adam": "Adam", "sgd": "SGD"}
+# What they are called; the study's as it writes them.
+NETWORKS = {name: entry.title for name, entry in registry.architectures().items()}
+OPTIMIZERS = {name: entry.title for name, entry in registry.optimizers().items()}
 
 
 class Published(NamedTuple):
@@ -54,7 +56,7 @@ def of(run: RunParams) -> Published | None:
     """The study's row that `run` is meant to be, at whatever scale it is run; None for no such."""
     if _is_otherwise(run):
         return None
-    if run.arch == "resnet50" and run.optimizer == "sgd" and run.nesterov:
+    if run.arch == "resnet50" and run.optimizer == "sgd" and run.flat["nesterov"]:
         return _LONG
     return _RESULTS.get((run.arch, run.optimizer, run.weights))
 

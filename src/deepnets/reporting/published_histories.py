@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepnets.base import files
-from deepnets.config.params import Arch, OptimizerName, Weights
+from deepnets.config.fields import Arch, OptimizerName, Weights
 from deepnets.reporting import published
 
 PATH = Path(__file__).with_suffix(".json")

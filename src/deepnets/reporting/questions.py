@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deepnets.config.params import Pair, Question, RunEntry
+from deepnets.config.sections import Pair, Question, RunEntry
 from deepnets.records.results import Result
 from deepnets.records.statistics import mean_interval, spread
 from deepnets.reporting.comparisons import Comparison, Runs, compare_runs, evaluated, p_text

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deepnets.config.params import Adam, RunParams, Sgd
+from deepnets.config import registry
+from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import Result
 from deepnets.reporting import published
@@ -18,7 +19,10 @@ from deepnets.reporting import published
 LEVELS = (0.97, 0.98, 0.99)
 
 # What an optimizer brings along with it.
-_OPTIMIZER_SETTINGS = {"optimizer", *Adam.model_fields, *Sgd.model_fields} - {"warmup_epochs"}
+_OPTIMIZER_SETTINGS = {
+    "optimizer",
+    *(name for of in registry.optimizers().values() for name in of.settings.model_fields),
+} - {"warmup_epochs"}
 
 _LAST = ("accuracy", "loss", "val_accuracy", "val_loss")
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deepnets.config.params import Arch, OptimizerName, Weights
+from deepnets.config.fields import Arch, OptimizerName, Weights
 from deepnets.records.results import Result
 from deepnets.reporting import published
 from deepnets.reporting.comparisons import (

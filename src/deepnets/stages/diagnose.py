@@ -4,7 +4,7 @@ import keras
 
 from deepnets.base import files, progress, project
 from deepnets.config import params
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.evaluation.diagnosis import Probe
 from deepnets.networks import models, saving, views

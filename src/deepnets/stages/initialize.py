@@ -1,11 +1,11 @@
 """Write the exact weights that runs start from, so that optimizers are compared from one point."""
 
 from pathlib import Path
-from typing import cast
 
 from deepnets.base import files, project
-from deepnets.config import params
-from deepnets.config.params import Arch, StartingWeights, Weights
+from deepnets.config import params, registry
+from deepnets.config.fields import Arch, Weights
+from deepnets.config.sections import StartingWeights
 from deepnets.data import mirrors
 from deepnets.networks import models, saving
 
@@ -17,10 +17,7 @@ def main(start: str) -> None:
     arch, weights = start.split("-", 1)
     for seed in study.train.seeds:
         write(
-            cast(Arch, arch),
-            weights,
-            seed,
-            study.preprocess.image_size,
+            *(arch, weights, seed, study.preprocess.image_size),
             project.start_file(project.STARTS / start, seed),
             study.starting_weights.get(weights),
         )
@@ -45,7 +42,9 @@ def write(
         file = project.IMAGENET / weights / pinned.name
         mirrors.weights(pinned, file, f"{weights} weights of {arch}")
     elif weights == "imagenet":
-        pinned = mirrors.IMAGENET[arch]
+        published = registry.architectures()[arch].imagenet
+        assert published is not None  # which `check` has seen
+        pinned = mirrors.PinnedFile.at(published.url, f"md5:{published.md5}")
         file = project.IMAGENET / pinned.name
         mirrors.weights(pinned, file, f"ImageNet weights of {arch}")
     classifier = models.initialize(arch, weights, seed, image_size, file)

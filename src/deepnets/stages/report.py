@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepnets.base import files, project
 from deepnets.config import params
-from deepnets.config.params import Pair, Question, RunEntry, RunParams
+from deepnets.config.sections import Pair, Question, RunEntry, RunParams
 from deepnets.records import results, statistics
 from deepnets.records.results import Result
 from deepnets.reporting import (

@@ -18,7 +18,8 @@ import keras
 from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.config.params import RunParams
+from deepnets.config.rows import check_images
+from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import models, runtime, saving, views
 from deepnets.records import clock, machine, results
@@ -46,8 +47,8 @@ def main(name: str) -> None:
     grid = {row: [study.run_params(row, seed) for seed in study.train.seeds] for row in study.runs}
     runs, entry = grid[name], study.entry(name)
     plan = clock.Plan(
-        epochs=f"{'train' if entry.epochs is None else f'runs.{name}'}.epochs",
-        train_images=f"{'train' if entry.train_images is None else f'runs.{name}'}.train_images",
+        epochs=f"{f'runs.{name}' if 'epochs' in entry.own else 'train'}.epochs",
+        train_images=f"{f'runs.{name}' if 'train_images' in entry.own else 'train'}.train_images",
         place=f"in {params.FILE}",
         grid=grid,
         has_tour=Path.cwd() == project.find_root(),
@@ -77,7 +78,7 @@ def train_run(
     meter = clock.Meter(time.perf_counter())
     loaded = {name: splits.load(name) for name in ("train", "validation", "test")}
     seen = loaded | {"train": loaded["train"].first(runs[0].train_images)}
-    params.check_images(runs[0], len(seen["train"].images), paths.name)
+    check_images(runs[0], len(seen["train"].images), paths.name)
     digests = {name: split.digest for name, split in seen.items()}
     images = {name: len(split.images) for name, split in loaded.items()}
 

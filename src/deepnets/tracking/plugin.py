@@ -1,6 +1,6 @@
 """What MLflow's own commands find out about this project when they run inside it.
 
-MLflow loads this module through its plugin interface. It makes three things work that MLflow's
+MLflow loads this module through its plugin interface. It makes four things work that MLflow's
 defaults do not:
 
 - `mlflow run .` files its run in the project's experiment for free-form runs;
@@ -8,6 +8,8 @@ defaults do not:
   from. MLproject names conda.yaml, so MLflow would stop and ask for conda; instead it is
   pointed to conda/, which knows this one environment. Where conda is installed, or an
   --env-manager is named, MLflow does what it always does;
+- of the parameters that MLproject declares, it files those that it was given; by itself it files
+  empty defaults of the others too, which nothing can replace by what params.yaml says;
 - `mlflow ui` and its like find the artifacts of a project that has been moved or copied.
 """
 
@@ -18,6 +20,7 @@ import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
@@ -40,6 +43,7 @@ class ProjectExperiment(DefaultExperimentProvider):  # type: ignore[misc]
         from deepnets.config import params
         from deepnets.tracking import connection
 
+        _file_given_parameters()
         folder = project.root()
         study = params.load(folder / params.FILE)
         try:
@@ -76,6 +80,22 @@ def _is_mlflow(argv: list[str]) -> bool:
 
 def _is_mlflow_run(argv: list[str]) -> bool:
     return _is_mlflow(argv) and argv[1] == "run"
+
+
+def _file_given_parameters() -> None:
+    """Have `mlflow run` file no parameter that it was not given."""
+    # Not before it is asked for an experiment: MLflow loads this module from the middle of its own.
+    from mlflow.projects._project_spec import EntryPoint
+
+    compute = EntryPoint.compute_parameters
+
+    def compute_parameters(self: Any, given: Any, storage_dir: Any) -> Any:
+        declared, others = compute(self, given, storage_dir)
+        if storage_dir is None:  # this is how MLflow asks for what it files
+            declared = {key: value for key, value in declared.items() if key in (given or {})}
+        return declared, others
+
+    EntryPoint.compute_parameters = compute_parameters
 
 
 use_this_environment(sys.argv, os.environ)

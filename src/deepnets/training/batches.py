@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
 from deepnets.training.augment import draw_transforms
 

@@ -20,7 +20,7 @@ from jax import lax
 from keras import ops
 from numpy.typing import NDArray
 
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
 from deepnets.networks import on_device, runtime
 from deepnets.training import batches

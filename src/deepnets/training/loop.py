@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
 from deepnets.networks import views
 from deepnets.training import batches, checkpoints, scores, steps

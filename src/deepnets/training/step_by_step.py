@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
 from deepnets.training import batches
 from deepnets.training.batches import Batch

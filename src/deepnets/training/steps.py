@@ -14,10 +14,10 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deepnets.base import project
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
 from deepnets.networks import initializers, runtime, views
-from deepnets.training import augment, batches, optimizers
+from deepnets.training import augment, batches, optimization
 from deepnets.training.batches import Batch
 from deepnets.training.step_by_step import Step, StepByStep
 
@@ -54,7 +54,7 @@ def for_run(classifier: keras.Model, run: RunParams, training: Split) -> Stepper
     """What trains `classifier`; where `views.computing_in` says so, in the run's precision."""
     count = batches.steps_per_epoch(run, len(training.images))
     view = training_view(classifier)
-    return build(view, lambda: optimizers.build(run, count), run.label_smoothing)
+    return build(view, lambda: optimization.build(run, count), run.label_smoothing)
 
 
 def training_view(classifier: keras.Model) -> keras.Model:

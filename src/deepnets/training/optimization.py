@@ -1,28 +1,27 @@
-"""Names to optimizers, and how their learning rate changes."""
+"""The optimizer that a run names (`optimizers/`), and how its learning rate changes."""
 
 from typing import Any
 
 import keras
 
-from deepnets.config.params import RunParams
+from deepnets.config import registry
+from deepnets.config.fields import Settings
+from deepnets.config.sections import RunParams
 from deepnets.networks import runtime
 
 
 def build(run: RunParams, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """The optimizer that `run` names, with its settings."""
-    family = _family()
-    learning_rate = schedule(run, steps_per_epoch)
-    if run.optimizer == "adam":
-        return family.Adam(
-            learning_rate=learning_rate,
-            beta_1=run.beta_1,
-            beta_2=run.beta_2,
-            epsilon=run.epsilon,
-        )
-    return family.SGD(learning_rate=learning_rate, momentum=run.momentum, nesterov=run.nesterov)
+    optimizer = registry.optimizers()[run.optimizer]
+    own = {
+        name: getattr(run, name)
+        for name in optimizer.settings.model_fields
+        if name not in Settings.model_fields
+    }
+    return optimizer.build(learning_rate=schedule(run, steps_per_epoch), **own)
 
 
-def _family() -> Any:
+def family() -> Any:
     """The module whose SGD and Adam are known to be the fastest here."""
     if not runtime.on_tensorflow_cpu():
         return keras.optimizers
