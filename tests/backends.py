@@ -16,7 +16,7 @@ import numpy as np
 
 import small_networks
 from deepnets.base import project
-from deepnets.config import params
+from deepnets.config import params, registry
 from deepnets.config.fields import Arch
 from deepnets.config.sections import RunParams
 from deepnets.data import splits
@@ -41,11 +41,12 @@ RATES = {
 
 # Before what a process computes: the small networks in the place of the real ones.
 SMALL = """
-from deepnets import runtime
+from deepnets.networks import runtime
 runtime.start_framework()
-from deepnets import models
-from small_networks import BACKBONES
-models._BACKBONES.update(BACKBONES)
+from deepnets.config import registry
+from deepnets.networks import models
+from small_networks import ENTRIES
+registry.architectures().update(ENTRIES)
 """
 
 # `python -c PROGRAM OUT.npz` ends with a line of those modules that it should do without.
@@ -73,12 +74,12 @@ def on_jax(code: str) -> str:
 @contextmanager
 def small() -> Iterator[None]:
     """The small networks in the place of the real ones."""
-    kept = dict(models._BACKBONES)
-    models._BACKBONES.update(small_networks.BACKBONES)
+    kept = dict(registry.architectures())
+    registry.architectures().update(small_networks.ENTRIES)
     try:
         yield
     finally:
-        models._BACKBONES.update(kept)
+        registry.architectures().update(kept)
 
 
 def record() -> dict[str, np.ndarray]:

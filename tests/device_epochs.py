@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import small_networks
-from deepnets.config import params
+from deepnets.config import params, registry
 from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import gpu_layers, initializers, models, on_device, runtime, variants, views
@@ -49,8 +49,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     _gpu(monkeypatch, True)
     monkeypatch.setattr(runtime, "compiler_options", dict)
-    for arch, backbone in small_networks.BACKBONES.items():
-        monkeypatch.setitem(models._BACKBONES, arch, backbone)
+    for arch, entry in small_networks.ENTRIES.items():
+        monkeypatch.setitem(registry.architectures(), arch, entry)
 
 
 @pytest.fixture(autouse=True)
@@ -375,7 +375,7 @@ def test_any_number_of_images_is_predicted_as_in_batches(
 @pytest.fixture(scope="module")
 def predictor() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._BACKBONES, "resnet50", small_networks.BACKBONES["resnet50"])
+        patch.setitem(registry.architectures(), "resnet50", small_networks.ENTRIES["resnet50"])
         patch.setattr(runtime, "on_jax_gpu", lambda: True)
         classifier = models.initialize("resnet50", "he", 0, SIZE)
         return views.scoring_view(classifier)

@@ -136,11 +136,9 @@ def clone(folder: Path) -> Clone:
 
 def shrink_networks(copy: Clone) -> None:
     """Put small networks in the place of a clone's VGG-16 and ResNet50."""
-    package = copy.folder / "src/deepnets"
-    shutil.copy(ROOT / "tests/small_networks.py", package / "networks")
-    with (package / "networks/models.py").open("a") as models:
-        models.write("\nfrom deepnets.networks.small_networks import BACKBONES\n")
-        models.write("\n_BACKBONES.update(BACKBONES)\n")
+    for name in ("vgg16.py", "resnet50.py"):
+        target = copy.folder / "src/deepnets/networks/architectures" / name
+        shutil.copy(ROOT / "tests/small_networks" / name, target)
 
 
 def miniature(params: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import pytest
 import tiny
 from deepnets.__main__ import main
 from deepnets.base import files, project
-from deepnets.networks import models
+from deepnets.config import registry
 from deepnets.tracking import live
 from project import ROOT, edit_yaml
 
@@ -88,7 +88,7 @@ def _new_study(folder: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
+    monkeypatch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
     monkeypatch.setattr(live, "available", lambda: False)
 
 
@@ -97,7 +97,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
     """What a study's commands leave where there is room, timings and provenance aside."""
     folder = _new_study(tmp_path_factory.mktemp("whole") / "study")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
+        patch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
         patch.setattr(live, "available", lambda: False)
         patch.chdir(folder)
         for command in (*STUDY, *LATER):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import small_networks
-from deepnets.config import params
+from deepnets.config import params, registry
 from deepnets.config.fields import Arch
 from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
@@ -29,8 +29,8 @@ LABELS = np.arange(24, dtype=np.uint8) % 10
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for arch, backbone in small_networks.BACKBONES.items():
-        monkeypatch.setitem(models._BACKBONES, arch, backbone)
+    for arch, entry in small_networks.ENTRIES.items():
+        monkeypatch.setitem(registry.architectures(), arch, entry)
 
 
 def run_of(arch: Arch, **changes: Any) -> RunParams:

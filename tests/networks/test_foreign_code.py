@@ -453,7 +453,7 @@ def test_only_these_read_arrays_models_or_yaml() -> None:
     safe = {
         ("checkpoints.py", "np.load(path, allow_pickle=False)"),
         ("saving.py", "load_model(path, compile=False, safe_mode=True)"),
-        ("params.py", 'YAML(typ="safe", pure=True)'),
+        ("reader.py", 'YAML(typ="safe", pure=True)'),
     }
     found = set()
     for path in (ROOT / "src" / "deepnets").rglob("*.py"):

@@ -8,6 +8,7 @@ import pytest
 
 import backends
 import small_networks
+from deepnets.config import registry
 from deepnets.networks import initializers, models, saving
 from deepnets.networks.initializers import Distribution
 
@@ -61,23 +62,24 @@ def test_kernels_differ_by_seed_and_layer(distribution: Distribution) -> None:
 
 
 DIGESTS = """
-from deepnets import models
-from small_networks import BACKBONES
-models._BACKBONES.update(BACKBONES)
-for arch in BACKBONES:
+from deepnets.config import registry
+from deepnets.networks import models, saving
+from small_networks import ENTRIES
+registry.architectures().update(ENTRIES)
+for arch in ENTRIES:
     for weights in ("random", "he"):
-        print(models.weights_digest(models.initialize(arch, weights, 3, 32)))
+        print(saving.weights_digest(models.initialize(arch, weights, 3, 32)))
 """
 
 
 def test_starting_weights_have_one_digest_on_every_backend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for arch, backbone in small_networks.BACKBONES.items():
-        monkeypatch.setitem(models._BACKBONES, arch, backbone)
+    for arch, entry in small_networks.ENTRIES.items():
+        monkeypatch.setitem(registry.architectures(), arch, entry)
     here = [
         saving.weights_digest(models.initialize(arch, weights, 3, 32))
-        for arch in small_networks.BACKBONES
+        for arch in small_networks.ENTRIES
         for weights in ("random", "he")
     ]
     assert len(set(here)) == 4
@@ -113,7 +115,7 @@ def test_no_backend_draws_where_nothing_is_drawn(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a backend has drawn")
 
-    monkeypatch.setitem(models._BACKBONES, "vgg16", small_networks.BACKBONES["vgg16"])
+    monkeypatch.setitem(registry.architectures(), "vgg16", small_networks.ENTRIES["vgg16"])
     for name in ("uniform", "normal", "truncated_normal"):
         monkeypatch.setattr(keras.src.random, name, refuse)
         monkeypatch.setattr(keras.src.backend.random, name, refuse)

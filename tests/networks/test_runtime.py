@@ -15,7 +15,7 @@ import tensorflow as tf
 import backends
 import tiny
 from deepnets.base.errors import UserError
-from deepnets.config import params
+from deepnets.config import params, registry
 from deepnets.networks import models, overrides, runtime, views
 from deepnets.records import machine
 from project import ROOT, edit_yaml, environment
@@ -431,7 +431,7 @@ def test_exact_float32_is_a_precision_of_a_run_and_of_its_record(
     monkeypatch.setattr(
         runtime, "products_in", lambda precision: asked.append(precision) or products_in(precision)
     )
-    monkeypatch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
+    monkeypatch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
     classifier = models.build("vgg16", 32, 0.5)
     with views.computing_in(classifier, run.precision):
         layers = [*classifier.get_layer("vgg16").layers, classifier.get_layer("logits")]

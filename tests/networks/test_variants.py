@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import small_networks
-from deepnets.config import params, rows
+from deepnets.config import params, registry, rows
 from deepnets.config.fields import Arch
 from deepnets.config.sections import RunParams
 from deepnets.networks import models, saving, variants, views
@@ -54,8 +54,8 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[Arch, Path]:
 @pytest.fixture
 def small_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Arch, Path]:
     """Those of small networks that take the place of both."""
-    for arch, backbone in small_networks.BACKBONES.items():
-        monkeypatch.setitem(models._BACKBONES, arch, backbone)
+    for arch, entry in small_networks.ENTRIES.items():
+        monkeypatch.setitem(registry.architectures(), arch, entry)
     return _starts(tmp_path)
 
 

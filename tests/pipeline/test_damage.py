@@ -16,6 +16,7 @@ import tiny
 from deepnets.__main__ import main
 from deepnets.base import files
 from deepnets.base.errors import UserError
+from deepnets.config import registry
 from deepnets.networks import models, saving
 from deepnets.stages import download, evaluate, initialize, preprocess, train
 from deepnets.tracking import live
@@ -53,7 +54,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _small(patch: pytest.MonkeyPatch) -> None:
     """A small network, and no MLflow."""
-    patch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
+    patch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
     patch.setattr(live, "available", lambda: False)
 
 

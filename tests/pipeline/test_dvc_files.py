@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 import tiny
 from deepnets.__main__ import main
-from deepnets.networks import models
+from deepnets.config import registry
 from deepnets.tracking import live
 from project import ROOT, edit_yaml
 
@@ -103,7 +103,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Traced]:
     edit_yaml(folder / "params.yaml", _shrink)
     found = {}
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
+        patch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
         patch.setattr(live, "available", lambda: False)
         for stage, command in COMMANDS.items():
             before = _state()

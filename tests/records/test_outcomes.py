@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tiny
+from deepnets.config import registry
 from deepnets.networks import models, saving
 from project import ROOT, SERIES, Clone
 
@@ -23,8 +24,8 @@ COLLAPSES, DIVERGES = "vgg16-sgd-random", "vgg16-adam-random"
 # `SERIES`, with a network as deep as VGG-16, and far thinner, in its place.
 SMALL_SERIES = (
     "from deepnets.networks import runtime; runtime.start_framework(); "
-    "import tiny; from deepnets.networks import models; "
-    "models._BACKBONES['vgg16'] = tiny.deep_backbone; "
+    "import tiny; from deepnets.config import registry; "
+    "registry.architectures()['vgg16'] = tiny.DEEP_NETWORK; "
 ) + SERIES
 
 
@@ -102,7 +103,7 @@ def test_a_diverged_run_keeps_the_weights_of_its_last_finished_epoch(
     study: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here that is its start, since the loss breaks in the first epoch."""
-    monkeypatch.setitem(models._BACKBONES, "vgg16", tiny.deep_backbone)
+    monkeypatch.setitem(registry.architectures(), "vgg16", tiny.DEEP_NETWORK)
     for seed in (3, 8):
         model = saving.load(study.folder / "models" / DIVERGES / f"seed-{seed}.keras")
         start = models.build("vgg16", 32, dropout=0.5)

@@ -21,6 +21,7 @@ from scipy.ndimage import affine_transform
 import by_numpy
 import tiny
 from deepnets.base import files, project
+from deepnets.config import registry
 from deepnets.data import splits as data
 from deepnets.networks import models, runtime, saving
 from deepnets.records import provenance
@@ -117,7 +118,7 @@ def trained(
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     edit_yaml(folder / "params.yaml", _study(settings, seeds))
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._BACKBONES, "vgg16", tiny.backbone)
+        patch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
         patch.setattr(live, "available", lambda: False)
         for name, split in splits.items():
             image_file, label_file = project.split_files(name)

@@ -80,7 +80,7 @@ def check_weights(path: Path) -> None:
 
 def check_config(config: Any) -> None:
     """Refuse every name in a model's config.json that no known network is built of."""
-    parts = set(_parts(config))
+    parts = list(_parts(config))
     for module, name, registered in parts:
         # Keras prefers the class that is registered under this name to the one in the module.
         if registered != name or not _is_plain(module, name):
