@@ -54,14 +54,6 @@ def usb(tmp_path: Path) -> Path:
     return folder
 
 
-def test_imagenet_pins_are_keras_own() -> None:
-    name = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    place = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16"
-    digest = "md5:6d6bbae143d832006294945121d1f1fc"
-    assert mirrors.IMAGENET["vgg16"] == PinnedFile(name, digest, (place,))
-    assert mirrors.IMAGENET["resnet50"].digest == "md5:4d473c1dd8becc155b73f8504c6f6626"
-
-
 # --- places
 
 

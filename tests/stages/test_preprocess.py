@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from deepnets.base import files
 from deepnets.base.errors import UserError
-from deepnets.config import params, reader
+from deepnets.config import reader
 from deepnets.data import images, prepare
 from deepnets.data.datasets import mlxtend
 from deepnets.stages import download, preprocess
