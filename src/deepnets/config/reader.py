@@ -1,9 +1,10 @@
 """YAML as DVC reads it, so that both see the same values (`1e-3` is a number to both), with guards.
 
-What a file of parameters cannot mean is refused before memory or minutes go into it: YAML has
-aliases that stand for billions of values, and brackets that take minutes to read.
+What a file of parameters cannot mean is refused before memory or minutes go into it: aliases can
+stand for billions of values, and brackets take minutes to read.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import NodeEvent
-from ruamel.yaml.nodes import CollectionNode, Node
+from ruamel.yaml.nodes import Node
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from deepnets.base.errors import UserError
 from deepnets.config.words import one_line
 
-# The study's file has 3 KiB and 230 values. Bounded, because YAML's aliases can stand for more
-# values than there is memory (without them no file of this size holds as many), and the time that
-# its reader takes grows with the square of the depth of brackets.
+# The study's file has 3 KiB. The time that the reader takes grows with the square of the depth of
+# brackets.
 _LARGEST_FILE = 2**15
-_MOST_VALUES = 2**15
 _DEEPEST_BRACKETS = 50
 
 
@@ -49,25 +48,27 @@ def read_yaml(path: Path, *, anchors: bool = False) -> Any:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    try:
-        content = plain(text)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}: correct it") from None
+    # Before anything is made of them: a few aliases can stand for more values than there is memory.
     anchored = None if anchors else _anchored(text)
     if anchored:
         raise UserError(
             f"{path}: {anchored}, which DVC does not see through (`dvc exp run -S` changes another "
             "value than the one that it names, or none): write out what it stands for"
         )
-    return content
+    try:
+        return plain(text)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}: correct it") from None
 
 
 def _anchored(text: str) -> str | None:
-    """The first anchor in `text`, which is valid YAML, and its line; there is no alias without."""
-    for event in YAML(typ="safe", pure=True).parse(text):
-        if isinstance(event, NodeEvent) and event.anchor:
-            line = event.start_mark.line + 1
-            return f"line {line}: expected values; received {one_line(f'&{event.anchor}')!r}"
+    """The first anchor in `text`, and its line; there is no alias without."""
+    # What is wrong with text that is no YAML, `plain` says.
+    with suppress(Exception):
+        for event in _yaml().parse(text):
+            if isinstance(event, NodeEvent) and event.anchor:
+                line = event.start_mark.line + 1
+                return f"line {line}: expected values; received {one_line(f'&{event.anchor}')!r}"
     return None
 
 
@@ -75,13 +76,10 @@ def plain(text: str) -> Any:
     """What the YAML `text` says, in plain Python values (safe loader, YAML 1.2).
 
     Raises:
-        ValueError: it is malformed, or stands for more than a file of parameters can mean; the
-            message says where and why in one line.
+        ValueError: it is malformed; the message says where and why in one line.
     """
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
     try:
-        return yaml.load(text)
+        return _yaml().load(text)
     except RecursionError:
         raise ValueError("not valid YAML (nested too deeply)") from None
     except Exception as error:  # a parser of damaged text may raise anything
@@ -89,6 +87,12 @@ def plain(text: str) -> Any:
         where = "" if line is None else f"line {line}: "
         what = getattr(error, "problem", None) or str(error) or type(error).__name__
         raise ValueError(f"{where}not valid YAML ({one_line(what)})") from None
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
+    return yaml
 
 
 def _line(error: Exception, text: str) -> int | None:
@@ -109,11 +113,7 @@ class _Scanner(Scanner):
 
 
 class _Constructor(SafeConstructor):
-    """Ends where aliases stand for too much, and says in which line a value is not of its type."""
-
-    def construct_document(self, node: Node) -> Any:
-        _written_out(node, {})
-        return super().construct_document(node)
+    """Says in which line a value is not of its type."""
 
     def construct_mapping(self, node: Node, deep: bool = False) -> Any:
         try:
@@ -134,20 +134,3 @@ class _Constructor(SafeConstructor):
             raise ConstructorError(
                 None, None, f"{node.value!r} is no {kind}", node.start_mark
             ) from None
-
-
-def _written_out(node: Node, known: dict[int, int]) -> int:
-    """How many values `node` holds where every alias is replaced by what it stands for.
-
-    Raises:
-        ConstructorError: more than a file without aliases could hold.
-    """
-    if id(node) not in known:
-        known[id(node)] = _MOST_VALUES  # what it counts inside of itself
-        parts = node.value if isinstance(node, CollectionNode) else []
-        inner = [n for part in parts for n in (part if isinstance(part, tuple) else [part])]
-        known[id(node)] = 1 + sum(_written_out(n, known) for n in inner)
-        if known[id(node)] > _MOST_VALUES:
-            problem = "aliases that stand for too many values, or for themselves"
-            raise ConstructorError(None, None, problem, node.start_mark)
-    return known[id(node)]
