@@ -14,7 +14,7 @@ import architectures
 from deepnets.base import files, project
 from deepnets.config.params import FILE
 from deepnets.records import results
-from deepnets.reporting import evidence, figures
+from deepnets.reporting import drawing
 from deepnets.stages import report
 from deepnets.training import checkpoints
 from project import ROOT, edit_yaml
@@ -64,6 +64,7 @@ def _history(outcome: str, missed: int) -> list[dict[str, Any]]:
 def _provenance(run: str, seed: int) -> dict[str, Any]:
     return {
         "run": run,
+        "parameters": {"arch": run.split("-")[0]},
         "git": {"commit": "c0ffee", "dirty": seed == 1},
         "images": {"train": 3200, "validation": 10000, "test": len(LABELS)},
         "data": {"train": 64 * "a", "validation": 64 * "b"},
@@ -143,7 +144,7 @@ def words(folder: Path, name: str) -> str:
 
 def report_again(folder: Path, drawn: Collection[str] | None = None) -> None:
     """Make the report of `folder` anew, from what is there now."""
-    save = figures.save
+    save = drawing.save
 
     def save_if_asked(figure: Figure, stem: Path, noted: Any = None) -> None:
         if drawn is None or stem.name in drawn:
@@ -156,6 +157,5 @@ def report_again(folder: Path, drawn: Collection[str] | None = None) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for module in (figures, evidence):
-            patch.setattr(module, "save", save_if_asked)
+        patch.setattr(drawing, "save", save_if_asked)
         report.main()

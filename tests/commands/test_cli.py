@@ -230,7 +230,7 @@ def test_a_users_wish_for_errors_ends_no_command() -> None:
 
 def test_figures_need_no_backend_of_a_users() -> None:
     result = _command(
-        "import deepnets.reporting.diagrams, deepnets.reporting.figures", MPLBACKEND="none_such"
+        "import deepnets.reporting.diagrams, deepnets.reporting.curves", MPLBACKEND="none_such"
     )
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -16,8 +16,19 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 import architectures
-from deepnets.reporting import diagrams, figures
-from deepnets.reporting.figures import Calibration, Comparison, Run, Training
+from deepnets.records.statistics import Calibration
+from deepnets.reporting import (
+    accuracies,
+    curves,
+    diagrams,
+    drawing,
+    matrices,
+    reliability,
+    sheets,
+)
+from deepnets.reporting.accuracies import AccuracyRow
+from deepnets.reporting.curves import Training
+from deepnets.reporting.drawing import Run
 from project import environment
 
 GENERATOR = np.random.default_rng(0)
@@ -86,36 +97,36 @@ CALIBRATION = Calibration(
 
 REACHED = {run: {0.97: [1, None, 2], 0.98: [5, None, None], 0.99: [None]} for run in RUNS}
 
-RESULTS = {run: Comparison((0.991, 0.993), 0.992, (0.989, 0.995), 0.9914) for run in RUNS}
-RESULTS[RUNS[0]] = Comparison((0.1135,), 0.1135, (0.107, 0.12), 0.9924)
-RESULTS[RUNS[6]] = Comparison(study=0.9608)
-RESULTS[RUNS[8]] = Comparison((0.997,), 0.997, (0.996, 0.998))
+RESULTS = {run: AccuracyRow((0.991, 0.993), 0.992, (0.989, 0.995), 0.9914) for run in RUNS}
+RESULTS[RUNS[0]] = AccuracyRow((0.1135,), 0.1135, (0.107, 0.12), 0.9924)
+RESULTS[RUNS[6]] = AccuracyRow(study=0.9608)
+RESULTS[RUNS[8]] = AccuracyRow((0.997,), 0.997, (0.996, 0.998))
 
 MATRICES = {run.name: MATRIX for run in RUNS}
 DIGITS = (IMAGES, LABELS, PROBABILITIES)
 
 DRAWINGS: dict[str, Callable[[Path], None]] = {
-    "contact_sheet": lambda stem: figures.contact_sheet({"train": (IMAGES, LABELS)}, stem),
-    "curves": lambda stem: figures.learning_curves(PANELS, stem),
-    "curves_of_one": lambda stem: figures.learning_curves(
+    "contact_sheet": lambda stem: sheets.contact_sheet({"train": (IMAGES, LABELS)}, stem),
+    "curves": lambda stem: curves.learning_curves(PANELS, stem),
+    "curves_of_one": lambda stem: curves.learning_curves(
         {"vgg16": {SGD: [Training(rows(2))]}}, stem
     ),
-    "curves_beside_the_studys": lambda stem: figures.learning_curves(PANELS, stem, STUDYS),
-    "confusion": lambda stem: figures.confusion(MATRIX, "vgg16-sgd-random", stem),
-    "mistakes": lambda stem: figures.mistakes({"a": DIGITS, "b": DIGITS}, stem),
-    "grid_confusion": lambda stem: figures.grid_confusion(MATRICES, stem),
-    "reliability": lambda stem: figures.reliability(dict.fromkeys(RUNS, CALIBRATION), stem),
-    "reliability_of_one": lambda stem: figures.reliability({SGD: CALIBRATION}, stem),
-    "class_accuracy": lambda stem: figures.class_accuracy(MATRICES, stem),
-    "convergence": lambda stem: figures.convergence(REACHED, stem),
-    "convergence_of_one": lambda stem: figures.convergence({SGD: {0.97: [None]}}, stem),
-    "comparison": lambda stem: figures.comparison(RESULTS, stem),
-    "comparison_of_one": lambda stem: figures.comparison({SGD: RESULTS[SGD]}, stem),
-    "vgg16": lambda stem: figures.save(diagrams.network(architectures.vgg16(), "VGG-16"), stem),
-    "resnet50": lambda stem: figures.save(
+    "curves_beside_the_studys": lambda stem: curves.learning_curves(PANELS, stem, STUDYS),
+    "confusion": lambda stem: matrices.confusion(MATRIX, "vgg16-sgd-random", stem),
+    "mistakes": lambda stem: sheets.mistakes({"a": DIGITS, "b": DIGITS}, stem),
+    "grid_confusion": lambda stem: matrices.grid_confusion(MATRICES, stem),
+    "reliability": lambda stem: reliability.reliability(dict.fromkeys(RUNS, CALIBRATION), stem),
+    "reliability_of_one": lambda stem: reliability.reliability({SGD: CALIBRATION}, stem),
+    "class_accuracy": lambda stem: matrices.class_accuracy(MATRICES, stem),
+    "convergence": lambda stem: accuracies.convergence(REACHED, stem),
+    "convergence_of_one": lambda stem: accuracies.convergence({SGD: {0.97: [None]}}, stem),
+    "comparison": lambda stem: accuracies.comparison(RESULTS, stem),
+    "comparison_of_one": lambda stem: accuracies.comparison({SGD: RESULTS[SGD]}, stem),
+    "vgg16": lambda stem: drawing.save(diagrams.network(architectures.vgg16(), "VGG-16"), stem),
+    "resnet50": lambda stem: drawing.save(
         diagrams.network(architectures.resnet50(), "ResNet50"), stem
     ),
-    "top": lambda stem: figures.save(
+    "top": lambda stem: drawing.save(
         diagrams.modified_top(architectures.vgg16(), "VGG-16: its top"), stem
     ),
 }
@@ -153,9 +164,9 @@ def test_same_data_gives_the_same_bytes(files: list[Path]) -> None:
 def test_few_shades_are_near_those_that_were_drawn(tmp_path: Path) -> None:
     """White is white, and nobody sees a difference in a large area."""
     figure, axis = plt.subplots(figsize=(4, 3))
-    shown = [*figures.OPTIMIZER_COLOURS.values(), "#595959", "black"]
+    shown = [*drawing.OPTIMIZER_COLOURS.values(), "#595959", "black"]
     axis.bar(range(len(shown)), 1, color=shown)
-    figures.save(figure, tmp_path / "x")
+    drawing.save(figure, tmp_path / "x")
     pixels = plt.imread(tmp_path / "x.png")[..., :3]
     assert pixels[0, 0].tolist() == [1, 1, 1]
     for colour in shown:
@@ -170,7 +181,7 @@ def test_a_picture_is_small(files: list[Path]) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
     """Figures as they are when they would be saved."""
     kept: list[Figure] = []
-    monkeypatch.setattr(figures, "save", lambda figure, *_: kept.append(figure))
+    monkeypatch.setattr(drawing, "save", lambda figure, *_: kept.append(figure))
     yield kept
     plt.close("all")
 
@@ -216,7 +227,7 @@ def headings(figure: Figure) -> list[str]:
 
 
 def test_contact_sheet_shows_the_pixels_with_their_labels(drawn: list[Figure]) -> None:
-    figures.contact_sheet({"train": (IMAGES, LABELS), "test": (IMAGES[:3], LABELS[:3])}, Path("x"))
+    sheets.contact_sheet({"train": (IMAGES, LABELS), "test": (IMAGES[:3], LABELS[:3])}, Path("x"))
     (figure,) = drawn
     assert captions(figure) == [str(v) for v in [*range(10), *range(3)]]
     for axis, image in zip(figure.get_axes(), [*IMAGES, *IMAGES[:3]], strict=True):
@@ -228,7 +239,7 @@ def test_mistakes_name_truth_guess_and_probability(drawn: list[Figure]) -> None:
     certain = np.zeros((2, 10), np.float32)
     certain[[0, 1], [4, 7]] = [0.9876, 0.5]
     shown = (IMAGES[:2], np.array([9, 1], np.uint8), certain)
-    figures.mistakes({"first": shown, "second": tuple(a[:0] for a in shown)}, Path("x"))
+    sheets.mistakes({"first": shown, "second": tuple(a[:0] for a in shown)}, Path("x"))
     assert captions(drawn[0]) == ["9→4  0.988", "1→7  0.500"]
     assert headings(drawn[0]) == ["first", "second: no mistakes"]
 
@@ -239,7 +250,7 @@ def test_mistakes_are_large_and_in_rows_of_equal_length(
 ) -> None:
     images = np.zeros((count, 32, 32, 3), np.uint8)
     digits = (images, np.zeros(count, np.uint8), np.full((count, 10), 0.1, np.float32))
-    figures.mistakes({"run": digits}, Path("x"))
+    sheets.mistakes({"run": digits}, Path("x"))
     axes = drawn[0].get_axes()
     assert len({round(axis.get_position().y0, 3) for axis in axes}) == -(-count // columns)
     assert len({round(axis.get_position().x0, 3) for axis in axes}) == min(count, columns)
@@ -256,7 +267,7 @@ def test_few_curves_share_an_axis_solid_for_validation_dashed_for_training(
     drawn: list[Figure],
 ) -> None:
     panels = {"vgg16": {ADAM: [Training(rows(3))]}, "resnet50": {SGD: [Training(rows(2))]}}
-    figures.learning_curves(panels, Path("x"))
+    curves.learning_curves(panels, Path("x"))
     axes = drawn[0].get_axes()
     assert [axis.get_title() for axis in axes] == ["vgg16", "resnet50", "", ""]
     assert [axis.get_ylabel() for axis in axes] == ["accuracy", "", "loss", ""]
@@ -271,7 +282,7 @@ def test_few_curves_share_an_axis_solid_for_validation_dashed_for_training(
 
 
 def test_many_curves_are_drawn_apart(drawn: list[Figure]) -> None:
-    figures.learning_curves({"VGG-16": {run: [Training(rows(3))] for run in RUNS[:3]}}, Path("x"))
+    curves.learning_curves({"VGG-16": {run: [Training(rows(3))] for run in RUNS[:3]}}, Path("x"))
     axes = drawn[0].get_axes()
     labels = ["validation accuracy", "training accuracy", "validation loss", "training loss"]
     assert [axis.get_ylabel() for axis in axes] == labels
@@ -290,7 +301,7 @@ def test_mean_is_that_of_the_seeds_that_neither_collapsed_nor_diverged(
         Training(chance(3), "collapsed"),
         Training(rows(2, 2), "diverged"),
     ]
-    figures.learning_curves({"VGG-16": dict.fromkeys(RUNS[:3], trainings)}, Path("x"))
+    curves.learning_curves({"VGG-16": dict.fromkeys(RUNS[:3], trainings)}, Path("x"))
     loss = drawn[0].get_axes()[2]
     seeds = [line for line in lines(loss) if len(line.get_xdata()) > 1]
     thick = max(seeds, key=lambda line: line.get_linewidth())
@@ -304,7 +315,7 @@ def test_mean_is_that_of_the_seeds_that_neither_collapsed_nor_diverged(
 
 def test_seeds_that_all_ended_alike_are_one_word(drawn: list[Figure]) -> None:
     trainings = [Training(chance(3), "collapsed")] * 3
-    figures.learning_curves({"VGG-16": {SGD: trainings}}, Path("x"))
+    curves.learning_curves({"VGG-16": {SGD: trainings}}, Path("x"))
     texts = drawn[0].get_axes()[1].get_legend().get_texts()
     assert texts[0].get_text() == f"{SGD.name} (3 seeds, collapsed)"
 
@@ -312,7 +323,7 @@ def test_seeds_that_all_ended_alike_are_one_word(drawn: list[Figure]) -> None:
 def test_training_that_diverged_in_its_first_epoch_is_marked_at_the_foot(
     drawn: list[Figure],
 ) -> None:
-    figures.learning_curves({"VGG-16": {SGD: [Training([], "diverged")]}}, Path("x"))
+    curves.learning_curves({"VGG-16": {SGD: [Training([], "diverged")]}}, Path("x"))
     figure = drawn[0]
     figure.draw_without_rendering()
     for axis in figure.get_axes():
@@ -325,13 +336,13 @@ def test_training_that_diverged_in_its_first_epoch_is_marked_at_the_foot(
 
 def test_curves_of_one_panel_differ_by_more_than_colour(drawn: list[Figure]) -> None:
     runs = [*RUNS, Run("vgg16-sgd-he", "sgd", "he")]
-    figures.learning_curves({"all": {run: [Training(rows(3))] for run in runs}}, Path("x"))
-    curves = dict(zip(runs, lines(drawn[0].get_axes()[0]), strict=True))
-    for optimizer, colour in figures.OPTIMIZER_COLOURS.items():
-        same = [line for run, line in curves.items() if run.optimizer == optimizer]
+    curves.learning_curves({"all": {run: [Training(rows(3))] for run in runs}}, Path("x"))
+    drawn_as = dict(zip(runs, lines(drawn[0].get_axes()[0]), strict=True))
+    for optimizer, colour in drawing.OPTIMIZER_COLOURS.items():
+        same = [line for run, line in drawn_as.items() if run.optimizer == optimizer]
         assert {line.get_color() for line in same} == {colour}
         assert len({(line.get_marker(), line.get_fillstyle()) for line in same}) == len(same)
-    random, imagenet, he = curves[RUNS[0]], curves[RUNS[2]], curves[runs[-1]]
+    random, imagenet, he = drawn_as[RUNS[0]], drawn_as[RUNS[2]], drawn_as[runs[-1]]
     assert len({line.get_marker() for line in (random, imagenet, he)}) == 3
 
 
@@ -341,7 +352,7 @@ def test_legend_shows_every_run_as_it_is_drawn(drawn: list[Figure]) -> None:
         "all": {run: [Training(rows(3))] for run in runs},
         "some": {run: [Training(rows(3))] for run in runs[3:5]},
     }
-    figures.learning_curves(panels, Path("x"))
+    curves.learning_curves(panels, Path("x"))
     axes = drawn[0].get_axes()
     for first, last, shown in zip(axes[:2], axes[-2:], panels.values(), strict=True):
         legend = last.get_legend()
@@ -353,7 +364,7 @@ def test_legend_shows_every_run_as_it_is_drawn(drawn: list[Figure]) -> None:
 
 
 def test_what_all_panels_share_is_in_the_legend_as_it_is_drawn(drawn: list[Figure]) -> None:
-    figures.learning_curves({"VGG-16": PANELS["VGG-16"]}, Path("x"))
+    curves.learning_curves({"VGG-16": PANELS["VGG-16"]}, Path("x"))
     (legend,) = drawn[0].legends
     texts = [text.get_text() for text in legend.get_texts()]
     handles = dict(zip(texts, legend.legend_handles, strict=True))
@@ -383,7 +394,7 @@ def test_losses_are_on_a_logarithmic_axis_and_accuracies_on_that_of_their_error(
 ) -> None:
     count = 3 if crowded else 2
     shown = {run: [Training(rows(9))] for run in RUNS[:count]}
-    figures.learning_curves({"a": shown, "b": shown}, Path("x"))
+    curves.learning_curves({"a": shown, "b": shown}, Path("x"))
     left = drawn[0].get_axes()[::2]
     scales = {axis.get_ylabel().split()[-1]: axis.get_yscale() for axis in left}
     assert scales == {"accuracy": "function", "loss": "log"}
@@ -401,7 +412,7 @@ def test_short_runs_are_not_squeezed(
     drawn: list[Figure], lengths: tuple[int, int], scale: str
 ) -> None:
     trainings = [[Training(rows(n)), Training(rows(1), "diverged")] for n in lengths]
-    figures.learning_curves({"VGG-16": dict(zip((ADAM, SGD), trainings, strict=True))}, Path("x"))
+    curves.learning_curves({"VGG-16": dict(zip((ADAM, SGD), trainings, strict=True))}, Path("x"))
     axis = drawn[0].get_axes()[0]
     assert axis.get_xscale() == scale
     left, right = axis.get_xlim()
@@ -413,7 +424,7 @@ def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
     drawn: list[Figure],
 ) -> None:
     panels = {"VGG-16": {ADAM: [Training(rows(3))]}, "ResNet50": {SGD: [Training(rows(3))]}}
-    figures.learning_curves(panels, Path("x"), STUDYS)
+    curves.learning_curves(panels, Path("x"), STUDYS)
     axes = drawn[0].get_axes()
     keys = ["val_accuracy", "accuracy", "val_loss", "loss"]
     for place, key in enumerate(keys):
@@ -433,7 +444,7 @@ def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
 def test_axes_hold_the_studys_curves_as_well(drawn: list[Figure]) -> None:
     far = [{"epoch": 1.0, "loss": 50, "accuracy": 0.05, "val_loss": 0.001, "val_accuracy": 0.9989}]
     panels = {"VGG-16": {ADAM: [Training(rows(3))]}}
-    figures.learning_curves(panels, Path("x"), {"VGG-16": {"the study's": Training(far)}})
+    curves.learning_curves(panels, Path("x"), {"VGG-16": {"the study's": Training(far)}})
     for axis in drawn[0].get_axes():
         low, high = axis.get_ylim()
         for line in lines(axis):
@@ -449,7 +460,7 @@ def test_axes_hold_the_studys_curves_as_well(drawn: list[Figure]) -> None:
 def test_all_accuracies_are_inside_and_between_ticks(
     drawn: list[Figure], accuracies: tuple[float, ...]
 ) -> None:
-    figures.comparison({SGD: Comparison(seeds=accuracies)}, Path("x"))
+    accuracies.comparison({SGD: AccuracyRow(seeds=accuracies)}, Path("x"))
     axis = drawn[0].get_axes()[0]
     left, right = axis.get_xlim()
     assert 0 <= left < right < 1
@@ -461,7 +472,7 @@ def test_all_accuracies_are_inside_and_between_ticks(
 
 
 def test_equal_ratios_of_the_error_are_equally_far_apart(drawn: list[Figure]) -> None:
-    figures.comparison(RESULTS, Path("x"))
+    accuracies.comparison(RESULTS, Path("x"))
     axis = drawn[0].get_axes()[0]
     places = [axis.transData.transform((value, 0))[0] for value in (0, 0.9, 0.99)]
     assert places[1] - places[0] == pytest.approx(places[2] - places[1])
@@ -471,7 +482,7 @@ def test_equal_ratios_of_the_error_are_equally_far_apart(drawn: list[Figure]) ->
 
 
 def test_comparison_shows_what_there_is(drawn: list[Figure]) -> None:
-    figures.comparison(RESULTS, Path("x"))
+    accuracies.comparison(RESULTS, Path("x"))
     axis = drawn[0].get_axes()[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == [run.name for run in RUNS]
     shown = [(line.get_marker(), *line.get_xdata()) for line in axis.get_lines()]
@@ -483,7 +494,7 @@ def test_comparison_shows_what_there_is(drawn: list[Figure]) -> None:
 
 
 def test_convergence_shows_what_was_not_reached_apart(drawn: list[Figure]) -> None:
-    figures.convergence({ADAM: {0.97: [3, None, 20]}, SGD: {0.97: [4], 0.99: [None]}}, Path("x"))
+    accuracies.convergence({ADAM: {0.97: [3, None, 20]}, SGD: {0.97: [4], 0.99: [None]}}, Path("x"))
     axes = drawn[0].get_axes()
     titles = ["97 % validation accuracy", "99 % validation accuracy"]
     assert [axis.get_title() for axis in axes] == titles
@@ -502,7 +513,7 @@ def test_class_accuracy_counts_what_is_wrong(drawn: list[Figure]) -> None:
     few[0, 0] = 997
     few[0, 3] = 3
     few[1, 7] = 1000
-    figures.class_accuracy({"a": MATRIX, "b": few}, Path("x"))
+    matrices.class_accuracy({"a": MATRIX, "b": few}, Path("x"))
     axis = drawn[0].get_axes()[0]
     written = {text.get_position(): text.get_text() for text in axis.texts}
     assert written[4, 0] == "0.70"  # column, row
@@ -514,7 +525,7 @@ def test_class_accuracy_counts_what_is_wrong(drawn: list[Figure]) -> None:
 
 
 def test_reliability_shows_the_bins_that_hold_images(drawn: list[Figure]) -> None:
-    figures.reliability({SGD: CALIBRATION}, Path("x"))
+    reliability.reliability({SGD: CALIBRATION}, Path("x"))
     diagram, histogram = drawn[0].get_axes()
     assert diagram.get_title() == f"{SGD.name}\nECE 0.0123"
     _, line, many, few = diagram.get_lines()
@@ -527,7 +538,7 @@ def test_reliability_shows_the_bins_that_hold_images(drawn: list[Figure]) -> Non
 
 
 def test_confusion_counts_the_mistakes(drawn: list[Figure]) -> None:
-    figures.confusion(MATRIX, "vgg16-sgd-he", Path("x"))
+    matrices.confusion(MATRIX, "vgg16-sgd-he", Path("x"))
     axis = drawn[0].get_axes()[0]
     assert axis.get_title() == "vgg16-sgd-he: 1,242 of 11,242 wrong"
     written = {text.get_position(): text.get_text() for text in axis.texts}
@@ -538,12 +549,12 @@ def test_confusion_counts_the_mistakes(drawn: list[Figure]) -> None:
 
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_grid_has_a_panel_a_run(drawn: list[Figure], count: int) -> None:
-    figures.grid_confusion({f"run{i}": MATRIX for i in range(count)}, Path("x"))
+    matrices.grid_confusion({f"run{i}": MATRIX for i in range(count)}, Path("x"))
     titles = [axis.get_title() for axis in drawn[0].get_axes() if axis.get_title()]
     assert titles == [f"run{i}\n1,242 wrong" for i in range(count)]
 
 
-@pytest.mark.parametrize("draw", [figures.grid_confusion, figures.class_accuracy])
+@pytest.mark.parametrize("draw", [matrices.grid_confusion, matrices.class_accuracy])
 def test_run_that_never_met_a_digit_can_be_drawn(
     draw: Callable[[dict[str, np.ndarray], Path], None], tmp_path: Path
 ) -> None:
@@ -555,7 +566,7 @@ def test_a_users_matplotlibrc_changes_no_figure(tmp_path: Path) -> None:
     rc = tmp_path / "rc"
     rc.write_text("font.size: 30\naxes.facecolor: red\ntext.usetex: true\n")
     code = (
-        "from deepnets.reporting import figures; import matplotlib; "
+        "from deepnets.reporting import drawing; import matplotlib; "
         "print(dict(matplotlib.rcParams))"
     )
     ours, theirs = (

@@ -9,7 +9,7 @@ import pytest
 
 from deepnets.config import params
 from deepnets.records.results import Result
-from deepnets.reporting import evidence, ladders, published
+from deepnets.reporting import accuracies, drawing, ladders, published
 from project import ROOT
 
 STUDY = params.load(ROOT / "params.yaml")
@@ -98,8 +98,8 @@ def test_figure_shows_every_rung_both_goals_and_the_test_of_the_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     saved: list[Any] = []
-    monkeypatch.setattr(evidence, "save", lambda figure, stem: saved.append(figure))
-    evidence.climbs(
+    monkeypatch.setattr(drawing, "save", lambda figure, *_: saved.append(figure))
+    accuracies.climbs(
         [("VGG-16", climb(row(1, JUST_BELOW, test=0.98), row(2, JUST_ABOVE, test=0.99)))], Path("x")
     )
     (figure,) = saved

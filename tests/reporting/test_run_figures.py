@@ -13,7 +13,7 @@ from deepnets.base import files, project
 from deepnets.records import results
 from deepnets.records.results import SeedResult
 from deepnets.reporting import run_figures
-from deepnets.reporting.figures import Run
+from deepnets.reporting.drawing import Run
 
 NAME = "vgg16-sgd-random"
 PATHS = project.grid_run(NAME, "vgg16-random")
@@ -31,7 +31,7 @@ def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SeedResult:
 
 
 def draw(result: SeedResult) -> set[str]:
-    run_figures.draw("vgg16", Run(NAME, "sgd", "random"), PATHS, result, 4)
+    run_figures.draw(Run(NAME, "sgd", "random"), PATHS, result, 4)
     return {path.stem for path in PATHS.figures(result.seed).iterdir()}
 
 

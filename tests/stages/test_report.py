@@ -17,6 +17,7 @@ from deepnets.records import results
 from deepnets.records.results import Outcome
 from deepnets.reporting import histories, page, published, tables, verdicts
 from deepnets.reporting.comparisons import Scale
+from deepnets.reporting.sections import claims, origins
 from deepnets.stages import report
 from project import ROOT
 
@@ -222,7 +223,7 @@ def test_scope_is_read_together_with_the_verdict(monkeypatch: pytest.MonkeyPatch
         verdicts.Verdict("Two.", "supported", "Numbers."),
     ]
     monkeypatch.setattr(verdicts, "judge", lambda _: judged)
-    table = report._verdicts({})[1]
+    table = claims.verdicts({})[1]
     cells = [[cell.strip() for cell in line.split("|")[3:4]] for line in table.splitlines()[2:]]
     assert cells == [["**contradicted** from random weights"], ["**supported**"]]
 
@@ -238,7 +239,7 @@ def test_provenance_says_where_the_runs_differ(text: str) -> None:
 
 
 def test_changes_that_nobody_knows_of_are_not_called_none() -> None:
-    said = report._PROVENANCE["uncommitted changes"]
+    said = origins._PROVENANCE["uncommitted changes"]
     runs = [SimpleNamespace(provenance={"git": {"dirty": of}}) for of in (True, False, None)]
     assert [said(run) for run in runs] == ["yes", "no", "not known"]
 
@@ -366,7 +367,7 @@ def test_combined_history_holds_means_over_seeds(study: Path) -> None:
 
 
 def test_terminal_table_is_narrow_and_names_what_is_missing(study: Path) -> None:
-    lines = report.terminal_table(study / report.RESULTS_TABLE).splitlines()
+    lines = tables.terminal(study / report.RESULTS_TABLE).splitlines()
     assert max(map(len, lines[:-1])) <= 140
     headings = [cell.strip() for cell in lines[0].split("|")[1:-1]]
     assert headings == ["run", "epochs", "train acc", "val acc", "test acc", "s/epoch", "note"]

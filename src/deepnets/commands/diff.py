@@ -12,7 +12,7 @@ from deepnets.commands import find
 from deepnets.records import differences
 from deepnets.records.differences import Outcome
 from deepnets.records.records import PastRun
-from deepnets.reporting import figures, run_figures
+from deepnets.reporting import curves, run_figures, sheets
 
 # Where figures go, below the folder at hand.
 FOLDER = Path("diffs")
@@ -191,12 +191,12 @@ def _explanation(a: PastRun, b: PastRun, outcome: Outcome) -> str:
 def _draw(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str], stem: Path) -> None:
     """Draw the curves and which digits they disagree on; these too where they are at hand."""
     found = np.array(listed(a, b, outcome), np.int64).reshape(-1, 4)
-    pair = [figures.Training(of.history, of.outcome) for of in (a, b)]
+    pair = [curves.Training(of.history, of.outcome) for of in (a, b)]
     predicted = None if outcome.disagree is None else (found[:, 2], found[:, 3])
-    figures.two_runs(dict(zip(titles, pair, strict=True)), predicted, stem)
+    curves.two_runs(dict(zip(titles, pair, strict=True)), predicted, stem)
     images = run_figures.test_images(project.root() / a.study if a.study else Path(), a)
     if images is not None and len(found):
-        figures.disagreements(
+        sheets.disagreements(
             *(images[found[:_LISTED, 0]], found[:_LISTED], titles),
             stem.with_name(f"{stem.name}-images"),
         )

@@ -37,10 +37,11 @@ def main(study: Path) -> None:
 
 def show(study: Path, described: params.Params) -> None:
     """Print the result table of the study in the folder `study`, and where to look further."""
+    from deepnets.reporting import tables
     from deepnets.stages import report
 
     print()
-    print(report.terminal_table(study / report.RESULTS_TABLE))
+    print(tables.terminal(study / report.RESULTS_TABLE))
     print(
         f"\nfigures: {study / project.REPORTS} (all runs), {study / project.RUN_FIGURES}/RUN (each "
         f"run)\nreport:  {study / report.TEXT}\n{_in_mlflow(study, described)}"

@@ -41,7 +41,7 @@ def main(options: Mapping[str, str | None]) -> None:
     with locks.held(name):
         prepare_data()
         runtime.start_framework()
-        from deepnets.reporting import figures, run_figures
+        from deepnets.reporting import drawing, run_figures
         from deepnets.stages import evaluate, initialize, train
 
         initialize.write(
@@ -52,13 +52,13 @@ def main(options: Mapping[str, str | None]) -> None:
         prefix = "-P " if mlflow_run_id else "--"
         plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
         train.train_run([run], paths, experiment, f"run {name}", plan, mlflow_run_id)
-        style, count = figures.Run(name, run.optimizer, run.weights), study.evaluate.mistakes
+        style, count = drawing.Run(name, run.optimizer, run.weights), study.evaluate.mistakes
         evaluate.evaluate_run(
             paths,
             [run.seed],
             experiment,
             mlflow_run_id,
-            lambda result: run_figures.draw(run.arch, style, paths, result, count),
+            lambda result: run_figures.draw(style, paths, result, count),
         )
     print(
         f"files: {paths.model_dir}"

@@ -14,7 +14,7 @@ import pandas as pd
 from deepnets.config.fields import Arch
 from deepnets.records.results import Result
 from deepnets.records.statistics import accuracy_interval, curve_distance
-from deepnets.reporting import published, published_histories
+from deepnets.reporting import published, published_histories, tables
 from deepnets.reporting.comparisons import Scale
 from deepnets.reporting.published_histories import History
 from deepnets.reporting.verdicts import STUDY_SCALE
@@ -95,7 +95,7 @@ def _table(rows: Rows) -> list[str]:
         "Five trainings that the study stored beside its code (`hist*.p` of "
         "github.com/Dullaz/cw3), and which of our rows runs nearest to each. Distances in "
         "percentage points of accuracy.",
-        shown.to_markdown(index=False, disable_numparse=True),
+        tables.markdown(shown),
         "Our rows are rebuilt, and compared to the bit, by `deepnets reproduce RUN`. How it is "
         "measured:",
         "\n".join(f"- {rule}" for rule in RULES),
@@ -175,7 +175,7 @@ def _adam_is_sgd(stored: Sequence[History], rows: Rows) -> Conjecture | None:
         f"{_own(name, distance, rows)}. With Adam at rate {rate} from those weights, {count} of "
         f"our {count} trainings collapsed: none rose, and the highest training accuracy after any "
         f"epoch was {highest:.4f}. Their distance is {_distances(history, adam)}.",
-        f"A training of {published.NETWORKS[history.arch]} with Adam at rate {rate} from Keras' "
+        f"A training of {published.network(history.arch)} with Adam at rate {rate} from Keras' "
         f"default weights that leaves chance and within {STUDY_SCALE.epochs} epochs comes as near "
         f"to that curve as {name} does ({_points(distance)} points); or the study's log of the "
         f"run. None of {count} is no proof that none ever does: up to {100 * most:.0f} % of such "

@@ -66,10 +66,15 @@ def row(key: Key) -> Published:
     return _RESULTS[key]
 
 
+def network(arch: str) -> str:
+    """What the study calls an architecture; one that it has not keeps its name."""
+    return NETWORKS.get(arch, arch)
+
+
 def described(key: Key) -> str:
     """`key` for people to read."""
     arch, optimizer, weights = key
-    return f"{NETWORKS[arch]}, {OPTIMIZERS[optimizer]}, {WEIGHTS[weights]}"
+    return f"{network(arch)}, {OPTIMIZERS[optimizer]}, {WEIGHTS[weights]}"
 
 
 def is_at_scale(run: RunParams) -> bool:

@@ -41,7 +41,7 @@ class History:
     @property
     def named(self) -> str:
         """What its name says of the run, for people to read."""
-        words = [published.NETWORKS[self.arch]]
+        words = [published.network(self.arch)]
         words += [published.OPTIMIZERS[self.optimizer]] if self.optimizer else []
         words += [published.WEIGHTS[self.weights]] if self.weights else []
         return ", ".join(words)

@@ -12,43 +12,41 @@ from PIL import Image
 from deepnets.base import files, project
 from deepnets.evaluation import evaluation
 from deepnets.records.results import SeedResult
-from deepnets.reporting import figures
+from deepnets.reporting import curves, drawing, matrices, sheets
 from deepnets.training import scores
 
 # What a picture says of the predictions that it shows.
 _ABOUT = "Source"
 
 
-def draw(
-    arch: str, run: figures.Run, paths: project.RunFiles, result: SeedResult, mistakes: int
-) -> None:
+def draw(run: drawing.Run, paths: project.RunFiles, result: SeedResult, mistakes: int) -> None:
     """Draw the curves of one seed and, of one that was tested, what it gets wrong.
 
     The mistakes need the test images and the probabilities, which git does not keep: where these
     are not at hand, a picture of the same predictions stays.
 
     Args:
-        arch: what the curves are headed.
         run: the run's name and style.
         paths: where the figures go.
         result: of the seed.
         mistakes: how many of the most confident mistakes are drawn.
     """
     folder = paths.figures(result.seed)
-    training = figures.Training(result.history, result.outcome)
-    figures.learning_curves({arch: {run: [training]}}, folder / "curves")
+    training = curves.Training(result.history, result.outcome)
+    heading = result.provenance["parameters"]["arch"]
+    curves.learning_curves({heading: {run: [training]}}, folder / "curves")
     if result.labels is None or result.predicted is None:
         for name in ("confusion", "mistakes"):
             (folder / f"{name}.png").unlink(missing_ok=True)
         return
     matrix = scores.confusion_matrix(result.labels, result.predicted)
-    figures.confusion(matrix, paths.name, folder / "confusion")
+    matrices.confusion(matrix, paths.name, folder / "confusion")
     picture, about = folder / "mistakes.png", _digest(result)
     images = test_images(Path(), result)
     if result.probabilities is not None and images is not None:
         worst = evaluation.most_confident_mistakes(result.probabilities, result.labels, mistakes)
         sheet = images[worst], result.labels[worst], result.probabilities[worst]
-        figures.mistakes({paths.name: sheet}, picture.with_suffix(""), {_ABOUT: about})
+        sheets.mistakes({paths.name: sheet}, picture.with_suffix(""), {_ABOUT: about})
     elif picture.is_file() and _about(picture) != about:
         picture.unlink()
 
@@ -59,7 +57,7 @@ def take_over(there: Path, paths: project.RunFiles, result: SeedResult) -> None:
     if picture.is_file() and result.predicted is not None:
         target = paths.figures(result.seed) / picture.name
         with suppress(Exception), Image.open(picture) as opened:  # a damaged one may raise any
-            figures.write(opened, target, {_ABOUT: _digest(result)})
+            drawing.write(opened, target, {_ABOUT: _digest(result)})
 
 
 def remove_all_but(kept: Iterable[Path]) -> None:

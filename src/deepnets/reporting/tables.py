@@ -4,6 +4,7 @@ Means over seeds have their standard deviation (n - 1) beside them, in a column 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from deepnets.reporting import published
 
 # Validation accuracies that convergence is measured by.
 LEVELS = (0.97, 0.98, 0.99)
+
+# Of what is known of a run, what fits into a terminal.
+_TERMINAL_COLUMNS = ["run", "epochs", "train acc", "val acc", "test acc", "s/epoch", "note"]
 
 # What an optimizer brings along with it.
 _OPTIMIZER_SETTINGS = {
@@ -105,6 +109,60 @@ def calibration(result: Result) -> statistics.Calibration | None:
     if result.labels is None or result.probabilities is None:
         return None
     return statistics.calibration(result.labels, result.probabilities)
+
+
+def earlier(path: Path) -> pd.DataFrame:
+    """The table of results of the report before this one; an empty one where there is none."""
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError):
+        return pd.DataFrame()
+
+
+def terminal(path: Path) -> str:
+    """The table of results at `path` for a terminal, and the names of the runs that are missing."""
+    table = pd.read_csv(path)
+    table["state"] = table["state"].fillna("")
+    done = table[table["test_accuracy"].notna()]
+    missing = table[table["test_accuracy"].isna()]["run"].tolist()
+    lines = [markdown(shown(done, _TERMINAL_COLUMNS))] if len(done) else []
+    if missing:
+        lines.append(f"not run yet: {', '.join(missing)}")
+    return "\n".join(lines)
+
+
+def shown(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The columns `names`, rounded for people; those that hold nothing are left out."""
+    rounded = pd.DataFrame({"run": table["run"], "epochs": table["epochs"], "note": table["state"]})
+    for key, name in (
+        ("test_accuracy", "test acc"),
+        ("accuracy", "train acc"),
+        ("val_accuracy", "val acc"),
+    ):
+        rounded[name] = list(map(number, table[key], table[f"{key}_sd"]))
+        if f"study_{key}" in table:
+            rounded[f"study's {name}"] = table[f"study_{key}"].map(number)
+    rounded["95 % interval"] = [
+        "" if pd.isna(low) else f"{low:.4f} to {high:.4f}"
+        for low, high in zip(table["test_low"], table["test_high"], strict=True)
+    ]
+    rounded["difference"] = (table["test_accuracy"] - table["study_test_accuracy"]).map(
+        lambda value: "" if pd.isna(value) else f"{100 * value:+.2f}"
+    )
+    rounded["s/epoch"] = table["seconds"].map(lambda v: "" if pd.isna(v) else f"{v:.0f}")
+    return rounded[[name for name in names if (rounded[name] != "").any()]]
+
+
+def number(mean: float, deviation: float = float("nan")) -> str:
+    """A mean with its deviation, as far as they are there."""
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.4f}" if pd.isna(deviation) else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """`table` in Markdown, its cells as they are."""
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
 def _difference(a: Result, b: Result) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 from deepnets.base import files, progress, project
 from deepnets.config import params
 from deepnets.data import prepare
-from deepnets.reporting import figures
+from deepnets.reporting import sheets
 
 OUTPUT = Path("metrics/preprocess")
 
@@ -52,6 +52,6 @@ def main() -> None:
         name: (next(prepare.as_seen(pixels[:_SHEET], size)), labels[:_SHEET])
         for name, (pixels, labels) in splits.items()
     }
-    figures.contact_sheet(sheet, OUTPUT / "contact_sheet")
+    sheets.contact_sheet(sheet, OUTPUT / "contact_sheet")
     sizes = ", ".join(f"{len(labels):,} {name}" for name, (_, labels) in splits.items())
     print(f"{sizes} images of {size}x{size}x3 in {project.PROCESSED}")

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from deepnets.reporting import evidence
-from deepnets.reporting.evidence import Effect
+from deepnets.reporting import accuracies, curves, drawing, layers
+from deepnets.reporting.accuracies import Effect
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
     """The figures that were saved, still open during the test."""
     saved: list[Figure] = []
-    monkeypatch.setattr(evidence, "save", lambda figure, *_: saved.append(figure))
+    monkeypatch.setattr(drawing, "save", lambda figure, *_: saved.append(figure))
     yield saved
     for figure in saved:
         plt.close(figure)
@@ -32,7 +32,7 @@ def test_effects_show_mean_interval_and_every_seed(drawn: list[Figure]) -> None:
         Effect("one", "weights he", [0.5, 0.7], (0.1, 1.1)),
         Effect("two", "a_very_long_change " * 5, [-0.02], None),
     ]
-    evidence.effects({"VGG-16": effects, "ResNet50": effects[:1]}, Path("x"))
+    accuracies.effects({"VGG-16": effects, "ResNet50": effects[:1]}, Path("x"))
     (figure,) = drawn
     upper, lower = figure.axes
     names = [label.get_text() for label in upper.get_yticklabels()]
@@ -50,7 +50,7 @@ def test_effects_show_mean_interval_and_every_seed(drawn: list[Figure]) -> None:
 def test_learning_shows_a_row_over_the_one_that_it_was_made_of(drawn: list[Figure]) -> None:
     own = [[{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.9}]]
     before = [[{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]]
-    evidence.learning({"first": (before, []), "second": (own, before)}, Path("x"))
+    curves.learning({"first": (before, []), "second": (own, before)}, Path("x"))
     (figure,) = drawn
     assert [axis.get_title() for axis in figure.axes[:2]] == ["first", "second"]
     assert lines(figure.axes[0]) == [[0.1, 0.2]]
@@ -78,7 +78,7 @@ DIAGNOSIS = {"moments": {"start": moment(1, 0.0), "after 100 steps": moment(2, 0
 
 
 def test_flow_shows_sums_and_kernels_without_gates(drawn: list[Figure]) -> None:
-    evidence.flow({"row": DIAGNOSIS}, Path("x"))
+    layers.flow({"row": DIAGNOSIS}, Path("x"))
     (figure,) = drawn
     activations, gradients = figure.axes
     assert lines(activations) == [[3.0], [6.0]]
@@ -90,7 +90,7 @@ def test_flow_shows_sums_and_kernels_without_gates(drawn: list[Figure]) -> None:
 
 
 def test_norms_show_what_the_averages_cost(drawn: list[Figure]) -> None:
-    evidence.norms({"row": DIAGNOSIS}, Path("x"))
+    layers.norms({"row": DIAGNOSIS}, Path("x"))
     (figure,) = drawn
     above, below = figure.axes
     assert above.get_title() == (

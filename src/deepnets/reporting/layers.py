@@ -1,0 +1,95 @@
+"""What flows through the layers of networks, at some moments of their training."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from deepnets.reporting import drawing
+from deepnets.reporting.questions import after_steps, path
+
+# By moment, in their order: the start, after some steps, the end.
+_MOMENTS: tuple[dict[str, Any], ...] = (
+    {"color": "#E69F00", "marker": "o", "linestyle": ":"},
+    {"color": "#D55E00", "marker": "^", "linestyle": "--"},
+    {"color": "#0072B2", "marker": "s", "linestyle": "-"},
+)
+
+
+def flow(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
+    """Activations and gradients by layer, a column a run, a line a moment of its training.
+
+    Activations are those that go on from each layer; where a network has residual blocks, those
+    after each block's sum.
+    """
+    figure, axes = _by_layer(diagnoses)
+    for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
+        column[0].set_title(name, fontsize=drawing.SMALL)
+        for style, of in zip(_MOMENTS, diagnosis["moments"].values(), strict=False):
+            kernels = path(of)
+            sums = [layer for layer in of["layers"] if layer["kind"] == "Add"]
+            shown = sums if of["batch_norms"] and sums else kernels
+            _line(column[0], [layer["activation"] for layer in shown], style)
+            _line(column[1], [layer["gradient"] for layer in kernels], style)
+    axes[0, 0].set_ylabel("activation")
+    axes[1, 0].set_ylabel("gradient of the kernel")
+    _finish(figure, axes, diagnoses, stem)
+
+
+def norms(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
+    """How far moving averages are from the batch that they normalise, by layer.
+
+    Above, the means in the batch's standard deviations; below, the ratio of the deviations.
+    """
+    figure, axes = _by_layer(diagnoses)
+    for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
+        after = after_steps(diagnosis)
+        scored = diagnosis["moments"][after]
+        column[0].set_title(
+            f"{name}\n{after}: {scored['batch']['accuracy']:.2f} right by the batch,\n"
+            f"{scored['moving']['accuracy']:.2f} by moving averages",
+            fontsize=drawing.SMALL,
+        )
+        for style, of in zip(_MOMENTS, diagnosis["moments"].values(), strict=False):
+            for axis, key in zip(column, ("mean_gap", "deviation_ratio"), strict=True):
+                _line(axis, [norm[key] for norm in of["batch_norms"]], style)
+        column[1].axhline(1, color="black", linewidth=0.8)
+    axes[0, 0].set_ylabel("distance of the means")
+    axes[1, 0].set_ylabel("ratio of the deviations")
+    _finish(figure, axes, diagnoses, stem)
+
+
+def _by_layer(diagnoses: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Two rows of axes, a column a run."""
+    return plt.subplots(
+        2,
+        len(diagnoses),
+        layout="constrained",
+        figsize=(max(drawing.WIDTH, 1.6 * len(diagnoses)), 4.3),
+        sharey="row",
+        squeeze=False,
+    )
+
+
+def _line(axis: Axes, values: Sequence[float | None], style: Mapping[str, Any]) -> None:
+    """A value a layer on a logarithmic axis; what is no positive number is left out."""
+    drawn = [value if value else np.nan for value in values]
+    axis.plot(range(1, len(drawn) + 1), drawn, markersize=2, linewidth=1, **style)
+
+
+def _finish(figure: Any, axes: Any, diagnoses: Mapping[str, Any], stem: Path) -> None:
+    for axis in axes.flat:
+        axis.set_yscale("log")
+    for axis in axes[-1]:
+        axis.set_xlabel("layer, from the image")
+    moments = next(iter(diagnoses.values()))["moments"]
+    handles = [
+        Line2D([], [], label=moment, **style)
+        for style, moment in zip(_MOMENTS, moments, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    drawing.save(figure, stem)

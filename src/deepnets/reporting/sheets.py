@@ -1,0 +1,113 @@
+"""Digits as the networks see them, with a caption each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from deepnets.reporting import drawing
+
+
+def contact_sheet(
+    splits: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]], stem: Path
+) -> None:
+    """The first images of each split with their labels, as the networks will see them.
+
+    Args:
+        splits: name -> images uint8 (n, size, size, 3) and labels uint8 (n,).
+        stem: the path to drawing.write, without .png; so in all functions here.
+    """
+    groups = {}
+    for name, (images, labels) in splits.items():
+        size = images.shape[1]
+        heading = f"{name}: first {len(images)}, {size}x{size}x3"
+        groups[heading] = images, [str(label) for label in labels]
+    _sheet(groups, "", 15, stem)
+
+
+def mistakes(
+    groups: Mapping[
+        str, tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32] | NDArray[np.float64]]
+    ],
+    stem: Path,
+    noted: Mapping[str, str] | None = None,
+) -> None:
+    """The most confident mistakes, a heading a run: true and predicted digit, its probability.
+
+    Args:
+        groups: name -> images uint8 (n, size, size, 3), labels uint8 (n,) and
+            probabilities (n, 10), in the order in which they are drawn; n may be 0.
+        stem: see `contact_sheet`.
+        noted: what the file says of itself, by keywords that PNG has.
+    """
+    sheets = {}
+    for name, (images, labels, probabilities) in groups.items():
+        guesses = probabilities.argmax(axis=1)
+        sheets[name if len(images) else f"{name}: no mistakes"] = (
+            images,
+            [
+                f"{label}→{guess}  {row[guess]:.3f}"
+                for label, guess, row in zip(labels, guesses, probabilities, strict=True)
+            ],
+        )
+    # Up to ten in a row; more in rows of equal length.
+    lengths = [len(images) for images, _ in sheets.values() if len(images)]
+    columns = max([8, *(-(-length // -(-length // 10)) for length in lengths)])
+    _sheet(
+        sheets,
+        "the most confident mistakes: true → predicted digit, its probability",
+        columns,
+        stem,
+        noted,
+    )
+
+
+def disagreements(
+    images: NDArray[np.uint8],
+    listed: NDArray[np.int64],
+    names: Sequence[str],
+    stem: Path,
+) -> None:
+    """Test images that two trainings see different digits in.
+
+    Args:
+        images: uint8 (n, size, size, 3), n at least 1.
+        listed: (n, 4), the index of each, its digit, and what each training sees.
+        names: of the two trainings.
+        stem: see `contact_sheet`.
+    """
+    captions = [f"{index}: {digit}→{a}|{b}" for index, digit, a, b in listed]
+    heading = "test image: true digit → " + " | ".join(names)
+    _sheet({heading: (images, captions)}, "", 8, stem)
+
+
+def _sheet(
+    groups: Mapping[str, tuple[NDArray[np.uint8], Sequence[str]]],
+    note: str,
+    columns: int,
+    stem: Path,
+    noted: Mapping[str, str] | None = None,
+) -> None:
+    """Images (n, size, size, 3) with a caption each, in rows of `columns` under headings."""
+    image, gap, caption, heading = drawing.WIDTH / columns - 0.08, 0.08, 0.17, 0.26
+    row = image + gap + caption
+    rows = {name: -(-len(images) // columns) for name, (images, _) in groups.items()}
+    top = sum(rows.values()) * row + len(rows) * heading + 0.2
+    figure = plt.figure(figsize=(drawing.WIDTH, top))
+    if note:
+        figure.suptitle(note, fontsize=drawing.SMALL, y=1 - 0.02 / top, va="top")
+        top -= 0.1
+    for name, (images, captions) in groups.items():
+        figure.text(0.04 / drawing.WIDTH, (top - 0.1) / figure.get_figheight(), name, va="top")
+        top -= heading
+        for index, (pixels, text) in enumerate(zip(images, captions, strict=True)):
+            left = index % columns * (image + gap) + gap / 2
+            bottom = top - index // columns * row - caption - image
+            axis = drawing.add_axes(figure, left, bottom, image, image)
+            axis.imshow(pixels, interpolation="none")
+            axis.set_title(text, fontsize=drawing.SMALL, pad=2)
+            axis.axis("off")
+        top -= rows[name] * row
+    drawing.save(figure, stem, noted)
