@@ -14,7 +14,7 @@ import architectures
 from deepnets.base import files, project
 from deepnets.config.params import FILE
 from deepnets.records import results
-from deepnets.reporting import drawing
+from deepnets.reporting import drawing, published
 from deepnets.stages import report
 from deepnets.training import checkpoints
 from project import ROOT, edit_yaml
@@ -22,6 +22,7 @@ from project import ROOT, edit_yaml
 LABELS = np.arange(2000, dtype=np.uint8) % 10
 IMAGES = np.random.default_rng(0).integers(0, 256, (2000, 8, 8, 3), np.uint8)
 SEEDS = (0, 1)
+TEST_DATA = published.TEST_DATA
 
 # run -> images missed, counted from the first, and the outcome, for each seed.
 DONE: dict[str, list[tuple[int, str]]] = {
@@ -68,7 +69,7 @@ def _provenance(run: str, seed: int) -> dict[str, Any]:
         "git": {"commit": "c0ffee", "dirty": seed == 1},
         "images": {"train": 3200, "validation": 10000, "test": len(LABELS)},
         "data": {"train": 64 * "a", "validation": 64 * "b"},
-        "test_data": 64 * "c",
+        "test_data": TEST_DATA,
         "start": 64 * str(seed),
         "parameter_count": {"total": 14719818, "trainable": 14719000, "non_trainable": 818},
         "environment": {

@@ -28,7 +28,7 @@ def row(epochs: int, *validation: float, test: float | None = None) -> list[Resu
             history=[{"val_accuracy": 0.1}, {"val_accuracy": accuracy}],
             timing=[],
             outcome="completed",
-            provenance={"images": {"validation": 5000}},
+            provenance={"images": {"validation": 5000}, "test_data": published.TEST_DATA},
             test=None if test is None else {"accuracy": test},
             labels=None if test is None else LABELS,
             params=RUN.model_copy(update={"epochs": epochs}),

@@ -10,7 +10,7 @@ from deepnets.config import params
 from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import Result
-from deepnets.reporting import tables
+from deepnets.reporting import published, tables
 from project import ROOT
 
 NAME = "vgg16-adam-random"
@@ -53,7 +53,11 @@ def _result(seed: int, **own: Any) -> Result:
             for epoch, seconds in enumerate(of["seconds"], start=1)
         ],
         "outcome": "completed",
-        "provenance": {"parameter_count": {"total": 12, "trainable": 10, "non_trainable": 2}},
+        "provenance": {
+            "parameter_count": {"total": 12, "trainable": 10, "non_trainable": 2},
+            "test_data": published.TEST_DATA,
+            "images": {"train": 400},
+        },
         "test": {"accuracy": accuracy, "loss": loss},
         "labels": LABELS,
         "predicted": guesses,

@@ -449,6 +449,24 @@ def test_the_studys_curves_are_no_part_of_another_studys_report(
     assert not any(words in text for words in OWN)
 
 
+def test_the_studys_numbers_are_shown_beside_its_data_alone(
+    full_scale: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the rows are called: here as the study's are."""
+    monkeypatch.setattr(published, "TEST_DATA", 64 * "0")
+    folder = made_up.reported(tmp_path, made_up.small, {}, drawn=["curves", "comparison"])
+    text = (folder / report.TEXT).read_text()
+    table = pd.read_csv(folder / report.RESULTS_TABLE)
+    assert table.filter(like="study_").isna().all(axis=None)
+    assert table["test_accuracy"].notna().sum() == len(made_up.DONE)
+    headings = [line for line in _results(text, "VGG-16").splitlines() if "test acc" in line]
+    assert "study" not in headings[0]
+    shown = ("## The study's claims", "Reduced scale", *OWN)
+    assert not any(words in text for words in shown)
+    assert "the study" not in made_up.words(folder, "comparison")
+    assert "the study" not in made_up.words(folder, "curves")
+
+
 # --- a study with questions
 
 

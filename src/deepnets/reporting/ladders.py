@@ -79,9 +79,15 @@ def climb(ladder: Sequence[str], found: Mapping[str, Sequence[Result]]) -> list[
 
     Args:
         ladder: names of rows, by epochs.
-        found: the seeds of each row that were trained; rows that diverged count as not run.
+        found: the seeds of each row that were trained; rows that diverged count as not run, and
+            so do those that were not tested on the study's images.
     """
-    run = [name for name in ladder if found.get(name) and all(of.history for of in found[name])]
+    run = [
+        name
+        for name in ladder
+        if found.get(name)
+        and all(of.history and published.is_tested_on_its_images(of) for of in found[name])
+    ]
     if not run:
         return []
     rungs = [_rung(found[name]) for name in run]

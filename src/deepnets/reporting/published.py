@@ -4,16 +4,25 @@ Source: A. Hasan, "Deeper Networks For Image Classification", 2020, its two resu
 is the last epoch, with dropout and augmentation on; test is MNIST's 10,000 test images.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from deepnets.config import registry
 from deepnets.config.fields import Arch, OptimizerName, Variant, Weights
 from deepnets.config.sections import RunParams
+from deepnets.records.results import Result
 
 # The rows that its tables have; the ninth, longer experiment is the one with nesterov.
 EPOCHS, LONG_EPOCHS = 15, 50
 # 60,000 less the 10,000 that it validates on.
 TRAIN_IMAGES = 50_000
+# What it trained, validated and tested on, by the digests that a record has (`Split.digest`):
+# MNIST in 32x32x3, of whose 60,000 training images the last 10,000 validate.
+_DATA = {
+    "train": "de8fb88b341775843f020d59e3ae80ed61b54f0fb0756234832f1adb1d5cb479",
+    "validation": "5c8dbfd1154761d12f30a4ad16379fe777e49a46ea2d36223d8dbd6edf371166",
+}
+TEST_DATA = "8b496a0ebb9dc4b0780042d0cbf9dddbb0c6879e0b83d1532127e5a92359d29a"
 # The starting weights that it used, in words.
 WEIGHTS: dict[Weights, str] = {"random": "random weights", "imagenet": "ImageNet weights"}
 # Keras' default, which it did not change.
@@ -59,6 +68,37 @@ def of(run: RunParams) -> Published | None:
     if run.arch == "resnet50" and run.optimizer == "sgd" and run.flat["nesterov"]:
         return _LONG
     return _RESULTS.get((run.arch, run.optimizer, run.weights))
+
+
+def is_tested_on_its_images(result: Result) -> bool:
+    """Whether a training was tested on the images that the study tested on."""
+    return bool(result.provenance.get("test_data") == TEST_DATA)
+
+
+def is_on_its_data(result: Result) -> bool:
+    """Whether a training saw the study's images, split as there, or fewer of them."""
+    record: Mapping[str, Any] = result.provenance
+    if not is_tested_on_its_images(result):
+        return False
+    return bool(record["images"]["train"] < TRAIN_IMAGES or record["data"] == _DATA)
+
+
+def on_its_data(trained: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
+    """Of the rows that have been `trained`, those on the study's data with every seed."""
+    return {name: seeds for name, seeds in trained.items() if all(map(is_on_its_data, seeds))}
+
+
+def beside(
+    runs: Mapping[str, Sequence[RunParams]], trained: Mapping[str, Sequence[Result]]
+) -> dict[str, Published]:
+    """By the names of ours the study's rows to show beside them: of rows on its data alone.
+
+    What a row is called does not matter. One that was not trained yet goes with the others.
+    """
+    own = on_its_data(trained)
+    waiting = runs.keys() - trained.keys() if len(own) == len(trained) else set()
+    meant = {name: of(runs[name][0]) for name in runs if name in own or name in waiting}
+    return {name: study for name, study in meant.items() if study is not None}
 
 
 def row(key: Key) -> Published:

@@ -15,6 +15,7 @@ from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import Result
 from deepnets.reporting import published
+from deepnets.reporting.published import Published
 
 # Validation accuracies that convergence is measured by.
 LEVELS = (0.97, 0.98, 0.99)
@@ -40,7 +41,10 @@ def results(
         runs: each row's parameters, resolved for every seed.
         found: the seeds of each row that have been trained, some of them perhaps not evaluated.
     """
-    return pd.DataFrame([_row(name, seeds, found.get(name, [])) for name, seeds in runs.items()])
+    studys = published.beside(runs, found)
+    return pd.DataFrame(
+        [_row(name, seeds, found.get(name, []), studys.get(name)) for name, seeds in runs.items()]
+    )
 
 
 def keep_calibration(table: pd.DataFrame, earlier: pd.DataFrame) -> list[str]:
@@ -179,9 +183,10 @@ def _difference(a: Result, b: Result) -> str | None:
     return None
 
 
-def _row(name: str, runs: Sequence[RunParams], seeds: Sequence[Result]) -> dict[str, Any]:
+def _row(
+    name: str, runs: Sequence[RunParams], seeds: Sequence[Result], study: Published | None
+) -> dict[str, Any]:
     run = runs[0]
-    study = published.of(run)
     row: dict[str, Any] = {
         "run": name,
         "arch": run.arch,

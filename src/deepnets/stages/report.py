@@ -56,15 +56,17 @@ def main() -> None:
     # A study of the published rows at their scale is about these, whatever stands beside them.
     is_own = any(map(published.is_at_scale, first.values()))
     rungs = [] if is_own else ladders.ladders(first)
-    # What the study stored stands only beside rows that are meant to be its own.
-    beside_stored = {} if asked or rungs else histories.comparable(trained)
+    # What the study has stands only beside rows on its data, and what it stored only beside rows
+    # that are meant to be its own.
+    own = published.on_its_data(trained)
+    beside_stored = {} if asked or rungs else histories.comparable(own)
     stored = histories.beside(beside_stored)
     sections = [
-        shown.heading(study.report.title, runs, table),
+        shown.heading(study.report.title, runs, table, trained),
         *([claims.answers(asked, trained, diagnoses, seeds)] if asked else []),
         *([claims.effects(entries, trained)] if asked else []),
         *([claims.climbs(rungs, trained)] if rungs else []),
-        *([] if asked or rungs else [claims.verdicts(trained)]),
+        *([] if asked or rungs or (trained and not own) else [claims.verdicts(own)]),
         claims.diagnoses(diagnoses),
         shown.results(table, trained, styles),
         shown.curves(trained, styles, stored),

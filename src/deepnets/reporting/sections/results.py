@@ -54,7 +54,9 @@ Trained = Mapping[str, Sequence[Result]]
 Styles = Mapping[str, drawing.Run]
 
 
-def heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.DataFrame) -> list[str]:
+def heading(
+    title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.DataFrame, trained: Trained
+) -> list[str]:
     done = table[table["test_accuracy"].notna()]
     missing = table[table["test_accuracy"].isna()]["run"].tolist()
     parts = [
@@ -62,7 +64,7 @@ def heading(title: str, runs: Mapping[str, Sequence[RunParams]], table: pd.DataF
         f"{len(done)} of {len(table)} runs are finished."
         + (f" Not run yet: {', '.join(missing)}." if missing else ""),
     ]
-    meant = [of[0] for of in runs.values() if published.of(of[0])]
+    meant = [runs[name][0] for name in published.beside(runs, trained)]
     scales = sorted({run.train_images or published.TRAIN_IMAGES for run in meant})
     epochs = sorted({run.epochs for run in meant})
     if meant and (scales[0] < published.TRAIN_IMAGES or epochs[0] < published.EPOCHS):
