@@ -274,8 +274,9 @@ def _of_another_calibration(folder: Path) -> None:
 
 
 def _other_label(folder: Path) -> None:
-    table = pd.read_csv(folder / "predictions.csv")
-    table.loc[0, "actual"] = (table.loc[0, "actual"] + 1) % 10
+    table = pd.read_csv(folder / "predictions.csv", dtype=str)
+    first, *others = table.loc[0, "actual"]
+    table.loc[0, "actual"] = "".join([str((int(first) + 1) % 10), *others])
     table.to_csv(folder / "predictions.csv", index=False)
 
 

@@ -107,6 +107,38 @@ def test_predictions_go_to_the_seed_that_made_them(paths: project.RunFiles) -> N
         np.testing.assert_array_equal(result.probabilities, expected)
 
 
+def test_predictions_are_a_string_of_digits_a_seed_and_labels_are_there_once(
+    paths: project.RunFiles,
+) -> None:
+    digits = np.array([1, 0, 7], np.uint8)
+    trained = results.read(paths)
+    tested = [replace(trained[0], labels=digits, predicted=digits)]
+    tested += [replace(trained[1], labels=digits, predicted=digits[::-1])]
+    results.write_predictions(paths.predictions, tested)
+    assert paths.predictions.read_text() == "seed,actual,predicted\n4,107,107\n2,,701\n"
+    for result, expected in zip(results.read(paths), tested, strict=True):
+        assert result.labels is not None
+        assert result.predicted is not None
+        assert result.predicted.dtype == np.uint8
+        assert result.labels.tolist() == [1, 0, 7]
+        np.testing.assert_array_equal(result.predicted, expected.predicted)
+
+
+def test_seeds_that_were_tested_on_other_images_keep_their_labels(paths: project.RunFiles) -> None:
+    trained = results.read(paths)
+    labels = [np.array(digits, np.uint8) for digits in ([1, 0], [0, 1, 7])]
+    tested = [replace(of, labels=d, predicted=d) for of, d in zip(trained, labels, strict=True)]
+    results.write_predictions(paths.predictions, tested)
+    for result, expected in zip(results.read(paths), labels, strict=True):
+        np.testing.assert_array_equal(result.labels, expected)
+
+
+def test_a_torn_file_of_predictions_is_damaged(paths: project.RunFiles) -> None:
+    paths.predictions.write_text("seed,actual,predicted\n4,107,107\n2,,70")
+    with pytest.raises(ValueError, match="3 labels, 2 predictions"):
+        results.read(paths)
+
+
 def test_seed_that_was_not_trained_is_left_out(paths: project.RunFiles) -> None:
     asked = [*RUNS, STUDY.run_params("vgg16-sgd-random", 9)]
     assert [result.seed for result in results.load(paths, asked)] == [4, 2]

@@ -41,13 +41,7 @@ def write(paths: project.RunFiles, tested: Sequence[SeedResult]) -> None:
     # Which seed a part of it belongs to is known by the predictions, which are written before it.
     _remove_probabilities(paths)
     files.write_json(paths.test, results.together({of.seed: of.test or {} for of in tested}))
-    rows = [
-        {"seed": of.seed, "actual": int(label), "predicted": int(guess)}
-        for of in tested
-        if of.labels is not None and of.predicted is not None
-        for label, guess in zip(of.labels, of.predicted, strict=True)
-    ]
-    files.write_csv(paths.predictions, rows, ["seed", "actual", "predicted"])
+    results.write_predictions(paths.predictions, tested)
     calibrations = {str(of.seed): of.calibration for of in tested if of.calibration}
     files.write_json(paths.calibration, calibrations)
     known = [of.probabilities for of in tested]

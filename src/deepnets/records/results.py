@@ -1,9 +1,11 @@
 """What a run left behind: the files that hold its seeds together, written and read back.
 
 A CSV file has the column `seed`; a JSON file of numbers holds them as they are for one seed, and
-for several their means, with each seed's own below `seeds`.
+for several their means, with each seed's own below `seeds`. Predictions are strings of digits, one
+for each test image: a row a seed, or, as earlier versions wrote them, a row an image.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,14 @@ from deepnets.training import scores
 from deepnets.training.checkpoints import Row, Rows
 
 Numbers = dict[str, Any]
+Digits = NDArray[np.uint8]
 
 # completed: all epochs ran. collapsed: they did, at chance. diverged: the loss became NaN or
 # infinite, and the epochs before are what there is.
 Outcome = Literal["completed", "collapsed", "diverged"]
 
 _HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+_PREDICTIONS = ["seed", "actual", "predicted"]
 TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
 
 
@@ -69,6 +73,24 @@ def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
     ):
         of_all = [{"seed": seed, **row} for seed, of in rows.items() for row in getattr(of, kind)]
         files.write_csv(folder / name, of_all, columns)
+
+
+def write_predictions(path: Path, tested: Sequence[SeedResult]) -> None:
+    """Write the labels and predictions of those of `tested` that have them, a row a seed.
+
+    Labels that are those of the seed before are left out.
+    """
+    rows: list[dict[str, Any]] = []
+    before = ""
+    for result in tested:
+        if result.labels is not None and result.predicted is not None:
+            labels, predicted = (
+                "".join(map(str, digits)) for digits in (result.labels, result.predicted)
+            )
+            actual = "" if labels == before else labels
+            rows.append({"seed": result.seed, "actual": actual, "predicted": predicted})
+            before = labels
+    files.write_csv(path, rows, _PREDICTIONS)
 
 
 def together(by_seed: Mapping[int, Numbers]) -> Numbers:
@@ -139,18 +161,18 @@ def read(paths: RunFiles) -> list[SeedResult]:
     history = files.read_csv(paths.history)
     timing = files.read_csv(paths.timing) if paths.timing.is_file() else []
     tested = files.read_json(paths.test) if paths.test.is_file() else None
-    predictions = files.read_csv(paths.predictions) if paths.predictions.is_file() else []
+    predictions = _read_predictions(paths.predictions) if paths.predictions.is_file() else {}
     calibrations = files.read_json(paths.calibration) if paths.calibration.is_file() else {}
-    places = list(dict.fromkeys(int(row["seed"]) for row in predictions))
+    places = list(predictions)
     found = []
     for text, origin in provenance.items():
         seed = int(text)
         numbers = of_seed(trained, seed)
         if numbers is None:
             continue
-        rows = rows_of_seed(predictions, seed)
+        labels, predicted = predictions.get(seed, (None, None))
         probabilities = None
-        if rows and paths.probabilities.is_file():
+        if predicted is not None and paths.probabilities.is_file():
             probabilities = _of_place(paths.probabilities, places.index(seed), len(places))
         found.append(
             SeedResult(
@@ -161,9 +183,9 @@ def read(paths: RunFiles) -> list[SeedResult]:
                 outcome=outcome(numbers),
                 provenance=origin,
                 # The numbers of a single seed do not say whose they are, its predictions do.
-                test=of_seed(tested, seed) if tested and rows else None,
-                labels=_digits(rows, "actual"),
-                predicted=_digits(rows, "predicted"),
+                test=of_seed(tested, seed) if tested and predicted is not None else None,
+                labels=labels,
+                predicted=predicted,
                 probabilities=probabilities,
                 calibration=calibrations.get(text),
             )
@@ -203,5 +225,23 @@ def _of_place(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
     return None if np.isnan(found).any() else found
 
 
-def _digits(rows: Sequence[Row], column: str) -> NDArray[np.uint8] | None:
-    return np.array([row[column] for row in rows], np.uint8) if rows else None
+def _read_predictions(path: Path) -> dict[int, tuple[Digits, Digits]]:
+    """By seed, in the file's order, the labels and the predictions, uint8 (n,) each."""
+    texts: dict[int, tuple[list[str], list[str]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            both = texts.setdefault(int(row["seed"]), ([], []))
+            for text, column in zip(both, _PREDICTIONS[1:], strict=True):
+                text.append(row[column])
+    digits = {seed: tuple("".join(parts) for parts in both) for seed, both in texts.items()}
+    labels, found = "", {}
+    for seed, (actual, predicted) in digits.items():
+        labels = actual or labels
+        if len(labels) != len(predicted):
+            raise ValueError(f"{path}: {len(labels)} labels, {len(predicted)} predictions")
+        found[seed] = _digits(labels), _digits(predicted)
+    return found
+
+
+def _digits(text: str) -> Digits:
+    return np.array([int(digit) for digit in text], np.uint8)
