@@ -158,7 +158,7 @@ def test_a_copy_without_its_artifacts_sends_them_anew(make: Make) -> None:
 def test_level_is_not_said_of_artifacts_that_are_gone(study: Study, lost: str, whole: bool) -> None:
     """As those are that an earlier version wrote into the other copy."""
     study.trained(FIRST, 0.90)
-    files.write_bytes(Path(f"metrics/{FIRST}/figures/seed-0/curves.png"), b"a picture")
+    files.write_bytes(trainings.paths(FIRST).figures(0) / "curves.png", b"a picture")
     study.publish()
     (path,) = Path("mlruns").rglob(lost)
     content = path.read_bytes()

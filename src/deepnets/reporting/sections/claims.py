@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from deepnets.base import project
-from deepnets.config.params import Pair, Question, RunEntry
+from deepnets.config.sections import Pair, Question, RunEntry
 from deepnets.reporting import accuracies, ladders, layers, page, published, tables
 from deepnets.reporting import curves as by_epoch
 from deepnets.reporting import questions as rules

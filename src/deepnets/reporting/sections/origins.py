@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.records.results import Result
 from deepnets.reporting import tables
 from deepnets.reporting.sections.results import Trained

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from deepnets.base import files, project
-from deepnets.config.params import RunParams
+from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import Result
 from deepnets.reporting import (
