@@ -18,6 +18,7 @@ import pytest
 from deepnets.__main__ import main
 from deepnets.base import files
 from deepnets.base.errors import UserError
+from deepnets.config import registry
 from deepnets.networks import models, saving
 from project import ROOT, edit_yaml
 
@@ -202,6 +203,52 @@ def test_model_as_it_was_saved_is_accepted(tmp_path: Path, members: dict[str, by
     assert saving.weights_digest(loaded) == saving.weights_digest(CLASSIFIER)
 
 
+def _register(monkeypatch: pytest.MonkeyPatch, name: str, layer: Callable[[Any], Any]) -> None:
+    """A known network whose backbone is `layer` of the pixels, and their average."""
+
+    def build(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
+        y = keras.layers.GlobalAveragePooling2D()(layer(input_tensor))
+        return keras.Model(input_tensor, y, name=name)
+
+    entry = registry.Architecture(title=name, build=build, input_range="unit")
+    monkeypatch.setitem(registry.architectures(), name, entry)
+
+
+def test_what_a_known_network_is_built_of_is_accepted_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.keras"
+    _register(monkeypatch, "doubled", lambda x: keras.layers.Concatenate()([x, x]))
+    saving.save(models.initialize("doubled", "he", 0, 32), path)
+    assert saving.load(path).name == "doubled_classifier"
+    monkeypatch.delitem(registry.architectures(), "doubled")
+    assert "'Concatenate' from 'keras.layers', as no known" in refusal(lambda: saving.load(path))
+
+
+class Doubled(keras.layers.Layer):
+    """What a network has that is not of Keras' layers alone."""
+
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+
+@pytest.mark.parametrize(
+    ("layer", "part"),
+    [
+        (lambda x: keras.layers.Lambda(lambda y: y)(x), "'Lambda' from 'keras.layers'"),
+        (lambda x: Doubled()(x), "'Doubled' from 'test_foreign_code'"),
+    ],
+    ids=["lambda", "class"],
+)
+def test_a_network_that_could_not_be_opened_is_refused_before_it_is_trained(
+    monkeypatch: pytest.MonkeyPatch, layer: Callable[[Any], Any], part: str
+) -> None:
+    _register(monkeypatch, "odd", layer)
+    said = refusal(lambda: models.initialize("odd", "he", 0, 32))
+    assert said.startswith("odd: expected a network of Keras' own layers, without code in them; it")
+    assert part in said
+
+
 @pytest.mark.parametrize("name", ["../sprung", "/tmp/sprung", "assets/../../sprung", "config.json"])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_model_with_another_member_is_refused(
@@ -375,7 +422,6 @@ def test_pickles_from_a_mirror_are_refused(
     name: str,
     content: Callable[[Path], bytes],
 ) -> None:
-    from deepnets.config import registry
     from deepnets.data import mirrors
 
     data_sets = registry.data_sets()
