@@ -28,8 +28,8 @@ from deepnets.records.records import PastRun
 from project import ROOT, SERIES, Clone, clone, miniature, shrink_networks
 
 RUN, DIRTY = "vgg16-sgd-random", "resnet50-adam-random"
-OPTIMIZERS = "src/deepnets/training/optimizers.py"
-RATE = "learning_rate = schedule(run, steps_per_epoch)"
+OPTIMIZATION = "src/deepnets/training/optimization.py"
+RATE = "learning_rate=schedule(run, steps_per_epoch)"
 
 
 def _study(params: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ def _study(params: dict[str, Any]) -> None:
 
 
 def _edit(copy: Clone, before: str, after: str) -> None:
-    path = copy.folder / OPTIMIZERS
+    path = copy.folder / OPTIMIZATION
     text = path.read_text()
     assert before in text
     path.write_text(text.replace(before, after))
@@ -56,12 +56,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     commands = [*starts, ["train", RUN], ["evaluate", RUN]]
     copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
     # A changed file and a new one, the second needed by the first.
-    _edit(copy, RATE, "learning_rate = schedule(run, steps_per_epoch) * FACTOR")
+    _edit(copy, RATE, f"{RATE} * FACTOR")
     _edit(copy, "import keras\n", "import keras\n\nfrom deepnets.factor import FACTOR\n")
     (copy.folder / "src/deepnets/factor.py").write_text("FACTOR = 0.5\n")
     commands = [["train", DIRTY], ["evaluate", DIRTY]]
     copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
-    copy.run("git", "checkout", OPTIMIZERS)
+    copy.run("git", "checkout", OPTIMIZATION)
     (copy.folder / "src/deepnets/factor.py").unlink()
     copy.commit("results")
     return copy
@@ -139,14 +139,14 @@ def test_changes_that_were_never_committed_are_applied(project: Clone, tmp_path:
 
     result = _reproduce(project, tmp_path, "models:/small@best")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"trained with: src/deepnets/factor.py, {OPTIMIZERS}" in result.stdout
-    assert "this working tree has other code, which is not used: optimizers" in result.stdout
+    assert f"trained with: src/deepnets/factor.py, {OPTIMIZATION}" in result.stdout
+    assert "this working tree has other code, which is not used: optimization" in result.stdout
     assert f"{DIRTY}, seed 0: bit-identical" in result.stdout
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
     # By its id, beside the other one.
     said = project.run("deepnets", "diff", RUN, run_id, "--figure", str(tmp_path / "pair")).stdout
-    assert "training: changed code (optimizers)" in said
+    assert "training: changed code (optimization)" in said
     assert "training: arch vgg16, now resnet50" in said
     assert (tmp_path / "pair.png").is_file()
 
@@ -156,16 +156,16 @@ def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path
         _edit(project, "run.learning_rate, decay_steps", "2 * run.learning_rate, decay_steps")
         result = _reproduce(project, tmp_path, RUN, "--here", OMP_NUM_THREADS="1")
     finally:
-        project.run("git", "checkout", OPTIMIZERS)
+        project.run("git", "checkout", OPTIMIZATION)
     assert result.returncode == 4, result.stdout + result.stderr
     before, _, after = result.stdout.partition("\n\n")
-    assert "training: changed code (optimizers)" in before
+    assert "training: changed code (optimization)" in before
     assert "threads: OMP_NUM_THREADS not there, now 1" in before
-    assert f"{OPTIMIZERS}:" in before
+    assert f"{OPTIMIZATION}:" in before
     assert "+ 2 * run.learning_rate, decay_steps=1" in before
     verdict = after.splitlines()[-1]
     assert verdict.startswith(f"{RUN}, seed 0: different: from epoch 1, ")
-    assert "what differs: changed code (optimizers); OMP_NUM_THREADS" in verdict
+    assert "what differs: changed code (optimization); OMP_NUM_THREADS" in verdict
     assert "no tolerance is known" in verdict
 
 

@@ -246,7 +246,10 @@ def test_what_is_said_tracked_shown_or_recorded_makes_no_training_stale(trained:
 
 @pytest.mark.parametrize(
     "module",
-    ["networks/convolutions", "training/optimizers", "training/augment", "training/loop"],
+    [
+        *("networks/convolutions", "networks/architectures/vgg16", "training/optimizers/adam"),
+        *("training/augment", "training/loop"),
+    ],
 )
 def test_a_layer_an_optimizer_the_augmentation_the_loop_make_all_stale(
     trained: Fresh, module: str
