@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
 from deepnets.reporting import drawing, ladders, published
@@ -106,7 +106,7 @@ def convergence(
     Args:
         reached: run -> accuracy -> first epoch with at least that validation accuracy, one a
             seed, None where it never came.
-        stem: see `contact_sheet`.
+        stem: see `drawing.save`.
     """
     levels = sorted({level for own in reached.values() for level in own})
     epochs = [e for own in reached.values() for seeds in own.values() for e in seeds if e]
@@ -178,9 +178,8 @@ def effects(panels: Mapping[str, Sequence[Effect]], stem: Path) -> None:
     axis = axes[-1, 0]
     axis.set_xscale("symlog", linthresh=_POINTS[0], linscale=0.6)
     axis.set_xlim(-_POINTS[-1], _POINTS[-1])
-    axis.xaxis.set_major_locator(FixedLocator([*(-p for p in reversed(_POINTS)), 0, *_POINTS]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
-    axis.xaxis.set_minor_locator(NullLocator())
+    places = FixedLocator([*(-p for p in reversed(_POINTS)), 0, *_POINTS])
+    drawing.ticks(axis.xaxis, places, lambda value: f"{value:+g}" if value else "0")
     axis.set_xlabel(f"percentage points of test accuracy gained (linear up to {_POINTS[0]})")
     handles = [
         Line2D([], [], color=drawing.BLUE, marker="o", label="mean, 95 % interval over the seeds"),
@@ -195,7 +194,7 @@ def climbs(panels: Sequence[tuple[str, Sequence[ladders.Climb]]], stem: Path) ->
 
     Args:
         panels: a heading, and how a ladder gets to each goal, at least one; a panel each.
-        stem: see `effects`.
+        stem: see `drawing.save`.
     """
     figure, axes = plt.subplots(
         1,
@@ -245,9 +244,7 @@ def climbs(panels: Sequence[tuple[str, Sequence[ladders.Climb]]], stem: Path) ->
             )
         axis.set_xscale("log", base=2)
         axis.set_xlim(rungs[0].epochs / 1.5, rungs[-1].epochs * 1.5)
-        axis.xaxis.set_major_locator(FixedLocator([rung.epochs for rung in rungs]))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.xaxis.set_minor_locator(NullLocator())
+        drawing.ticks(axis.xaxis, FixedLocator([rung.epochs for rung in rungs]))
         axis.set_title(title)
         axis.set_xlabel("epochs")
     axes[0, 0].set_ylabel("accuracy, %")

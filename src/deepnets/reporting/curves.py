@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from deepnets.reporting import drawing, matrices
@@ -76,7 +76,7 @@ def learning_curves(
 
     Args:
         panels: heading -> run -> its trainings, one a seed.
-        stem: see `contact_sheet`.
+        stem: see `drawing.save`.
         study: heading -> what it is called -> a training of the study.
     """
     study = study or {}
@@ -133,7 +133,7 @@ def learning(rows: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], stem: Path
 
     Args:
         rows: name -> its histories and those of its parent, one a seed (none for the first).
-        stem: see `effects`.
+        stem: see `drawing.save`.
     """
     columns = 4
     lines = -(-len(rows) // columns)
@@ -160,9 +160,7 @@ def learning(rows: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], stem: Path
         # 0.97 and 0.98 differ as visibly as 0.3 and 0.4.
         axis.set_yscale("logit", nonpositive="clip")
         axis.set_ylim(_LEVELS[0] / 2, 1 - (1 - _LEVELS[-1]) / 2)
-        axis.yaxis.set_major_locator(FixedLocator(_LEVELS))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_locator(NullLocator())
+        drawing.ticks(axis.yaxis, FixedLocator(_LEVELS))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.tick_params(labelbottom=place + columns >= len(rows))
         if place + columns >= len(rows):
@@ -187,7 +185,7 @@ def two_runs(
         runs: name -> training, the two of them.
         predicted: the digits (n,) that each sees on the test images that they disagree on; None
             where that is not known, which leaves the panel out.
-        stem: see `contact_sheet`.
+        stem: see `drawing.save`.
     """
     count = 2 if predicted is None else 3
     figure, axes = plt.subplots(
@@ -300,9 +298,7 @@ def _loss_scale(axes: Axes, values: Sequence[float]) -> None:
     finite = [value for value in values if 0 < value < np.inf]
     axes.set_yscale("log")
     axes.set_ylim(0.8 * min(finite, default=0.1), 1.25 * min(max(finite, default=1), 100))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    drawing.ticks(axes.yaxis, LogLocator(subs=(1, 2, 5)))
 
 
 def _epoch_scale(axes: Axes, trainings: Sequence[Training]) -> None:

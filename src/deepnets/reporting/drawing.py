@@ -8,7 +8,7 @@ colour alone. Figures are at most as wide as the text of a printed page and thei
 
 import io
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -119,7 +120,13 @@ def weights_marker(weights: str) -> str:
 
 
 def save(figure: Figure, stem: Path, noted: Mapping[str, str] | None = None) -> None:
-    """Write `figure` as STEM.png, whole or not at all, and close it: the same bytes every time."""
+    """Write `figure` as STEM.png, whole or not at all, and close it: the same bytes every time.
+
+    Args:
+        figure: any of Matplotlib's.
+        stem: the path to write, without .png.
+        noted: see `write`.
+    """
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
@@ -190,17 +197,21 @@ def accuracy_scale(axes: Axes, which: str, values: Sequence[float]) -> None:
     top = min(tick for tick in _ACCURACIES if tick > bottom and tick >= high)
     getattr(axes, f"set_{which}scale")("function", functions=(forward, inverse))
     getattr(axes, f"set_{which}lim")(bottom, top)
-    ticks = _ACCURACIES
-    if sum(bottom <= tick <= top for tick in ticks) < 5:
+    places = _ACCURACIES
+    if sum(bottom <= tick <= top for tick in places) < 5:
         errors = (10.0**-decade * error for decade in range(5) for error in _FINE_ERRORS)
-        ticks = tuple(round(1 - error, 6) for error in errors)
+        places = tuple(round(1 - error, 6) for error in errors)
     axis = getattr(axes, f"{which}axis")
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ticks(axis, FixedLocator(places))
 
 
 def log_epochs(axes: Axes) -> None:
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    ticks(axes.xaxis, LogLocator(subs=(1, 2, 5)))
+
+
+def ticks(axis: Axis, places: Locator, label: Callable[[float], str] = "{:g}".format) -> None:
+    """Ticks at `places` alone, labelled as plain numbers."""
+    axis.set_major_locator(places)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
+    axis.set_minor_locator(NullLocator())

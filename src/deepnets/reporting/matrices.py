@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +18,8 @@ from deepnets.reporting import drawing
 # Errors that are told apart by shade, in percent.
 _PERCENT = (0.1, 100.0)
 
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": drawing.SMALL}
+
 
 def confusion(matrix: NDArray[np.int64], name: str, stem: Path) -> None:
     """Confusion counts (10, 10), rows true and columns predicted; shading shows the mistakes."""
@@ -31,15 +34,8 @@ def confusion(matrix: NDArray[np.int64], name: str, stem: Path) -> None:
     )
     for (row, column), count in np.ndenumerate(matrix):
         if count:
-            axis.text(
-                column,
-                row,
-                str(count),
-                ha="center",
-                va="center",
-                fontsize=8,
-                color=drawing.GREY if row == column else "black",
-            )
+            colour = drawing.GREY if row == column else "black"
+            axis.text(column, row, str(count), color=colour, **_CENTRED | {"fontsize": 8})
     axis.set(
         xlabel="predicted digit",
         ylabel="true digit",
@@ -94,7 +90,7 @@ def class_accuracy(matrices: Mapping[str, NDArray[np.int64]], stem: Path) -> Non
 
     Args:
         matrices: name -> confusion counts (10, 10), rows true; several seeds' may be summed.
-        stem: see `contact_sheet`.
+        stem: see `drawing.save`.
     """
     wrong = []
     for matrix in matrices.values():
@@ -118,15 +114,8 @@ def class_accuracy(matrices: Mapping[str, NDArray[np.int64]], stem: Path) -> Non
         shown = (
             f"{value:.2f}" if value < 0.995 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
         )
-        axis.text(
-            column,
-            row,
-            "none" if np.isnan(value) else "0" if value == 0 else shown,
-            ha="center",
-            va="center",
-            fontsize=drawing.SMALL,
-            color="white" if value > 20 else "black",
-        )
+        shown = "none" if np.isnan(value) else "0" if value == 0 else shown
+        axis.text(column, row, shown, color="white" if value > 20 else "black", **_CENTRED)
     axis.axvline(percent.shape[1] - 1.5, color="white", linewidth=4)
     digits = [str(digit) for digit in range(percent.shape[1] - 1)]
     axis.set_xticks(range(percent.shape[1]), [*digits, "all"])
@@ -149,16 +138,8 @@ def draw_disagreement(
     np.add.at(counts, (a, b), 1)
     axis.imshow(np.where(counts, counts, np.nan), cmap="Blues", vmin=0)
     for row, column in zip(*counts.nonzero(), strict=True):
-        strong = counts[row, column] > 0.6 * counts.max()
-        axis.text(
-            column,
-            row,
-            str(counts[row, column]),
-            ha="center",
-            va="center",
-            fontsize=drawing.SMALL,
-            color="white" if strong else "black",
-        )
+        colour = "white" if counts[row, column] > 0.6 * counts.max() else "black"
+        axis.text(column, row, str(counts[row, column]), color=colour, **_CENTRED)
     axis.set_title(f"{len(a):,} disagreements")
     axis.set_xticks(range(CLASSES))
     axis.set_yticks(range(CLASSES))

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from deepnets.records.statistics import Calibration
 from deepnets.reporting import drawing
@@ -32,9 +32,7 @@ def reliability(calibrations: Mapping[drawing.Run, Calibration], stem: Path) -> 
         edges = np.arange(bins) / bins
         below.bar(edges, calibration.counts, width=1 / bins, align="edge", color="0.6", ec="white")
         below.set(yscale="log", ylim=(0.7, 3 * max(most, 1)), xlim=(0, 1), xticks=[0, 0.5, 1])
-        below.yaxis.set_major_locator(FixedLocator([1, 100, 10_000]))
-        below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        below.yaxis.set_minor_locator(NullLocator())
+        drawing.ticks(below.yaxis, FixedLocator([1, 100, 10_000]), "{:,.0f}".format)
         axis.tick_params(labelbottom=False, labelleft=index % columns == 0)
         below.tick_params(labelleft=index % columns == 0)
         if index % columns == 0:

@@ -39,7 +39,7 @@ def mistakes(
     Args:
         groups: name -> images uint8 (n, size, size, 3), labels uint8 (n,) and
             probabilities (n, 10), in the order in which they are drawn; n may be 0.
-        stem: see `contact_sheet`.
+        stem: see `drawing.save`.
         noted: what the file says of itself, by keywords that PNG has.
     """
     sheets = {}
@@ -76,7 +76,7 @@ def disagreements(
         images: uint8 (n, size, size, 3), n at least 1.
         listed: (n, 4), the index of each, its digit, and what each training sees.
         names: of the two trainings.
-        stem: see `contact_sheet`.
+        stem: see `drawing.save`.
     """
     captions = [f"{index}: {digit}→{a}|{b}" for index, digit, a, b in listed]
     heading = "test image: true digit → " + " | ".join(names)
