@@ -13,8 +13,6 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
-
 # A cell of at most so many characters is a number, an interval or a name: it is not broken where
 # there is room.
 _SHORT = 20
@@ -53,7 +51,7 @@ blockquote { margin: 1rem 0; padding: .2rem 1rem; border-left: 4px solid #d55e00
 
 
 def render(title: str, markdown: str, folder: Path) -> str:
-    """The page of `markdown`; pictures that it names, relative to `folder`, are put into it.
+    """The page of `markdown`; PNG pictures that it names, relative to `folder`, are put into it.
 
     Raises:
         FileNotFoundError: a picture is not there.
@@ -105,4 +103,4 @@ def _broken(text: Token) -> list[Token]:
 
 def _inline(path: Path) -> str:
     content = base64.b64encode(path.read_bytes()).decode()
-    return f"data:{_TYPES[path.suffix]};base64,{content}"
+    return f"data:image/png;base64,{content}"
