@@ -121,8 +121,8 @@ def reported(
 ) -> Path:
     """The folder, with what is `DONE` of the root's study as `edit` leaves it, and its report.
 
-    `drawn` names the figures that are looked at (None: all): drawing takes longer than the rest,
-    and of the others there are files without content.
+    `drawn` names the figures of all rows that are looked at (None: all figures): drawing takes
+    longer than the rest, and of the others there are files without content.
     """
     (folder / FILE).write_text((ROOT / FILE).read_text())
     edit_yaml(folder / FILE, edit)
@@ -148,7 +148,7 @@ def report_again(folder: Path, drawn: Collection[str] | None = None) -> None:
     save = drawing.save
 
     def save_if_asked(figure: Figure, stem: Path, noted: Any = None) -> None:
-        if drawn is None or stem.name in drawn:
+        if drawn is None or (stem.name in drawn and stem.parent == project.REPORTS):
             said = [text.get_text() for text in figure.findobj(Text)]
             files.write_text(Path(f"words/{stem.name}.txt"), "\n".join(said))
             save(figure, stem, noted)

@@ -1,6 +1,7 @@
 """What git holds of the full-scale runs: the files agree with each other, and README with them."""
 
 import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from deepnets.config import params
 from deepnets.config.params import Params
 from deepnets.records import provenance, results
 from deepnets.records.results import Result
-from deepnets.reporting import published
+from deepnets.reporting import published, run_figures
 from project import ROOT
 
 FULL = ROOT / "studies" / "full"
@@ -41,6 +42,37 @@ TRAININGS = {
     for place, folder in (("root", ROOT), ("full", FULL))
     for metrics, result in _committed(folder, params.load(folder / params.FILE))
 }
+
+
+def _sizes() -> dict[str, int]:
+    """Of all that git has, by path."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    return {name: (ROOT / name).stat().st_size for name in listed if (ROOT / name).is_file()}
+
+
+def test_the_tree_is_small_and_no_page_is_large() -> None:
+    sizes = _sizes()
+    assert sum(sizes.values()) < 15e6
+    assert max(size for name, size in sizes.items() if name.endswith("report.html")) < 1.5e6
+
+
+def test_a_figure_of_results_is_there_once() -> None:
+    results = ("metrics/", "reports/", "studies/")
+    figures = [Path(name) for name in _sizes() if name.startswith(results)]
+    figures = [path for path in figures if path.suffix in (".png", ".svg", ".jpg", ".pdf")]
+    assert {path.suffix for path in figures} == {".png"}
+    contents = Counter(files.file_digest(ROOT / path) for path in figures)
+    # The root's rows are among those of studies/full, and all draw the same two networks.
+    assert max(contents.values()) <= 1 + len(list(ROOT.glob("studies/*/params.yaml")))
+
+
+def test_mistakes_that_git_keeps_are_of_the_predictions_beside_them() -> None:
+    """They are drawn from what is DVC's, so whoever makes the report in a clone keeps them."""
+    for metrics, result in TRAININGS.values():
+        picture = project.run_at(metrics).figures(result.seed) / "mistakes.png"
+        assert run_figures.is_of(picture, result), picture
 
 
 def _table(heading: str) -> list[list[str]]:

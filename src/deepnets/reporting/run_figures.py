@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,6 @@ from deepnets.evaluation import evaluation
 from deepnets.records.results import SeedResult
 from deepnets.reporting import curves, drawing, matrices, sheets
 from deepnets.training import scores
-
-# What a picture says of the predictions that it shows.
-_ABOUT = "Source"
 
 
 def draw(run: drawing.Run, paths: project.RunFiles, result: SeedResult, mistakes: int) -> None:
@@ -41,23 +37,26 @@ def draw(run: drawing.Run, paths: project.RunFiles, result: SeedResult, mistakes
         return
     matrix = scores.confusion_matrix(result.labels, result.predicted)
     matrices.confusion(matrix, paths.name, folder / "confusion")
-    picture, about = folder / "mistakes.png", _digest(result)
+    picture = folder / "mistakes.png"
     images = test_images(Path(), result)
     if result.probabilities is not None and images is not None:
         worst = evaluation.most_confident_mistakes(result.probabilities, result.labels, mistakes)
         sheet = images[worst], result.labels[worst], result.probabilities[worst]
-        sheets.mistakes({paths.name: sheet}, picture.with_suffix(""), {_ABOUT: about})
-    elif picture.is_file() and _about(picture) != about:
-        picture.unlink()
+        sheets.mistakes({paths.name: sheet}, picture.with_suffix(""), _noted(result))
+    elif not is_of(picture, result):
+        picture.unlink(missing_ok=True)
 
 
 def take_over(there: Path, paths: project.RunFiles, result: SeedResult) -> None:
-    """Copy the picture of the mistakes from the folder `there`, where `result` was drawn before."""
-    picture = there / "mistakes.png"
-    if picture.is_file() and result.predicted is not None:
-        target = paths.figures(result.seed) / picture.name
-        with suppress(Exception), Image.open(picture) as opened:  # a damaged one may raise any
-            drawing.write(opened, target, {_ABOUT: _digest(result)})
+    """Copy the picture of the mistakes of `result` from the folder `there`, if there is one."""
+    if result.predicted is None:
+        return
+    try:
+        with Image.open(there / "mistakes.png") as opened:
+            picture = opened.convert("RGB")
+    except Exception:  # a reader of damaged bytes may raise anything
+        return
+    drawing.write(picture, paths.figures(result.seed) / "mistakes.png", _noted(result))
 
 
 def remove_all_but(kept: Iterable[Path]) -> None:
@@ -77,15 +76,16 @@ def test_images(study: Path, result: SeedResult) -> NDArray[np.uint8] | None:
     return images if np.array_equal(labels, result.labels) else None  # type: ignore[arg-type]
 
 
-def _digest(result: SeedResult) -> str:
-    """What tells the predictions of one test from those of another."""
-    return files.array_digest(np.stack([result.labels, result.predicted]))[:16]  # type: ignore[list-item]
-
-
-def _about(picture: Path) -> str | None:
-    """The predictions that a picture is of; None where it does not say so."""
+def is_of(picture: Path, result: SeedResult) -> bool:
+    """Whether a picture that was drawn before is of the predictions that `result` has."""
     try:
         with Image.open(picture) as opened:
-            return str(opened.info.get(_ABOUT))
+            return _noted(result).items() <= opened.info.items()
     except Exception:  # a reader of damaged bytes may raise anything
-        return None
+        return False
+
+
+def _noted(result: SeedResult) -> dict[str, str]:
+    """What a picture says of the predictions that it is of."""
+    both = np.stack([result.labels, result.predicted])  # type: ignore[list-item]
+    return {"Source": files.array_digest(both)[:16]}
