@@ -70,64 +70,54 @@ def trained(run: RunParams, seconds: float = 500.0, **changes: Any) -> Result:
     )
 
 
-def ticks(meter: clock.Meter, times: list[float]) -> list[Measured | None]:
-    return [meter.tick(step, now) for step, now in enumerate(times, start=1)]
+def _ticks(*done: tuple[int, float], started: float = 0.0) -> list[Measured | None]:
+    """What a meter says after each of these steps and moments."""
+    meter = clock.Meter(started)
+    return [meter.tick(step, now) for step, now in done]
 
 
-def test_the_first_step_compiles_and_is_not_counted() -> None:
-    said = ticks(clock.Meter(100.0), [130.0, 130.4, 130.9, 131.3, 131.7, 132.1, 132.5])
-    assert said[:5] == [None] * 5
-    assert said[5] == Measured(pytest.approx(0.4), 30.0)
-    assert said[6] is None  # it speaks once
+def _steps(*times: float) -> list[tuple[int, float]]:
+    return list(enumerate(times, start=1))
 
 
-def test_fast_steps_are_measured_for_two_seconds() -> None:
-    said = ticks(clock.Meter(0.0), [9 + step / 100 for step in range(1, 400)])
-    (place,) = (i for i, of in enumerate(said) if of is not None)
-    assert place == 200
-    assert said[place] == Measured(pytest.approx(0.01), pytest.approx(9.01))
+@pytest.mark.parametrize(
+    ("done", "measured"),
+    [
+        # The first step compiles and is not counted; one slow step does not count either.
+        (_steps(130.0, 130.4, 130.9, 131.3, 131.7, 132.1), Measured(0.4, 130.0)),
+        (_steps(1.0, 1.5, 2.0, 9.0, 9.5, 10.0), Measured(0.5, 1.0)),
+        # Fast steps are measured for two seconds.
+        (_steps(*(9 + step / 100 for step in range(1, 202))), Measured(0.01, 9.01)),
+        # A pause between epochs is no step: validation comes between.
+        ([*_steps(5.0, 6.0, 7.0), *_steps(67.0, 68.0, 69.0, 70.0)], Measured(1.0, 5.0)),
+        ([(100, 9.0), (100, 19.0), (100, 29.0), (50, 40.0), (100, 43.0)], Measured(0.06, 9.0)),
+        # Steps that end together share their time; one slow chunk does not count.
+        ([(71, 120.0), (142, 120.9), (213, 121.8), (284, 122.7)], Measured(0.9 / 71, 120.0)),
+        ([(64, 9.0), (128, 9.5), (192, 10.0), (256, 14.0)], Measured(0.5 / 64, 9.0)),
+        # A shorter chunk after an epoch's end is not taken for progress.
+        (
+            [(64, 5.0), (67, 5.1), (64, 60.0), (128, 63.0)],
+            Measured((3 / 64 + 0.1 / 3) / 2, 5.0),
+        ),
+    ],
+)
+def test_a_meter_speaks_once_and_of_what_a_step_takes(
+    done: list[tuple[int, float]], measured: Measured
+) -> None:
+    *before, said = _ticks(*done)
+    assert said is not None
+    assert (said.step, said.start) == (
+        pytest.approx(measured.step),
+        pytest.approx(measured.start),
+    )
+    assert before == [None] * len(before)
+    step, now = done[-1]
+    assert _ticks(*done, (step + 1, now + 1))[-1] is None
 
 
-def test_a_pause_between_epochs_is_no_step() -> None:
-    meter = clock.Meter(0.0)
-    ticks(meter, [5.0, 6.0, 7.0])  # a whole epoch, then a minute of validation
-    said = ticks(meter, [67.0, 68.0, 69.0, 70.0])
-    assert said == [None, None, None, Measured(1.0, 5.0)]
-
-
-def test_one_slow_step_does_not_count() -> None:
-    said = ticks(clock.Meter(0.0), [1.0, 1.5, 2.0, 9.0, 9.5, 10.0])
-    assert said[-1] == Measured(0.5, 1.0)
-
-
-def _chunks(meter: clock.Meter, *ends: tuple[int, float]) -> list[Measured | None]:
-    return [meter.tick(step, now) for step, now in ends]
-
-
-def test_steps_that_end_together_share_their_time() -> None:
-    said = _chunks(clock.Meter(100.0), (71, 120.0), (142, 120.9), (213, 121.8), (284, 122.7))
-    assert said[:3] == [None] * 3  # the first compiles, and two last under two seconds
-    assert said[3] == Measured(pytest.approx(0.9 / 71), 20.0)
-
-
-def test_one_slow_chunk_does_not_count() -> None:
-    said = _chunks(clock.Meter(0.0), (64, 9.0), (128, 9.8), (192, 14.0), (256, 14.8))
-    assert said == [None, None, Measured(pytest.approx(4.2 / 64 / 2 + 0.8 / 64 / 2), 9.0), None]
-    said = _chunks(clock.Meter(0.0), (64, 9.0), (128, 9.5), (192, 10.0), (256, 14.0))
-    assert said[-1] == Measured(pytest.approx(0.5 / 64), 9.0)
-
-
-def test_an_epoch_of_one_chunk_is_never_measured_across_its_end() -> None:
-    """Validation comes between; the same step twice is no step."""
-    meter = clock.Meter(0.0)
-    assert _chunks(meter, (100, 9.0), (100, 19.0), (100, 29.0)) == [None] * 3
-    assert _chunks(meter, (50, 40.0), (100, 43.0)) == [None, Measured(pytest.approx(0.06), 9.0)]
-
-
-def test_a_shorter_chunk_after_an_epochs_end_is_not_taken_for_progress() -> None:
-    said = _chunks(clock.Meter(0.0), (64, 5.0), (67, 5.1), (64, 60.0), (128, 63.0))
-    assert said[:3] == [None] * 3
-    assert said[3] == Measured(pytest.approx((3 / 64 + 0.1 / 3) / 2), 5.0)
+def test_the_start_is_counted_from_the_trainings_beginning() -> None:
+    said = _ticks(*_steps(130.0, 131.0, 132.0, 133.0, 134.0, 135.0), started=100.0)
+    assert said[-1] == Measured(1.0, 30.0)
 
 
 @pytest.mark.parametrize(
