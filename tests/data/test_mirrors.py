@@ -3,9 +3,12 @@
 import base64
 import hashlib
 import os
+import sys
 from pathlib import Path
 
+import pooch
 import pytest
+from requests.auth import HTTPBasicAuth
 
 from deepnets.base.errors import UserError
 from deepnets.data import mirrors
@@ -188,6 +191,12 @@ def test_a_password_is_used_and_does_not_follow_a_redirect(
     assert elsewhere.authorizations == [None]
 
 
+def test_no_library_is_given_an_address_with_a_password() -> None:
+    url, auth = mirrors._address("https://anna:hunter2@a.example/b?key=1", "w.h5")
+    assert url == "https://a.example/b/w.h5?key=1"
+    assert auth == HTTPBasicAuth(b"anna", b"hunter2")
+
+
 @pytest.mark.parametrize("trouble", ["absent", "error", "damaged", "broken", "dead", "redirect"])
 def test_a_password_is_never_shown(
     serve: Serve,
@@ -246,15 +255,20 @@ def test_an_odd_password_is_never_shown(
 def test_a_signature_stays_at_the_end_and_is_never_shown(
     serve: Serve,
     target: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     status: int | None,
 ) -> None:
     mirror = serve({f"{NAME}?signature=s3cr3t": CONTENT})
+    (handler,) = pooch.get_logger().handlers
+    monkeypatch.setattr(handler, "stream", sys.stderr)
+    shown = ""
     if status is None:
         assert fetch(target, f"{mirror.url}/weights?signature=s3cr3t") == CONTENT
-        return
-    mirror.failures = {f"{NAME}?signature=s3cr3t": 9 * [status]}
-    shown = refusal(target, f"{mirror.url}/weights?signature=s3cr3t") + "".join(capfd.readouterr())
-    assert f"{mirror.url}/weights: {NAME}: HTTP {status}" in shown
+    else:
+        mirror.failures = {f"{NAME}?signature=s3cr3t": 9 * [status]}
+        shown = refusal(target, f"{mirror.url}/weights?signature=s3cr3t")
+        assert f"{mirror.url}/weights: {NAME}: HTTP {status}" in shown
+    shown += "".join(capfd.readouterr())
     assert "s3cr3t" not in shown + caplog.text
