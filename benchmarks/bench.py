@@ -62,7 +62,7 @@ _USERS = frozenset(os.environ)
 
 
 @dataclass
-class Result:
+class TrainingRecord:
     """What was measured for one network and optimizer; all lists have an entry a round."""
 
     arch: str
@@ -119,12 +119,12 @@ class Side:
 
 def measure(
     arch: str, optimizer: str, sides: list[str], rounds: int, steps: int, bar: Any
-) -> Result:
+) -> TrainingRecord:
     """Time `steps` steps of each side in turns, `rounds` times, after one round for warming up.
 
     Turns are short and many, since a shared machine changes its speed by the minute.
     """
-    result = Result(arch, optimizer, {side: [] for side in sides})
+    result = TrainingRecord(arch, optimizer, {side: [] for side in sides})
     with ExitStack() as stack:
         running = {}
         for side in sides:
@@ -170,7 +170,7 @@ def step_multiply_adds(arch: str) -> float:
     return 32.0 * total
 
 
-def elsewhere(result: Result) -> dict[str, float]:
+def elsewhere(result: TrainingRecord) -> dict[str, float]:
     """The share of a full epoch, 1,562 steps and 10,000 validation images, that is neither.
 
     What a step costs besides its compiled function, and a validation image besides the forward
@@ -195,7 +195,7 @@ def elsewhere(result: Result) -> dict[str, float]:
     return parts | {"all": sum(parts.values())}
 
 
-def _count(result: Result) -> int:
+def _count(result: TrainingRecord) -> int:
     """Steps in a round of `result`."""
     first = result.rounds[0]
     return round(1000 * first["seconds"] / result.milliseconds["ours"][0])
@@ -273,7 +273,7 @@ def run(command: list[str], folder: Path, variables: Mapping[str, str] | None = 
     return ended.stdout
 
 
-def describe(results: list[Result]) -> str:
+def describe(results: list[TrainingRecord]) -> str:
     """The tables of training, in Markdown: ratios first, then where an epoch's time goes."""
     ratios, parts = [], []
     for result in results:
@@ -383,7 +383,7 @@ def _sides(sides: list[str], optimizer: str) -> list[str]:
     return [side for side in sides if (side, optimizer) != (_SLOW, "adam")]
 
 
-def _write(results: list[Result], waited: dict[str, float | None], seconds: float) -> None:
+def _write(results: list[TrainingRecord], waited: dict[str, float | None], seconds: float) -> None:
     """Write the tables and all that was measured, named after the machine."""
     described = machine.describe()
     path = machine.path(described)

@@ -31,8 +31,8 @@ from deepnets.base import files, project
 from deepnets.commands import aside
 from deepnets.config import params, reader, sections
 from deepnets.networks import runtime
-from deepnets.records import differences, records, tolerances
-from deepnets.records.records import PastRun
+from deepnets.records import differences, results, tolerances
+from deepnets.records.results import TrainingRecord
 
 # Both networks and both optimizers, three seeds each: two as they are, and one that has only begun
 # to learn.
@@ -247,11 +247,11 @@ def _compared(folder: Path) -> Iterator[Drift]:
                 )
 
 
-def _records(study: Path, name: str) -> list[PastRun]:
-    return records.read(study / project.grid_run(name, "").metrics_dir)
+def _records(study: Path, name: str) -> list[TrainingRecord]:
+    return results.read(study / project.grid_run(name, "").metrics_dir)
 
 
-def _weights(study: Path, record: PastRun) -> NDArray[np.float32]:
+def _weights(study: Path, record: TrainingRecord) -> NDArray[np.float32]:
     """All weights that a training ended with, float32 (n,)."""
     from deepnets.networks import saving
 
@@ -259,7 +259,7 @@ def _weights(study: Path, record: PastRun) -> NDArray[np.float32]:
     return _flat(saving.load(study / path))
 
 
-def _start(study: Path, record: PastRun) -> NDArray[np.float32]:
+def _start(study: Path, record: TrainingRecord) -> NDArray[np.float32]:
     """All weights that it started with, float32 (n,)."""
     from deepnets.networks import models
 

@@ -23,8 +23,8 @@ from deepnets.__main__ import main
 from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.commands import aside, find, reproduce
-from deepnets.records import differences, provenance, records, tolerances
-from deepnets.records.records import PastRun
+from deepnets.records import differences, provenance, results, tolerances
+from deepnets.records.results import TrainingRecord
 from project import ROOT, SERIES, Clone, clone, miniature, shrink_networks
 
 RUN, DIRTY = "vgg16-sgd-random", "resnet50-adam-random"
@@ -209,13 +209,13 @@ def test_a_run_beside_the_grid_comes_out_again(seeds: Clone, tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def record() -> PastRun:
-    (found,) = records.read(ROOT / "studies/tour/metrics/vgg16-sgd-he", "studies/tour")
+def record() -> TrainingRecord:
+    (found,) = results.read_folder(ROOT / "studies/tour/metrics/vgg16-sgd-he", "studies/tour")
     rows = np.eye(10, dtype=np.float32)[found.predicted]
     return replace(found, probabilities=rows, provenance=found.provenance | {"weights": "a" * 64})
 
 
-def _again(record: PastRun, **changes: Any) -> PastRun:
+def _again(record: TrainingRecord, **changes: Any) -> TrainingRecord:
     """A rerun of `record`; `group__key` stands for an entry of its environment."""
     origin = copying.deepcopy(record.provenance)
     for name, value in changes.items():
@@ -240,7 +240,7 @@ def _again(record: PastRun, **changes: Any) -> PastRun:
     return found
 
 
-def _verdict(record: PastRun, **changes: Any) -> reproduce.Verdict:
+def _verdict(record: TrainingRecord, **changes: Any) -> reproduce.Verdict:
     again = _again(record, **changes)
     causes = differences.inputs(record.provenance, again.provenance)
     return reproduce.judge(record, again, differences.outcomes(record, again), causes)
@@ -280,7 +280,7 @@ THREADS = {"settings__TF_NUM_INTRAOP_THREADS": "2", "runtime__one_core_an_operat
     ],
 )
 def test_verdicts(
-    record: PastRun,
+    record: TrainingRecord,
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
     kind: str,
@@ -296,7 +296,7 @@ def test_verdicts(
     assert said.format(band=band, val_loss=_loss(record, "val_loss")) in str(verdict)
 
 
-def _moved(record: PastRun) -> np.ndarray:
+def _moved(record: TrainingRecord) -> np.ndarray:
     """Probabilities of which one has moved by a last digit; they name the same digits."""
     moved = record.probabilities.copy()
     moved[0, 0] = np.nextafter(moved[0, 0], np.float32(0.5))
@@ -318,7 +318,7 @@ def _moved(record: PastRun) -> np.ndarray:
     ids=["start", "weights", "images", "history", "epochs", "predictions", "probabilities", "test"],
 )
 def test_whatever_differs_it_is_not_bit_identical(
-    record: PastRun, change: Callable[[PastRun], dict[str, Any]]
+    record: TrainingRecord, change: Callable[[TrainingRecord], dict[str, Any]]
 ) -> None:
     again = replace(record, **change(record))
     for a, b in ((record, again), (again, record)):
@@ -327,7 +327,7 @@ def test_whatever_differs_it_is_not_bit_identical(
         assert reproduce.judge(a, b, outcome, []).kind == "different"
 
 
-def test_a_run_that_has_not_learned_has_no_tolerance(record: PastRun) -> None:
+def test_a_run_that_has_not_learned_has_no_tolerance(record: TrainingRecord) -> None:
     assert record.test is not None
     unlearned = replace(record, test={**record.test, "accuracy": 0.7})
     verdict = _verdict(unlearned, **THREADS, wrong=5)
@@ -335,7 +335,7 @@ def test_a_run_that_has_not_learned_has_no_tolerance(record: PastRun) -> None:
     assert str(verdict).endswith("no tolerance is known for a run with a test accuracy below 0.9")
 
 
-def test_an_older_record_is_compared_by_what_it_has(record: PastRun) -> None:
+def test_an_older_record_is_compared_by_what_it_has(record: TrainingRecord) -> None:
     older = {key: value for key, value in record.provenance.items() if key != "weights"}
     bare = replace(record, provenance=older, probabilities=None)
     outcome = differences.outcomes(bare, record)
@@ -347,7 +347,7 @@ def test_an_older_record_is_compared_by_what_it_has(record: PastRun) -> None:
     assert "probabilities not at hand" in rows["predictions"]
 
 
-def test_too_little_is_no_verdict(record: PastRun) -> None:
+def test_too_little_is_no_verdict(record: TrainingRecord) -> None:
     older = {key: value for key, value in record.provenance.items() if key != "weights"}
     bare = replace(record, provenance=older, predicted=None, labels=None, test=None)
     outcome = differences.outcomes(bare, record)
@@ -364,7 +364,7 @@ def test_a_record_cannot_lead_out_of_the_project(study: str, tmp_path: Path) -> 
     content["0"]["git"]["study"] = study
     files.write_json(tmp_path / "provenance.json", content)
     with pytest.raises(UserError, match="outside of the project"):
-        records.read(tmp_path)
+        results.read_folder(tmp_path)
 
 
 def test_tolerances_add_as_their_squares(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,7 +400,7 @@ def test_tolerances_are_those_that_were_measured() -> None:
     assert all(of["runs"] for of in measured.values())
 
 
-def test_sizes_are_said(record: PastRun) -> None:
+def test_sizes_are_said(record: TrainingRecord) -> None:
     again = _again(record, wrong=7)
     rows = dict(reproduce.described(record, again, differences.outcomes(record, again)))
     assert rows["predictions"].startswith("another digit on 7 of 1,000 test images")
@@ -410,14 +410,14 @@ def test_sizes_are_said(record: PastRun) -> None:
     assert rows["test accuracy"] == f"{accuracy:g}, now {accuracy - 0.007:g}"
 
 
-def test_a_history_that_ends_early_parts_there(record: PastRun) -> None:
+def test_a_history_that_ends_early_parts_there(record: TrainingRecord) -> None:
     shorter = replace(record, history=record.history[:2])
     assert differences.outcomes(record, shorter).parting == (3, "loss", *(_loss(record), None))
     undefined = replace(record, test={"loss": float("nan"), "accuracy": 0.1})
     assert differences.outcomes(undefined, copying.deepcopy(undefined)).identical
 
 
-def _loss(record: PastRun, metric: str = "loss") -> float:
+def _loss(record: TrainingRecord, metric: str = "loss") -> float:
     return record.history[2][metric]
 
 

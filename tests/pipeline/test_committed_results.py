@@ -13,7 +13,7 @@ from deepnets.base import files, project
 from deepnets.config import params
 from deepnets.config.params import Params
 from deepnets.records import provenance, results
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published, run_figures
 from project import ROOT
 
@@ -26,7 +26,7 @@ RANDOM = {f"{arch}-{of}-random" for arch in ("vgg16", "resnet50") for of in ("ad
 NETWORKS = {"VGG-16": "vgg16", "ResNet50": "resnet50"}
 
 
-def _committed(folder: Path, study: Params) -> list[tuple[Path, Result]]:
+def _committed(folder: Path, study: Params) -> list[tuple[Path, TrainingRecord]]:
     """The trainings in metrics/ of a study, each with the folder that it is in."""
     found = []
     for name in study.runs:

@@ -17,7 +17,7 @@ from deepnets.config import params
 from deepnets.config.sections import RunParams
 from deepnets.records import clock, results
 from deepnets.records.clock import Measured, Plan, Situation
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.training import checkpoints
 from project import BIN, ROOT, edit_yaml, environment
 
@@ -47,22 +47,22 @@ TRAINED, SCORED = 0.010, 0.004
 
 def situation(**changes: Any) -> Situation:
     """The study's second row after 6 steps, nothing else done yet."""
-    nothing: dict[str, list[Result]] = {name: [] for name in GRID}
+    nothing: dict[str, list[TrainingRecord]] = {name: [] for name in GRID}
     first = Situation([RUN], 1, 6, IMAGES, PLAN, nothing, PROVENANCE)
     return replace(first, **changes)
 
 
-def trained(run: RunParams, seconds: float = 500.0, **changes: Any) -> Result:
+def trained(run: RunParams, seconds: float = 500.0, **changes: Any) -> TrainingRecord:
     """A finished training of `run`: an epoch of `seconds`, and before it one ten times as long."""
     timing = [
         {"epoch": epoch, "seconds": length, "validation_seconds": 28.0, "images_per_second": 1.0}
         for epoch, length in enumerate([10 * seconds, seconds], start=1)
     ]
     of = PROVENANCE | {"parameters": run.flat} | changes
-    return Result(
+    return TrainingRecord(
         run="a row",
         seed=run.seed,
-        params=run,
+        row=run,
         history=[],
         timing=timing,
         outcome="completed",
@@ -188,7 +188,7 @@ def test_a_row_remains_until_its_last_seed_is_done() -> None:
     seeds = [RUN.model_copy(update={"seed": seed}) for seed in (0, 1)]
     rows = {"vgg16-sgd-random": seeds, "other": seeds}
 
-    def left(*done: Result) -> clock.Estimate:
+    def left(*done: TrainingRecord) -> clock.Estimate:
         of = {"vgg16-sgd-random": [], "other": list(done)}
         plan = replace(PLAN, grid=rows)
         return clock.estimate(situation(runs=seeds, plan=plan, trained=of), STEP)
@@ -203,7 +203,7 @@ def test_a_row_remains_until_its_last_seed_is_done() -> None:
 RESNET = GRID["resnet50-sgd-random"][0]
 
 
-def _timed(*done: Result) -> dict[str, float]:
+def _timed(*done: TrainingRecord) -> dict[str, float]:
     everything = {name: [] for name in GRID} | {"resnet50-sgd-random": list(done)}
     return clock.timed(situation(trained=everything))
 
@@ -275,7 +275,9 @@ def test_an_estimate_that_fails_does_not_end_a_training(monkeypatch: pytest.Monk
         ),
     ],
 )
-def test_rows_done_under_other_conditions_say_nothing_about_this_machine(other: Result) -> None:
+def test_rows_done_under_other_conditions_say_nothing_about_this_machine(
+    other: TrainingRecord,
+) -> None:
     assert _timed(other) == {}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from deepnets.config.params import FILE, load
-from deepnets.records.results import Outcome, Result
+from deepnets.records.results import Outcome, TrainingRecord
 from deepnets.reporting import histories, published_histories
 from deepnets.reporting.histories import Conjecture
 from project import ROOT
@@ -21,16 +21,16 @@ def training(
     seed: int = 0,
     outcome: Outcome = "completed",
     images: int = 50_000,
-) -> Result:
+) -> TrainingRecord:
     """A training of the row `name` of the study's grid."""
-    return Result(
+    return TrainingRecord(
         run=name,
         seed=seed,
         history=[*rows],
         timing=[],
         outcome=outcome,
         provenance={"images": {"train": images}},
-        params=STUDY.run_params(name, seed),
+        row=STUDY.run_params(name, seed),
     )
 
 
@@ -46,7 +46,7 @@ def moved(file: str, accuracy: float, val_accuracy: float) -> list[dict[str, flo
     ]
 
 
-def stuck(name: str, count: int) -> list[Result]:
+def stuck(name: str, count: int) -> list[TrainingRecord]:
     row = {"loss": 2.3, "accuracy": 0.1136, "val_loss": 2.3, "val_accuracy": 0.1064}
     rows = [{"epoch": epoch, **row} for epoch in range(1, 16)]
     return [training(name, rows, seed, "collapsed") for seed in range(count)]
@@ -118,7 +118,7 @@ def test_a_single_seed_takes_its_scale_from_rows_that_learned() -> None:
     assert cells(alone, "hist.p")[6] == "one seed"
 
 
-def made(**rows: list[Result]) -> list[Conjecture]:
+def made(**rows: list[TrainingRecord]) -> list[Conjecture]:
     named = {name.replace("_", "-"): of for name, of in rows.items() if of}
     return histories.conjectures(named)
 
@@ -151,7 +151,7 @@ def test_conjecture_that_the_row_of_adam_is_one_of_sgd() -> None:
     ],
 )
 def test_conjecture_of_sgd_needs_rows_that_speak_for_it(
-    sgd: list[Result], adam: list[Result]
+    sgd: list[TrainingRecord], adam: list[TrainingRecord]
 ) -> None:
     assert made(vgg16_sgd_random=sgd, vgg16_adam_random=adam) == []
 
@@ -195,5 +195,5 @@ def test_a_row_that_is_otherwise_is_no_evidence() -> None:
     rows = STORED["hist.p"].rows
     plain = training(SGD, rows)
     normalised = plain.params.model_copy(update={"batch_norm": True})
-    other = Result(**{**vars(plain), "params": normalised})
+    other = TrainingRecord(**{**vars(plain), "params": normalised})
     assert histories.conjectures({"bn": [other], ADAM: stuck(ADAM, 3)}) == []

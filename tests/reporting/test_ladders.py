@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepnets.config import params
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import accuracies, drawing, ladders, published
 from project import ROOT
 
@@ -20,9 +20,9 @@ LABELS = np.zeros(10_000, np.uint8)
 JUST_BELOW, JUST_ABOVE = 0.9934, 0.9938
 
 
-def row(epochs: int, *validation: float, test: float | None = None) -> list[Result]:
+def row(epochs: int, *validation: float, test: float | None = None) -> list[TrainingRecord]:
     return [
-        Result(
+        TrainingRecord(
             run=f"vgg16-{epochs}",
             seed=seed,
             history=[{"val_accuracy": 0.1}, {"val_accuracy": accuracy}],
@@ -31,13 +31,13 @@ def row(epochs: int, *validation: float, test: float | None = None) -> list[Resu
             provenance={"images": {"validation": 5000}, "test_data": published.TEST_DATA},
             test=None if test is None else {"accuracy": test},
             labels=None if test is None else LABELS,
-            params=RUN.model_copy(update={"epochs": epochs}),
+            row=RUN.model_copy(update={"epochs": epochs}),
         )
         for seed, accuracy in enumerate(validation)
     ]
 
 
-def climb(*rows: list[Result]) -> list[ladders.Climb]:
+def climb(*rows: list[TrainingRecord]) -> list[ladders.Climb]:
     found = {of[0].run: of for of in rows}
     return ladders.climb([*found, "not-run"], found)
 

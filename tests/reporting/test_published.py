@@ -7,7 +7,7 @@ import pytest
 
 from deepnets.base import files
 from deepnets.config.params import FILE, load
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published
 from project import ROOT
 
@@ -20,12 +20,12 @@ RECORD = files.read_json(ROOT / "metrics" / NAME / "provenance.json")["0"]
 SPLIT = RECORD["data"]
 
 
-def training(changes: Mapping[str, Any], name: str = NAME) -> Result:
+def training(changes: Mapping[str, Any], name: str = NAME) -> TrainingRecord:
     record = {key: RECORD[key] for key in ("images", "data", "test_data")} | changes
-    return Result(
+    return TrainingRecord(
         run=name,
         seed=0,
-        params=RUNS[name][0],
+        row=RUNS[name][0],
         history=[],
         timing=[],
         outcome="completed",

@@ -8,7 +8,7 @@ import pytest
 
 from deepnets.config import params
 from deepnets.config.sections import Pair, Question, RunEntry
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import questions
 from project import ROOT
 
@@ -16,14 +16,14 @@ LABELS = np.arange(1000, dtype=np.uint8) % 10
 PARAMS = params.load(ROOT / "params.yaml").run_params("resnet50-sgd-random", 0)
 
 
-def seeds(name: str, *missed: int) -> list[Result]:
+def seeds(name: str, *missed: int) -> list[TrainingRecord]:
     """A row that misses so many of the first images, seed by seed."""
     found = []
     for seed, count in enumerate(missed):
         guesses = LABELS.copy()
         guesses[:count] = (guesses[:count] + 1) % 10
         found.append(
-            Result(
+            TrainingRecord(
                 run=name,
                 seed=seed,
                 history=[],
@@ -32,14 +32,14 @@ def seeds(name: str, *missed: int) -> list[Result]:
                 provenance={},
                 labels=LABELS,
                 predicted=guesses,
-                params=PARAMS,
+                row=PARAMS,
             )
         )
     return found
 
 
 def ask(
-    found: dict[str, list[Result]],
+    found: dict[str, list[TrainingRecord]],
     *pairs: tuple[str, str],
     seeds: tuple[int, ...] = (0, 1, 2),
     **own: Any,

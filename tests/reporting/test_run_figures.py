@@ -11,7 +11,7 @@ from PIL import Image
 import made_up
 from deepnets.base import files, project
 from deepnets.records import results
-from deepnets.records.results import SeedResult
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import run_figures
 from deepnets.reporting.drawing import Run
 
@@ -21,7 +21,7 @@ MISTAKES = PATHS.figures(1) / "mistakes.png"
 
 
 @pytest.fixture
-def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SeedResult:
+def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRecord:
     """The second seed of a row of a study, which is the current folder, with all that it needs."""
     made_up.reported(tmp_path, made_up.small, {}, drawn=())
     monkeypatch.chdir(tmp_path)
@@ -30,17 +30,17 @@ def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SeedResult:
     return results.read(PATHS)[1]
 
 
-def draw(result: SeedResult) -> set[str]:
+def draw(result: TrainingRecord) -> set[str]:
     run_figures.draw(Run(NAME, "sgd", "random"), PATHS, result, 4)
     return {path.stem for path in PATHS.figures(result.seed).iterdir()}
 
 
-def test_a_training_has_its_curves_and_what_it_gets_wrong(tested: SeedResult) -> None:
+def test_a_training_has_its_curves_and_what_it_gets_wrong(tested: TrainingRecord) -> None:
     assert draw(tested) == {"curves", "confusion", "mistakes"}
 
 
 @pytest.mark.parametrize("lost", ["images", "probabilities"])
-def test_mistakes_that_cannot_be_drawn_again_stay(tested: SeedResult, lost: str) -> None:
+def test_mistakes_that_cannot_be_drawn_again_stay(tested: TrainingRecord, lost: str) -> None:
     draw(tested)
     before = MISTAKES.read_bytes()
     if lost == "images":
@@ -52,7 +52,7 @@ def test_mistakes_that_cannot_be_drawn_again_stay(tested: SeedResult, lost: str)
 
 
 @pytest.mark.parametrize("other", ["predictions", "test", "damaged", "unknown"])
-def test_mistakes_of_other_predictions_go(tested: SeedResult, other: str) -> None:
+def test_mistakes_of_other_predictions_go(tested: TrainingRecord, other: str) -> None:
     draw(tested)
     later: dict[str, Any] = {"probabilities": None}
     if other == "predictions":
@@ -67,13 +67,13 @@ def test_mistakes_of_other_predictions_go(tested: SeedResult, other: str) -> Non
     assert draw(replace(tested, **later)) == shown
 
 
-def test_mistakes_of_images_of_another_test_are_not_drawn(tested: SeedResult) -> None:
+def test_mistakes_of_images_of_another_test_are_not_drawn(tested: TrainingRecord) -> None:
     files.write_array(project.split_files("test")[1], np.roll(made_up.LABELS, 1))
     assert draw(tested) == {"curves", "confusion"}
 
 
 def test_a_picture_from_where_the_training_was_is_that_of_its_predictions(
-    tested: SeedResult, tmp_path: Path
+    tested: TrainingRecord, tmp_path: Path
 ) -> None:
     """As it is where an earlier version has drawn it, which did not say what it is of."""
     Image.new("L", (8, 8), 200).save(tmp_path / "mistakes.png")
@@ -85,7 +85,7 @@ def test_a_picture_from_where_the_training_was_is_that_of_its_predictions(
     run_figures.take_over(tmp_path, PATHS, tested)  # is left alone
 
 
-def test_figures_of_trainings_that_are_no_more_go(tested: SeedResult) -> None:
+def test_figures_of_trainings_that_are_no_more_go(tested: TrainingRecord) -> None:
     draw(tested)
     gone = project.RUN_FIGURES / "other" / "seed-0"
     files.write_bytes(gone / "curves.png", b"")
@@ -94,7 +94,7 @@ def test_figures_of_trainings_that_are_no_more_go(tested: SeedResult) -> None:
     assert MISTAKES.is_file()
 
 
-def test_a_wording_of_a_figure_needs_no_model(tested: SeedResult) -> None:
+def test_a_wording_of_a_figure_needs_no_model(tested: TrainingRecord) -> None:
     """All that the figures are drawn from are the files of the training and the test images."""
     assert not PATHS.model_dir.exists()
     assert draw(tested) == {"curves", "confusion", "mistakes"}

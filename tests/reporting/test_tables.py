@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from deepnets.config import params
 from deepnets.config.sections import RunParams
 from deepnets.records import statistics
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published, tables
 from project import ROOT
 
@@ -33,7 +33,7 @@ SEEDS: dict[int, dict[str, Any]] = {
 }
 
 
-def _result(seed: int, **own: Any) -> Result:
+def _result(seed: int, **own: Any) -> TrainingRecord:
     of = SEEDS[seed]
     keys = ("val_accuracy", "val_loss", "accuracy", "loss")
     accuracy, loss = of["test"]
@@ -64,10 +64,10 @@ def _result(seed: int, **own: Any) -> Result:
         # As sure as 0.8 of every guess.
         "probabilities": (0.7777778 * np.eye(10)[guesses] + 0.0222222).astype(np.float32),
     }
-    return Result(**(known | own))
+    return TrainingRecord(**(known | own))
 
 
-def _row(*seeds: Result) -> dict[str, Any]:
+def _row(*seeds: TrainingRecord) -> dict[str, Any]:
     runs: dict[str, list[RunParams]] = {NAME: [of.params for of in seeds] or [RUN]}
     (row,) = tables.results(runs, {NAME: seeds} if seeds else {}).to_dict("records")
     return row

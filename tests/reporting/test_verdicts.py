@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from deepnets.config import params
 from deepnets.config.fields import Weights
-from deepnets.records.results import Outcome, Result
+from deepnets.records.results import Outcome, TrainingRecord
 from deepnets.reporting import published
 from deepnets.reporting.comparisons import Race, Row, Runs, compare, groups, race
 from deepnets.reporting.verdicts import STUDY_WEIGHTS, judge
@@ -41,7 +41,7 @@ MISSES = {
     "resnet50-sgd-imagenet": 130,
 }
 
-Results = dict[str, Sequence[Result]]
+Results = dict[str, Sequence[TrainingRecord]]
 
 
 def result(
@@ -54,16 +54,16 @@ def result(
     outcome: Outcome = "completed",
     labels: np.ndarray = LABELS,
     **changes: object,
-) -> Result:
+) -> TrainingRecord:
     """An evaluated run of the study's row `run`, with `changes` to its parameters."""
     resolved = STUDY.run_params(run, 0).model_copy(update={"seed": seed, **changes})
     guesses = labels.copy()
     guesses[list(missed)] = (guesses[list(missed)] + 1) % 10
     curve = validation or (FAST if resolved.optimizer == "adam" else SLOW)
-    return Result(
+    return TrainingRecord(
         run=run,
         seed=seed,
-        params=resolved,
+        row=resolved,
         history=[{"epoch": i, "val_accuracy": value} for i, value in enumerate(curve, start=1)],
         timing=[],
         outcome=outcome,
@@ -562,7 +562,7 @@ def test_the_first_of_several_rows_of_one_kind_counts() -> None:
 
 def test_other_weights_decide_nothing() -> None:
     he = {
-        f"{name}-he": [replace(r[0], params=r[0].params.model_copy(update={"weights": "he"}))]
+        f"{name}-he": [replace(r[0], row=r[0].params.model_copy(update={"weights": "he"}))]
         for name, r in grid(rows=RANDOM).items()
     }
     assert verdicts(he)[:4] == ["undecided", "undecided", "not run", "undecided"]

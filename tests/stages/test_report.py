@@ -123,10 +123,10 @@ def test_seeds_that_all_ended_alike_are_one_word(outcomes: list[Outcome], state:
     name = "vgg16-adam-random"
     runs = [load(ROOT / FILE).run_params(name, 0).model_copy(update={"seed": s}) for s in range(3)]
     seeds = [
-        results.Result(
+        results.TrainingRecord(
             run=name,
             seed=seed,
-            params=runs[seed],
+            row=runs[seed],
             history=[],
             timing=[],
             outcome=outcome,

@@ -21,9 +21,8 @@ from deepnets.config.params import Params
 from deepnets.evaluation import evaluation
 from deepnets.networks import saving
 from deepnets.records import results, statistics
-from deepnets.records.results import SeedResult
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import run_figures
-from deepnets.training import checkpoints
 
 # Folders in which a clone keeps what is no result.
 _NO_RESULTS = frozenset({".git", ".dvc", ".venv", "checkpoints"})
@@ -204,7 +203,7 @@ def _take(
     return lines
 
 
-def _lacking(here: SeedResult, there: SeedResult) -> list[str]:
+def _lacking(here: TrainingRecord, there: TrainingRecord) -> list[str]:
     """What the same training has there and not here."""
     found = {"its test": "test", "its probabilities": "probabilities"}
     return [
@@ -214,26 +213,14 @@ def _lacking(here: SeedResult, there: SeedResult) -> list[str]:
     ]
 
 
-def _write(paths: project.RunFiles, merged: Mapping[int, SeedResult]) -> None:
-    rows = {
-        seed: checkpoints.Rows(arrivals.whole_rows(of.history), arrivals.whole_rows(of.timing))
-        for seed, of in merged.items()
-    }
-    results.write_rows(paths.metrics_dir, rows)
-    numbers = {
-        seed: results.summary(
-            rows[seed].history, of.provenance["chance_accuracy"], of.outcome == "diverged"
-        )
-        for seed, of in merged.items()
-    }
-    files.write_json(paths.train, results.together(numbers))
-    files.write_json(paths.provenance, {str(seed): of.provenance for seed, of in merged.items()})
+def _write(paths: project.RunFiles, merged: Mapping[int, TrainingRecord]) -> None:
+    results.write(paths, merged.values())
     tested = [_calibrated(of) for of in merged.values() if of.test is not None]
     if tested:
         evaluation.write(paths, tested)
 
 
-def _calibrated(result: SeedResult) -> SeedResult:
+def _calibrated(result: TrainingRecord) -> TrainingRecord:
     """The training with its calibration computed anew, where its probabilities are there."""
     if result.labels is None or result.probabilities is None:
         return result

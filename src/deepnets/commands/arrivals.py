@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import saving
 from deepnets.records import provenance, results, statistics
-from deepnets.records.results import SeedResult
+from deepnets.records.results import TrainingRecord
 from deepnets.training import scores
 
 # Another processor may sum the same losses in another order.
@@ -38,7 +38,7 @@ class RefusedError(Exception):
 class Arrival:
     """A training somewhere else: what it came to, the folder with its numbers, and its model."""
 
-    result: SeedResult
+    result: TrainingRecord
     folder: Path
     model: Path | None
 
@@ -114,7 +114,7 @@ class Check:
                     f"{received[:12]}..."
                 )
 
-    def _tested(self, result: SeedResult) -> None:
+    def _tested(self, result: TrainingRecord) -> None:
         """Compute the metrics of the test again, as far as what they come from is there."""
         if result.test is None:
             return
@@ -170,8 +170,7 @@ def _history(training: Arrival, run: RunParams) -> None:
     if not all({"seed", *row} >= set(results.TIMING) for row in result.timing):
         raise RefusedError(f"timing.csv lacks a column: expected {', '.join(results.TIMING)}")
     numbers = results.of_seed(files.read_json(training.folder / "train.json"), result.seed)
-    chance = result.provenance["chance_accuracy"]
-    if not _equal(numbers, results.summary(whole_rows(result.history), chance, diverged)):
+    if not _equal(numbers, result.numbers):
         raise RefusedError("train.json does not follow from history.csv")
 
 
@@ -191,7 +190,7 @@ def _model(path: Path, weights: str | None) -> None:
         )
 
 
-def same(a: SeedResult, b: SeedResult) -> bool:
+def same(a: TrainingRecord, b: TrainingRecord) -> bool:
     """Whether both are the same training, though one may lack its test or probabilities."""
     tests = a.test is None or b.test is None or _equal(a.test, b.test)
     return _equal(a.provenance, b.provenance) and _equal(a.history, b.history) and tests
@@ -200,9 +199,3 @@ def same(a: SeedResult, b: SeedResult) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     """Whether two readings of files are the same; a loss that is no number equals itself here."""
     return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
-
-
-def whole_rows(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Rows as they were written: what counts something is an integer."""
-    counts = ("epoch", "finished_ms")
-    return [{k: int(v) if k in counts else v for k, v in row.items()} for row in rows]

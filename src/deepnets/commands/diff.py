@@ -11,7 +11,7 @@ from deepnets.base import project
 from deepnets.commands import find
 from deepnets.records import differences
 from deepnets.records.differences import Outcome
-from deepnets.records.records import PastRun
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import curves, run_figures, sheets
 
 # Where figures go, below the folder at hand.
@@ -43,7 +43,9 @@ def main(name_a: str, name_b: str, seed: int | None = None, stem: Path | None = 
     print(f"\nfigure: {stem}.png")
 
 
-def sections(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) -> list[str]:
+def sections(
+    a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]
+) -> list[str]:
     """The comparison as text, a part for each question."""
     of = a.provenance, b.provenance
     parts = [
@@ -58,7 +60,9 @@ def sections(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) ->
     return [part for part in parts if part]
 
 
-def listed(a: PastRun, b: PastRun, outcome: Outcome) -> list[tuple[int, int, int, int]]:
+def listed(
+    a: TrainingRecord, b: TrainingRecord, outcome: Outcome
+) -> list[tuple[int, int, int, int]]:
     """Index, true digit and both predicted ones of each test image that they disagree on."""
     if outcome.disagree is None:
         return []
@@ -71,7 +75,7 @@ def listed(a: PastRun, b: PastRun, outcome: Outcome) -> list[tuple[int, int, int
     ]
 
 
-def _titles(a: PastRun, b: PastRun) -> tuple[str, str]:
+def _titles(a: TrainingRecord, b: TrainingRecord) -> tuple[str, str]:
     """What the two are called: the shortest names that tell them apart."""
     for name in (lambda of: of.run, str, lambda of: f"{of.study or of.experiment}: {of}"):
         titles = name(a), name(b)
@@ -116,7 +120,7 @@ def _environment(of: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in every.items() if value not in ("", [])}
 
 
-def _curves(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) -> str:
+def _curves(a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]) -> str:
     """The histories side by side: of long ones the first epochs, the parting, and the last."""
     count = max(outcome.epochs)
     shown = set(range(1, count + 1))
@@ -144,7 +148,9 @@ def _value(history: Sequence[Mapping[str, float]], epoch: int, key: str) -> str:
     return f"{history[epoch - 1][key]:.4f}" if epoch <= len(history) else "-"
 
 
-def _predictions(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]) -> str:
+def _predictions(
+    a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]
+) -> str:
     lines = ["Predictions on the test images"]
     if outcome.test:
         rows = [(key, *map(repr, both)) for key, both in outcome.test.items()]
@@ -170,7 +176,7 @@ def _predictions(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str]
     return "\n".join(lines)
 
 
-def _explanation(a: PastRun, b: PastRun, outcome: Outcome) -> str:
+def _explanation(a: TrainingRecord, b: TrainingRecord, outcome: Outcome) -> str:
     causes = differences.inputs(a.provenance, b.provenance)
     shaping = [of for of in causes if of.cause != "other"]
     if outcome.identical:
@@ -188,7 +194,9 @@ def _explanation(a: PastRun, b: PastRun, outcome: Outcome) -> str:
     return "\n".join([said, *(f"    {of.cause}: {of.text}" for of in causes)])
 
 
-def _draw(a: PastRun, b: PastRun, outcome: Outcome, titles: Sequence[str], stem: Path) -> None:
+def _draw(
+    a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str], stem: Path
+) -> None:
     """Draw the curves and which digits they disagree on; these too where they are at hand."""
     found = np.array(listed(a, b, outcome), np.int64).reshape(-1, 4)
     pair = [curves.Training(of.history, of.outcome) for of in (a, b)]

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 from deepnets.base import project
 from deepnets.base.errors import UserError
-from deepnets.records import records
-from deepnets.records.records import PastRun
+from deepnets.records import results
+from deepnets.records.results import TrainingRecord
 
 # What begins like these is looked for in MLflow, and so is a bare id.
 _OF_MLFLOW = ("runs:/", "models:/")
@@ -20,7 +20,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _CHILD = re.compile(r"(.+)-seed-(\d+)")
 
 
-def trainings(name: str, seed: int | None = None) -> list[PastRun]:
+def trainings(name: str, seed: int | None = None) -> list[TrainingRecord]:
     """The trainings that `name` stands for: one a seed, or the one with `seed` alone.
 
     Args:
@@ -48,7 +48,7 @@ def trainings(name: str, seed: int | None = None) -> list[PastRun]:
     return chosen
 
 
-def _from_mlflow(name: str) -> PastRun:
+def _from_mlflow(name: str) -> TrainingRecord:
     try:
         from deepnets.tracking import fetch
     except ImportError:
@@ -59,7 +59,7 @@ def _from_mlflow(name: str) -> PastRun:
     with TemporaryDirectory() as folder:
         experiment, seed = fetch.fetch_record(name, Path(folder))
         return next(
-            of for of in records.read(Path(folder), experiment=experiment) if of.seed == seed
+            of for of in results.read_folder(Path(folder), experiment=experiment) if of.seed == seed
         )
 
 
@@ -70,13 +70,13 @@ def _folders(study: Path, name: str) -> list[Path]:
     return [folder for folder in folders if (folder / "provenance.json").is_file()]
 
 
-def _of_study(folder: Path, name: str) -> list[PastRun]:
+def _of_study(folder: Path, name: str) -> list[TrainingRecord]:
     there = _folders(folder, name) if name else []
     if there:
         root = project.root()
         inside = folder.resolve().is_relative_to(root)
         study = folder.resolve().relative_to(root).as_posix() if inside else None
-        return records.read(there[0], study, name=name)
+        return results.read_folder(there[0], study, name=name)
     trained = [
         path.parent.name
         for pattern in ("metrics/*/provenance.json", "single/*/provenance.json")

@@ -18,9 +18,9 @@ from deepnets.base import project
 from deepnets.base.errors import UserError
 from deepnets.commands import aside, find
 from deepnets.config import params, reader
-from deepnets.records import differences, provenance, records, tolerances
+from deepnets.records import differences, provenance, results, tolerances
 from deepnets.records.differences import Difference, Outcome
-from deepnets.records.records import PastRun
+from deepnets.records.results import TrainingRecord
 
 Kind = Literal["bit-identical", "equal within the tolerance", "different"]
 
@@ -68,7 +68,7 @@ def main(name: str, seed: int | None = None, here: bool = False) -> int:
     return max(statuses)
 
 
-def reproduce(record: PastRun, here: bool) -> Verdict:
+def reproduce(record: TrainingRecord, here: bool) -> Verdict:
     """Say what differs, train `record` again in a folder of its own, and compare."""
     git = record.provenance["git"]
     if not git["commit"]:
@@ -91,14 +91,14 @@ def reproduce(record: PastRun, here: bool) -> Verdict:
         arguments = _arguments(record.provenance["parameters"])
         aside.run(arguments, root, study, os.environ | settings)
         (folder,) = (root / study / "single").glob("*/")
-        (rerun,) = records.read(folder)
+        (rerun,) = results.read_folder(folder)
     causes = differences.inputs(record.provenance, rerun.provenance)
     outcome = differences.outcomes(record, rerun)
     print(tabulate(described(record, rerun, outcome), tablefmt="plain"))
     return judge(record, rerun, outcome, causes)
 
 
-def _working_tree(record: PastRun) -> dict[str, Any]:
+def _working_tree(record: TrainingRecord) -> dict[str, Any]:
     """Commit and patch of the working tree that the run's study is in."""
     study = project.root() / (record.study or ".")
     if not study.is_dir():
@@ -111,7 +111,7 @@ def _working_tree(record: PastRun) -> dict[str, Any]:
 
 
 def judge(
-    record: PastRun, rerun: PastRun, outcome: Outcome, causes: Sequence[Difference]
+    record: TrainingRecord, rerun: TrainingRecord, outcome: Outcome, causes: Sequence[Difference]
 ) -> Verdict:
     """What the comparison of a rerun with `record` comes to.
 
@@ -154,7 +154,9 @@ def judge(
     return Verdict("different", f"{where}; {what}; {limit}")
 
 
-def described(record: PastRun, rerun: PastRun, outcome: Outcome) -> list[tuple[str, str]]:
+def described(
+    record: TrainingRecord, rerun: TrainingRecord, outcome: Outcome
+) -> list[tuple[str, str]]:
     """The comparison in words, a row for each thing that is compared."""
     digests = {
         key: [str(of.provenance.get(key, "")) for of in (record, rerun)]
@@ -201,7 +203,7 @@ def _number(then: float, now: float) -> str:
     return f"{then!r}" if then == now else f"{then!r}, now {now!r}"
 
 
-def _study(record: PastRun, root: Path) -> Path:
+def _study(record: TrainingRecord, root: Path) -> Path:
     """The folder of the run's study in the checkout `root`, relative to it."""
     folders = [
         params.FILE,
@@ -245,7 +247,7 @@ def _settings(then: dict[str, Any], asked: aside.Asked | None) -> dict[str, str]
 
 
 def _announce(
-    record: PastRun,
+    record: TrainingRecord,
     root: Path,
     study: Path,
     here: bool,

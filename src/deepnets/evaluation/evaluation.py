@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from deepnets.base import files, project
 from deepnets.records import results, statistics
-from deepnets.records.results import SeedResult
+from deepnets.records.results import TrainingRecord
 from deepnets.training import scores
 
 
 def score(
-    result: SeedResult, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
-) -> SeedResult:
+    result: TrainingRecord, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> TrainingRecord:
     """The training with its test: on images with `labels`, uint8 (n,), given `probabilities`.
 
     Args:
@@ -36,7 +36,7 @@ def score(
     )
 
 
-def write(paths: project.RunFiles, tested: Sequence[SeedResult]) -> None:
+def write(paths: project.RunFiles, tested: Sequence[TrainingRecord]) -> None:
     """Write what the seeds that were tested, at least one, have come to; see `results.read`."""
     # Which seed a part of it belongs to is known by the predictions, which are written before it.
     _remove_probabilities(paths)

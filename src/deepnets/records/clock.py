@@ -14,7 +14,7 @@ from typing import Any
 
 from deepnets.base import progress
 from deepnets.config.sections import RunParams
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 
 # Seconds of work in all from which on people plan around it. Below, nothing is said.
 LONG = 600.0
@@ -98,7 +98,7 @@ class Situation:
     step: int
     images: Mapping[str, int]
     plan: Plan
-    trained: Mapping[str, Sequence[Result]]
+    trained: Mapping[str, Sequence[TrainingRecord]]
     provenance: Mapping[str, Any]
 
 
@@ -184,7 +184,7 @@ def images_per_epoch(run: RunParams, available: int) -> int:
     return (run.train_images or available) // run.batch_size * run.batch_size
 
 
-def is_current(result: Result, provenance: Mapping[str, Any]) -> bool:
+def is_current(result: TrainingRecord, provenance: Mapping[str, Any]) -> bool:
     """Whether a training that has ended is the one that would be done now.
 
     Its parameters are those that params.yaml gives it now, and its code and its validation images

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.records import provenance
-from deepnets.records.records import PastRun
+from deepnets.records.results import TrainingRecord
 from deepnets.records.tolerances import Cause
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -132,7 +132,7 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     return found
 
 
-def outcomes(a: PastRun, b: PastRun) -> Outcome:
+def outcomes(a: TrainingRecord, b: TrainingRecord) -> Outcome:
     """How what came out of `b` compares with `a`."""
     weights = [of.provenance.get("weights") for of in (a, b)]
     disagree = None
@@ -169,7 +169,7 @@ def _cause(group: str, key: str, of: Mapping[str, Any]) -> Cause | None:
     return _CAUSES.get((group, key), "backend")
 
 
-def _same_images(a: PastRun, b: PastRun) -> bool:
+def _same_images(a: TrainingRecord, b: TrainingRecord) -> bool:
     return bool(a.provenance["test_data"] == b.provenance["test_data"])
 
 

@@ -6,8 +6,8 @@ for each test image: a row a seed, or, as earlier versions wrote them, a row an 
 """
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deepnets.base import files
 from deepnets.base.errors import UserError
-from deepnets.base.project import RunFiles
+from deepnets.base.project import RunFiles, run_at
 from deepnets.config.sections import RunParams
 from deepnets.training import scores
 from deepnets.training.checkpoints import Row, Rows
@@ -31,11 +31,13 @@ Outcome = Literal["completed", "collapsed", "diverged"]
 _HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
 _PREDICTIONS = ["seed", "actual", "predicted"]
 TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
+# Of these columns, those that count something.
+_COUNTS = ("epoch", "finished_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeedResult:
-    """One training of a run with one seed, read back from the run's files.
+class TrainingRecord:
+    """All that is known of one training, of a run with one seed, after the fact.
 
     `history` has a row an epoch (epoch, loss, accuracy, val_loss, val_accuracy, learning_rate),
     `timing` as well (epoch, seconds, validation_seconds, images_per_second). `test` holds loss
@@ -43,12 +45,17 @@ class SeedResult:
     (n, 10) are theirs, in the order of the test split; `calibration` is what was made of them.
     These five are None for a training not evaluated yet, `probabilities` as well where only what
     git keeps is at hand.
+
+    `row` are the parameters that a row of the study at hand has for this seed, where it was read as
+    that row's. `study` is the folder of the study that it was trained in, relative to the project's
+    root, and `place` that of the study that its files are in, as far as they are known;
+    `experiment` is MLflow's, for a training that comes from there.
     """
 
     run: str
     seed: int
-    history: list[dict[str, float]]
-    timing: list[dict[str, float]]
+    history: list[Row]
+    timing: list[Row]
     outcome: Outcome
     provenance: dict[str, Any]
     test: dict[str, float] | None = None
@@ -56,13 +63,50 @@ class SeedResult:
     predicted: NDArray[np.uint8] | None = None
     probabilities: NDArray[np.float32] | None = None
     calibration: Numbers | None = None
+    row: RunParams | None = None
+    study: str | None = None
+    place: str | None = None
+    experiment: str | None = None
+
+    @property
+    def params(self) -> RunParams:
+        """The parameters of its row, for whoever has read it with them."""
+        if self.row is None:
+            raise ValueError(f"{self} was not read as a row of the study at hand")
+        return self.row
+
+    @property
+    def numbers(self) -> Numbers:
+        """What train.json says of it."""
+        chance = self.provenance["chance_accuracy"]
+        return summary(self.history, chance, self.outcome == "diverged")
+
+    def __str__(self) -> str:
+        return f"{self.run}, seed {self.seed}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result(SeedResult):
-    """One training of a row of the grid, with the parameters that the row has for its seed."""
+def training_record(
+    run: str, seed: int, rows: Rows, diverged: bool, provenance: dict[str, Any]
+) -> TrainingRecord:
+    """What a training that has just ended came to."""
+    numbers = summary(rows.history, provenance["chance_accuracy"], diverged)
+    return TrainingRecord(
+        run=run,
+        seed=seed,
+        history=rows.history,
+        timing=rows.timing,
+        outcome=outcome(numbers),
+        provenance=provenance,
+    )
 
-    params: RunParams
+
+def write(paths: RunFiles, trained: Iterable[TrainingRecord]) -> None:
+    """Write what the seeds of a run have come to in their training."""
+    records = {record.seed: record for record in trained}
+    rows = {seed: Rows(record.history, record.timing) for seed, record in records.items()}
+    write_rows(paths.metrics_dir, rows)
+    files.write_json(paths.train, together({seed: of.numbers for seed, of in records.items()}))
+    files.write_json(paths.provenance, {str(seed): of.provenance for seed, of in records.items()})
 
 
 def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
@@ -75,7 +119,7 @@ def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
         files.write_csv(folder / name, of_all, columns)
 
 
-def write_predictions(path: Path, tested: Sequence[SeedResult]) -> None:
+def write_predictions(path: Path, tested: Sequence[TrainingRecord]) -> None:
     """Write the labels and predictions of those of `tested` that have them, a row a seed.
 
     Labels that are those of the seed before are left out.
@@ -113,9 +157,9 @@ def of_seed(numbers: Numbers, seed: int) -> Numbers | None:
 
 
 def rows_of_seed(rows: Sequence[Row], seed: int) -> list[Row]:
-    """The rows of one seed, without the column `seed`."""
+    """The rows of one seed, without the column `seed`; what counts something is an integer."""
     return [
-        {key: value for key, value in row.items() if key != "seed"}
+        {key: int(row[key]) if key in _COUNTS else row[key] for key in row if key != "seed"}
         for row in rows
         if row["seed"] == seed
     ]
@@ -150,7 +194,7 @@ def summary(history: Sequence[Mapping[str, Any]], chance: float, diverged: bool)
     }
 
 
-def read(paths: RunFiles) -> list[SeedResult]:
+def read(paths: RunFiles) -> list[TrainingRecord]:
     """All seeds whose training has ended, from the files of a run; none where these are not there.
 
     What a training from before a file existed has not written is empty.
@@ -175,7 +219,7 @@ def read(paths: RunFiles) -> list[SeedResult]:
         if predicted is not None and paths.probabilities.is_file():
             probabilities = _of_place(paths.probabilities, places.index(seed), len(places))
         found.append(
-            SeedResult(
+            TrainingRecord(
                 run=paths.name,
                 seed=seed,
                 history=rows_of_seed(history, seed),
@@ -193,10 +237,44 @@ def read(paths: RunFiles) -> list[SeedResult]:
     return found
 
 
-def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[Result]:
+def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[TrainingRecord]:
     """The seeds of a row that have been trained, of those in `runs` (the row resolved for each)."""
     by_seed = {of.seed: of for of in read(paths)}
-    return [Result(**vars(by_seed[run.seed]), params=run) for run in runs if run.seed in by_seed]
+    return [replace(by_seed[run.seed], row=run) for run in runs if run.seed in by_seed]
+
+
+def read_folder(
+    folder: Path,
+    study: str | None = None,
+    experiment: str | None = None,
+    name: str | None = None,
+) -> list[TrainingRecord]:
+    """The trainings whose files are in `folder`, the `metrics_dir` of a run or a copy of it.
+
+    They are called `name`: a row that was adopted may have had another one where it was trained,
+    which is taken where none is given.
+    """
+    return [
+        replace(
+            record,
+            run=name or record.provenance["run"],
+            # Where it was trained, which need not be where its files are.
+            study=_inside(record.provenance["git"].get("study")) or study,
+            place=study,
+            experiment=experiment,
+        )
+        for record in read(run_at(folder))
+    ]
+
+
+def _inside(study: str | None) -> str | None:
+    """`study`, a folder that a record names; it must be one of the project's."""
+    if study and (Path(study).is_absolute() or ".." in Path(study).parts):
+        raise UserError(
+            f"the record names {study!r} as the folder of its study, which is outside of the "
+            "project: it is not one that this project has written"
+        )
+    return study
 
 
 def require_model(paths: RunFiles, seed: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.config.fields import Arch, OptimizerName, Weights
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.records.statistics import epochs_to, mcnemar, spread
 
 # Validation accuracies to race for, the one that is meant first.
@@ -44,7 +44,7 @@ class Runs:
     """The evaluated runs of the row called `name`, by seed."""
 
     name: str
-    results: dict[int, Result] = field(default_factory=dict)
+    results: dict[int, TrainingRecord] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The name, and which seeds did not end as they should; one word if all ended alike."""
@@ -140,7 +140,7 @@ class Race(NamedTuple):
         )
 
 
-def groups(results: Mapping[str, Sequence[Result]]) -> list[Group]:
+def groups(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Group]:
     """What may be compared with each other: a group for each scale and set of test images.
 
     Results without predictions are left out. Where a group has several rows with the same `Row`,
@@ -160,7 +160,7 @@ def groups(results: Mapping[str, Sequence[Result]]) -> list[Group]:
     return list(found.values())
 
 
-def evaluated(name: str, seeds: Sequence[Result]) -> Runs:
+def evaluated(name: str, seeds: Sequence[TrainingRecord]) -> Runs:
     """The row `name`, with those of its `seeds` that have been tested."""
     return Runs(name, {result.seed: result for result in seeds if result.labels is not None})
 

@@ -94,7 +94,7 @@ class Console(Listener):
             progress.say(line)
 
 
-def _trained(name: str, runs: Sequence[RunParams]) -> list[results.Result]:
+def _trained(name: str, runs: Sequence[RunParams]) -> list[results.TrainingRecord]:
     """The seeds of a row that have been trained and whose models are there.
 
     None of them where a file is damaged: the stage that needs it will say so.

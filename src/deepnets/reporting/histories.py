@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from deepnets.config.fields import Arch
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.records.statistics import accuracy_interval, curve_distance
 from deepnets.reporting import published, published_histories, tables
 from deepnets.reporting.comparisons import Scale
 from deepnets.reporting.published_histories import History
 from deepnets.reporting.verdicts import STUDY_SCALE
 
-Rows = Mapping[str, Sequence[Result]]
+Rows = Mapping[str, Sequence[TrainingRecord]]
 
 # A paragraph each, for the report.
 RULES = (
@@ -50,7 +50,7 @@ class Conjecture:
     refuted_by: str
 
 
-def comparable(found: Rows) -> dict[str, list[Result]]:
+def comparable(found: Rows) -> dict[str, list[TrainingRecord]]:
     """The trainings that ran all epochs of the study's scale, by row; rows without any left out."""
     rows = {name: [of for of in seeds if _at_scale(of)] for name, seeds in found.items()}
     return {name: seeds for name, seeds in rows.items() if seeds}
@@ -75,7 +75,7 @@ def nearest(history: History, rows: Rows) -> list[tuple[str, float]]:
     return sorted(distances, key=lambda row: row[1])
 
 
-def between_seeds(seeds: Sequence[Result]) -> float | None:
+def between_seeds(seeds: Sequence[TrainingRecord]) -> float | None:
     """The mean distance between two of a row's trainings, a fraction; None for a single one."""
     pairs = [curve_distance(a.history, b.history) for a, b in combinations(seeds, 2)]
     return float(np.mean(pairs)) if pairs else None
@@ -217,7 +217,7 @@ def _imagenet_is_random(stored: Sequence[History], rows: Rows) -> Conjecture | N
     )
 
 
-def _at_scale(training: Result) -> bool:
+def _at_scale(training: TrainingRecord) -> bool:
     """Whether it ran as many epochs on as many images as the study's, to the end."""
     scale = Scale(training.params.epochs, training.provenance["images"]["train"])
     return scale == STUDY_SCALE and len(training.history) == STUDY_SCALE.epochs
@@ -237,7 +237,7 @@ def _first(stored: Sequence[History], is_it: Callable[[History], bool]) -> Histo
     return next(history for history in stored if is_it(history))
 
 
-def _distance(history: History, seeds: Sequence[Result]) -> float:
+def _distance(history: History, seeds: Sequence[TrainingRecord]) -> float:
     return float(np.mean([curve_distance(history.rows, of.history) for of in seeds]))
 
 
@@ -270,7 +270,7 @@ def _starts(rows: Rows) -> str:
     return "; ".join(listed)
 
 
-def _seeds(seeds: Sequence[Result]) -> str:
+def _seeds(seeds: Sequence[TrainingRecord]) -> str:
     return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from deepnets.config.fields import Arch, Weights
 from deepnets.config.sections import RunParams
 from deepnets.records import statistics
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published
 
 # A paragraph each, for the report.
@@ -74,7 +74,7 @@ def ladders(runs: Mapping[str, RunParams]) -> list[list[str]]:
     ]
 
 
-def climb(ladder: Sequence[str], found: Mapping[str, Sequence[Result]]) -> list[Climb]:
+def climb(ladder: Sequence[str], found: Mapping[str, Sequence[TrainingRecord]]) -> list[Climb]:
     """How far the rows of `ladder` that were run get, for each of the study's two best results.
 
     Args:
@@ -100,7 +100,7 @@ def climb(ladder: Sequence[str], found: Mapping[str, Sequence[Result]]) -> list[
     return climbs
 
 
-def _rung(seeds: Sequence[Result]) -> Rung:
+def _rung(seeds: Sequence[TrainingRecord]) -> Rung:
     validation = [of.history[-1]["val_accuracy"] for of in seeds]
     images = [of.provenance["images"]["validation"] for of in seeds]
     error = [math.sqrt(a * (1 - a) / n) for a, n in zip(validation, images, strict=True)]

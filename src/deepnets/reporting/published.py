@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from deepnets.config import registry
 from deepnets.config.fields import Arch, OptimizerName, Variant, Weights
 from deepnets.config.sections import RunParams
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 
 # The rows that its tables have; the ninth, longer experiment is the one with nesterov.
 EPOCHS, LONG_EPOCHS = 15, 50
@@ -70,12 +70,12 @@ def of(run: RunParams) -> Published | None:
     return _RESULTS.get((run.arch, run.optimizer, run.weights))
 
 
-def is_tested_on_its_images(result: Result) -> bool:
+def is_tested_on_its_images(result: TrainingRecord) -> bool:
     """Whether a training was tested on the images that the study tested on."""
     return bool(result.provenance.get("test_data") == TEST_DATA)
 
 
-def is_on_its_data(result: Result) -> bool:
+def is_on_its_data(result: TrainingRecord) -> bool:
     """Whether a training saw the study's images, split as there, or fewer of them."""
     record: Mapping[str, Any] = result.provenance
     if not is_tested_on_its_images(result):
@@ -83,13 +83,15 @@ def is_on_its_data(result: Result) -> bool:
     return bool(record["images"]["train"] < TRAIN_IMAGES or record["data"] == _DATA)
 
 
-def on_its_data(trained: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
+def on_its_data(
+    trained: Mapping[str, Sequence[TrainingRecord]],
+) -> dict[str, Sequence[TrainingRecord]]:
     """Of the rows that have been `trained`, those on the study's data with every seed."""
     return {name: seeds for name, seeds in trained.items() if all(map(is_on_its_data, seeds))}
 
 
 def beside(
-    runs: Mapping[str, Sequence[RunParams]], trained: Mapping[str, Sequence[Result]]
+    runs: Mapping[str, Sequence[RunParams]], trained: Mapping[str, Sequence[TrainingRecord]]
 ) -> dict[str, Published]:
     """By the names of ours the study's rows to show beside them: of rows on its data alone.
 

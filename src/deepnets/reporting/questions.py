@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deepnets.config.sections import Pair, Question, RunEntry
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.records.statistics import mean_interval, spread
 from deepnets.reporting.comparisons import Comparison, Runs, compare_runs, evaluated, p_text
 
@@ -60,7 +60,7 @@ class Answer:
 
 def answer(
     question: Question,
-    found: Mapping[str, Sequence[Result]],
+    found: Mapping[str, Sequence[TrainingRecord]],
     diagnoses: Mapping[str, dict[str, Any]],
     seeds: Sequence[int],
 ) -> Answer:
@@ -93,7 +93,7 @@ def answer(
     )
 
 
-def compare(pair: Pair, found: Mapping[str, Sequence[Result]]) -> Comparison | None:
+def compare(pair: Pair, found: Mapping[str, Sequence[TrainingRecord]]) -> Comparison | None:
     """The two rows side by side; None where they share no seed and test images."""
     row, than = (evaluated(name, found.get(name, [])) for name in (pair.row, pair.than))
     return compare_runs(row, than)

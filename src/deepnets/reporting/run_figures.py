@@ -10,12 +10,12 @@ from PIL import Image
 
 from deepnets.base import files, project
 from deepnets.evaluation import evaluation
-from deepnets.records.results import SeedResult
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import curves, drawing, matrices, sheets
 from deepnets.training import scores
 
 
-def draw(run: drawing.Run, paths: project.RunFiles, result: SeedResult, mistakes: int) -> None:
+def draw(run: drawing.Run, paths: project.RunFiles, result: TrainingRecord, mistakes: int) -> None:
     """Draw the curves of one seed and, of one that was tested, what it gets wrong.
 
     The mistakes need the test images and the probabilities, which git does not keep: where these
@@ -47,7 +47,7 @@ def draw(run: drawing.Run, paths: project.RunFiles, result: SeedResult, mistakes
         picture.unlink(missing_ok=True)
 
 
-def take_over(there: Path, paths: project.RunFiles, result: SeedResult) -> None:
+def take_over(there: Path, paths: project.RunFiles, result: TrainingRecord) -> None:
     """Copy the picture of the mistakes of `result` from the folder `there`, if there is one."""
     if result.predicted is None:
         return
@@ -67,7 +67,7 @@ def remove_all_but(kept: Iterable[Path]) -> None:
             shutil.rmtree(folder)
 
 
-def test_images(study: Path, result: SeedResult) -> NDArray[np.uint8] | None:
+def test_images(study: Path, result: TrainingRecord) -> NDArray[np.uint8] | None:
     """The images uint8 (n, size, size, 3) that `result` was tested on, if `study` has them here."""
     paths = [study / path for path in project.split_files("test")]
     if not all(path.is_file() for path in paths):
@@ -76,7 +76,7 @@ def test_images(study: Path, result: SeedResult) -> NDArray[np.uint8] | None:
     return images if np.array_equal(labels, result.labels) else None  # type: ignore[arg-type]
 
 
-def is_of(picture: Path, result: SeedResult) -> bool:
+def is_of(picture: Path, result: TrainingRecord) -> bool:
     """Whether a picture that was drawn before is of the predictions that `result` has."""
     try:
         with Image.open(picture) as opened:
@@ -85,7 +85,7 @@ def is_of(picture: Path, result: SeedResult) -> bool:
         return False
 
 
-def _noted(result: SeedResult) -> dict[str, str]:
+def _noted(result: TrainingRecord) -> dict[str, str]:
     """What a picture says of the predictions that it is of."""
     both = np.stack([result.labels, result.predicted])  # type: ignore[list-item]
     return {"Source": files.array_digest(both)[:16]}

@@ -13,7 +13,7 @@ import pandas as pd
 from deepnets.config import registry
 from deepnets.config.sections import RunParams
 from deepnets.records import statistics
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published
 from deepnets.reporting.published import Published
 
@@ -33,7 +33,7 @@ _LAST = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
 def results(
-    runs: Mapping[str, Sequence[RunParams]], found: Mapping[str, Sequence[Result]]
+    runs: Mapping[str, Sequence[RunParams]], found: Mapping[str, Sequence[TrainingRecord]]
 ) -> pd.DataFrame:
     """Ours beside the study's, a row a run of the grid in its order; what was not run is empty.
 
@@ -65,7 +65,7 @@ def keep_calibration(table: pd.DataFrame, earlier: pd.DataFrame) -> list[str]:
     return kept
 
 
-def pairs(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
+def pairs(found: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
     """McNemar's exact test for every two rows that differ in optimizer only, or in weights only.
 
     A row a pair and seed: how many of the same test images only one of the two gets right.
@@ -96,7 +96,7 @@ def pairs(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def history(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
+def history(found: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
     """The epochs of all runs below each other, means over their seeds."""
     columns = ["run", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
     rows = [
@@ -106,7 +106,7 @@ def history(found: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     return table.groupby(["run", "epoch"], sort=False, as_index=False).mean()
 
 
-def calibration(result: Result) -> statistics.Calibration | None:
+def calibration(result: TrainingRecord) -> statistics.Calibration | None:
     """How a training's probabilities are calibrated; None where neither they nor that is kept."""
     if result.calibration is not None:
         return statistics.Calibration.of_numbers(result.calibration)
@@ -169,7 +169,7 @@ def markdown(table: pd.DataFrame) -> str:
     return table.to_markdown(index=False, disable_numparse=True)
 
 
-def _difference(a: Result, b: Result) -> str | None:
+def _difference(a: TrainingRecord, b: TrainingRecord) -> str | None:
     """What alone tells two comparable results apart: `optimizer` or `weights`; else None."""
     if a.labels is None or b.labels is None or not np.array_equal(a.labels, b.labels):
         return None
@@ -184,7 +184,7 @@ def _difference(a: Result, b: Result) -> str | None:
 
 
 def _row(
-    name: str, runs: Sequence[RunParams], seeds: Sequence[Result], study: Published | None
+    name: str, runs: Sequence[RunParams], seeds: Sequence[TrainingRecord], study: Published | None
 ) -> dict[str, Any]:
     run = runs[0]
     row: dict[str, Any] = {
@@ -227,7 +227,7 @@ def _row(
     return row
 
 
-def _state(runs: Sequence[RunParams], seeds: Sequence[Result]) -> str:
+def _state(runs: Sequence[RunParams], seeds: Sequence[TrainingRecord]) -> str:
     """What a reader must know before the numbers of a row; empty where all is as it should be."""
     if not seeds:
         return "not run"
@@ -244,7 +244,7 @@ def _state(runs: Sequence[RunParams], seeds: Sequence[Result]) -> str:
     return ", ".join(notes)
 
 
-def _best_epoch(result: Result) -> float:
+def _best_epoch(result: TrainingRecord) -> float:
     """The first epoch with the highest validation accuracy."""
     return float(max(result.history, key=lambda row: row["val_accuracy"])["epoch"])
 

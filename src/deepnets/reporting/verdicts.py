@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deepnets.config.fields import Arch, OptimizerName, Weights
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published
 from deepnets.reporting.comparisons import (
     THRESHOLDS,
@@ -97,7 +97,7 @@ class Verdict:
     missing: list[Row] = field(default_factory=list)
 
 
-def judge(results: Mapping[str, Sequence[Result]]) -> list[Verdict]:
+def judge(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Verdict]:
     """The study's five claims in its order, judged by `RULES`.
 
     Args:

@@ -9,7 +9,7 @@ from deepnets.data import splits
 from deepnets.evaluation import evaluation
 from deepnets.networks import runtime, saving, views
 from deepnets.records import results
-from deepnets.records.results import SeedResult
+from deepnets.records.results import TrainingRecord
 from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
 
@@ -26,7 +26,7 @@ def evaluate_run(
     seeds: Sequence[int],
     experiment: str,
     mlflow_run_id: str | None = None,
-    draw: Callable[[SeedResult], None] | None = None,
+    draw: Callable[[TrainingRecord], None] | None = None,
 ) -> None:
     """Write the test metrics and every prediction of the run in `paths`.
 
@@ -48,7 +48,7 @@ def evaluate_run(
             )
     # What an earlier model came to would be taken for this one's if what follows fails.
     evaluation.clear(paths)
-    tested: list[SeedResult] = []
+    tested: list[TrainingRecord] = []
     for seed in seeds:
         tracked = TrackedTraining(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
         with live.following(tracked):

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,12 @@ from deepnets.data import splits
 from deepnets.networks import models, runtime, saving, views
 from deepnets.records import clock, machine, results
 from deepnets.records import provenance as origin
-from deepnets.records.results import Numbers
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import console
 from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
 from deepnets.training import checkpoints, loop, scores, steps
 from deepnets.training.checkpoints import Rows
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What one training came to: its rows, its numbers for train.json, and where it comes from."""
-
-    rows: Rows
-    numbers: Numbers
-    provenance: dict[str, Any]
 
 
 def main(name: str) -> None:
@@ -82,7 +72,7 @@ def train_run(
     digests = {name: split.digest for name, split in seen.items()}
     images = {name: len(split.images) for name, split in loaded.items()}
 
-    trained: dict[int, Trained] = {}
+    trained: dict[int, TrainingRecord] = {}
     for number, run in enumerate(runs, start=1):
         if len(runs) > 1:
             print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
@@ -108,14 +98,15 @@ def train_run(
                     *(classifier, run, seen["train"], seen["validation"], folder, save, told),
                     stepper,
                 )
-            numbers = results.summary(rows.history, provenance["chance_accuracy"], diverged)
-            if numbers["collapsed"]:
-                print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
             weights = {"weights": saving.weights_digest(classifier)}
-            trained[run.seed] = Trained(rows, numbers, provenance | weights)
+            trained[run.seed] = results.training_record(
+                paths.name, run.seed, rows, diverged, provenance | weights
+            )
+            if trained[run.seed].outcome == "collapsed":
+                print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
             saving.save(classifier, paths.model(run.seed))
             files.seal(paths.model(run.seed))
-            _write(paths, trained)
+            results.write(paths, trained.values())
         files.write_json(paths.architecture, models.layers(classifier))
 
 
@@ -203,14 +194,6 @@ def _explain(folder: Path, name: str, seed: int, provenance: dict[str, Any]) -> 
     print(
         f"starting afresh: the checkpoint in {others[0]} is of another training ({why})", flush=True
     )
-
-
-def _write(paths: project.RunFiles, trained: dict[int, Trained]) -> None:
-    """Write what the seeds trained so far have come to."""
-    results.write_rows(paths.metrics_dir, {seed: of.rows for seed, of in trained.items()})
-    numbers = {seed: of.numbers for seed, of in trained.items()}
-    files.write_json(paths.train, results.together(numbers))
-    files.write_json(paths.provenance, {str(seed): of.provenance for seed, of in trained.items()})
 
 
 def _count(weights: list[Any]) -> int:

@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 
 from deepnets.config.sections import RunParams
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import tables
 from deepnets.reporting.sections.results import Trained
 
 _CHANGED = {True: "yes", False: "no", None: "not known"}
 
 
-_PROVENANCE: dict[str, Callable[[Result], Any]] = {
+_PROVENANCE: dict[str, Callable[[TrainingRecord], Any]] = {
     "commit": lambda r: r.provenance["git"]["commit"],
     "uncommitted changes": lambda r: _CHANGED[r.provenance["git"]["dirty"]],
     "training images": lambda r: f"{r.provenance['images']['train']:,}",
@@ -92,7 +92,7 @@ def _pairs_of(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def _by_value(trained: Sequence[Result], value: Callable[[Result], Any]) -> str:
+def _by_value(trained: Sequence[TrainingRecord], value: Callable[[TrainingRecord], Any]) -> str:
     """The value that all runs share, or each value with the runs that have it."""
     holders: dict[str, dict[str, list[int]]] = {}
     seeds: dict[str, list[int]] = {}

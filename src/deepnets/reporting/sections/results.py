@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepnets.base import files, project
 from deepnets.config.sections import RunParams
 from deepnets.records import statistics
-from deepnets.records.results import Result
+from deepnets.records.results import TrainingRecord
 from deepnets.reporting import (
     accuracies,
     diagrams,
@@ -50,7 +50,7 @@ _REBUILT = "The numbers of a row are rebuilt, and compared to the bit, by `deepn
 
 
 # By row, its seeds that have been trained; never none.
-Trained = Mapping[str, Sequence[Result]]
+Trained = Mapping[str, Sequence[TrainingRecord]]
 Styles = Mapping[str, drawing.Run]
 
 
