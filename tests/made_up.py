@@ -14,7 +14,7 @@ import architectures
 from deepnets.base import files, project
 from deepnets.config.params import FILE
 from deepnets.records import results
-from deepnets.reporting import drawing, published
+from deepnets.reporting import drawing, published, run_figures
 from deepnets.stages import report
 from deepnets.training import checkpoints
 from project import ROOT, edit_yaml
@@ -121,8 +121,8 @@ def reported(
 ) -> Path:
     """The folder, with what is `DONE` of the root's study as `edit` leaves it, and its report.
 
-    `drawn` names the figures of all rows that are looked at (None: all figures): drawing takes
-    longer than the rest, and of the others there are files without content.
+    `drawn` names the figures that are looked at (None: all, and those of each training): drawing
+    takes longer than the rest, and of the others there are files without content.
     """
     (folder / FILE).write_text((ROOT / FILE).read_text())
     edit_yaml(folder / FILE, edit)
@@ -148,7 +148,7 @@ def report_again(folder: Path, drawn: Collection[str] | None = None) -> None:
     save = drawing.save
 
     def save_if_asked(figure: Figure, stem: Path, noted: Any = None) -> None:
-        if drawn is None or (stem.name in drawn and stem.parent == project.REPORTS):
+        if drawn is None or stem.name in drawn:
             said = [text.get_text() for text in figure.findobj(Text)]
             files.write_text(Path(f"words/{stem.name}.txt"), "\n".join(said))
             save(figure, stem, noted)
@@ -156,7 +156,12 @@ def report_again(folder: Path, drawn: Collection[str] | None = None) -> None:
         files.write_bytes(stem.with_name(f"{stem.name}.png"), b"")
         plt.close(figure)
 
+    def mistakes_alone(_: Any, paths: project.RunFiles, result: Any, *others: Any) -> None:
+        files.write_bytes(paths.figures(result.seed) / "mistakes.png", b"")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(drawing, "save", save_if_asked)
+        if drawn is not None:
+            patch.setattr(run_figures, "draw", mistakes_alone)
         report.main()

@@ -29,7 +29,7 @@ WEIGHTS: dict[Weights, str] = {"random": "random weights", "imagenet": "ImageNet
 BATCH_NORM_MOMENTUM = 0.99
 
 # What they are called; the study's as it writes them.
-NETWORKS = {name: entry.title for name, entry in registry.architectures().items()}
+_NETWORKS = {name: entry.title for name, entry in registry.architectures().items()}
 OPTIMIZERS = {name: entry.title for name, entry in registry.optimizers().items()}
 
 
@@ -109,8 +109,8 @@ def row(key: Key) -> Published:
 
 
 def network(arch: str) -> str:
-    """What the study calls an architecture; one that it has not keeps its name."""
-    return NETWORKS.get(arch, arch)
+    """The title of an architecture, the study's as it writes them."""
+    return _NETWORKS[arch]
 
 
 def described(key: Key) -> str:
