@@ -36,7 +36,8 @@ _LONGEST = (
     "test_outcomes",
     "test_jax",
     "test_models",
-    "test_mirrors",
+    "test_extending",
+    "test_extending_data",
     "test_reproduce",
 )
 
