@@ -195,7 +195,7 @@ def test_an_epoch_left_in_the_middle_changes_nothing_and_can_be_taken_again() ->
 
 
 def test_a_loss_that_is_no_number_ends_with_the_epoch_before(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     draw = batches.draw_epoch
 
@@ -209,16 +209,28 @@ def test_a_loss_that_is_no_number_ends_with_the_epoch_before(
     monkeypatch.setattr(batches, "draw_epoch", spoilt)
     one = training(run_of(epochs=3))
     kept: list[dict[str, np.ndarray]] = []
-    rows, diverged = _fit(one, tmp_path, lambda *_: kept.append(one.values()))
+    heard: list[tuple[int, int]] = []
+    listener = loop.Listener()
+    monkeypatch.setattr(
+        listener, "on_divergence", lambda epoch, step, loss: heard.append((epoch, step))
+    )
+    rows, diverged = _fit(one, tmp_path, lambda *_: kept.append(one.values()), listener)
     assert diverged
+    assert heard == [(2, 5)]
     assert [row["epoch"] for row in rows.history] == [1]
-    assert "the loss became nan in step 5 of epoch 2" in capsys.readouterr().out
     np.testing.assert_array_equal(one.values()["weights"], kept[0]["weights"])
 
 
-def _fit(one: Training, folder: Path, save: Callable[..., None]) -> Any:
+def _fit(
+    one: Training,
+    folder: Path,
+    save: Callable[..., None],
+    listener: loop.Listener | None = None,
+) -> Any:
     few = splits.Split(DIGITS.images[:3], DIGITS.labels[:3])
-    return loop.fit(*(one.classifier, one.run, DIGITS, few, folder, save), stepper=one.stepper)
+    return loop.fit(
+        *(one.classifier, one.run, DIGITS, few, folder, save, listener), stepper=one.stepper
+    )
 
 
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:

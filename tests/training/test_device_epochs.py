@@ -23,6 +23,8 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        # Steps this small take no time; to optimize them would.
+        "XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0",
     }
     subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "0", f"--junitxml={report}", str(FILE)],
