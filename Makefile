@@ -19,8 +19,10 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_REQUIRE_HASHES
 # Two targets at once, by MAKEFLAGS=-j, would install into one environment.
 .NOTPARALLEL:
 
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+
 .DEFAULT_GOAL := help
-.PHONY: help setup gpu verify tour repro test stress bench drift ui lock clean moved
+.PHONY: help setup gpu verify tour repro check test stress bench drift ui lock clean moved
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -42,8 +44,12 @@ tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with t
 repro: $(READY)   ## the study at full scale: 9 runs, a day or more on a CPU; resumes where it stopped
 	@$(BIN)/deepnets repro
 
+check: $(READY)   ## linter, types and the fast tests, two minutes on two cores
+	@$(LINT)
+	@$(BIN)/pytest -m 'not slow'
+
 test: $(READY)    ## all checks and tests, about 20 minutes on two cores
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+	@$(LINT)
 	@$(BIN)/pytest
 
 stress: $(READY)  ## 30 kills at random moments, thousands of wrong params.yaml; 30 minutes

@@ -42,8 +42,27 @@ _LONGEST = (
 )
 
 
+# What starts whole trainings, servers or other programs, or compiles networks: not in `make check`.
+_SLOW = frozenset(
+    {
+        *_LONGEST,
+        *("test_full_disk", "test_lifeline", "test_locks", "test_git"),
+        *("test_adopt", "test_cli", "test_predict", "test_serving", "test_verify"),
+        *("test_fields", "test_params_mutants", "test_gpu_docs", "test_diagnosis"),
+        *("test_convolutions", "test_foreign_code", "test_runtime", "test_variants"),
+        *("test_damage", "test_dvc_idioms", "test_environment", "test_nothing_is_lost"),
+        *("test_clock", "test_page", "test_report", "test_initialize", "test_train"),
+        *("test_addresses", "test_without_mlflow", "test_tracking", "test_store", "test_tags"),
+        *("test_device_epochs", "test_same_mathematics", "test_training_loop"),
+    }
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files by how long they take; within a file nothing changes."""
+    for item in items:
+        if item.path.stem in _SLOW:
+            item.add_marker("slow")
     rank = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 

@@ -25,9 +25,6 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"]
 )
 
-# Not there yet: what somebody else adds.
-COMING = ("check",)
-
 # It tells of commands that are gone.
 HISTORY = "CHANGELOG.md"
 
@@ -119,8 +116,8 @@ def _check_dvc(words: list[str]) -> None:
 
 def _check_make(words: list[str]) -> None:
     words = [word for word in words if word != "--help"]
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {word for word in words if "=" not in word} <= {*targets, *COMING}
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {word for word in words if "=" not in word} <= targets
 
 
 def _check_mlflow(words: list[str]) -> None:
@@ -247,7 +244,7 @@ LINKS = sorted(
 def test_a_link_leads_somewhere(page: str, link: str) -> None:
     name, _, anchor = link.partition("#")
     target = (ROOT / page).parent / name if name else ROOT / page
-    assert target.exists() or link in COMING
+    assert target.exists()
     if anchor:
         assert anchor in _anchors(target)
 

@@ -36,7 +36,7 @@ def test_bits_are_the_documented_hash(bits: np.ndarray) -> None:
 BITS = """
 import hashlib, jax
 import numpy as np
-from deepnets import dropout
+from deepnets.networks import dropout
 keys = np.random.default_rng(0).integers(2**32, size=1000, dtype=np.uint32)
 for bits in (dropout.bits, jax.jit(dropout.bits, static_argnums=1)):
     found = np.asarray(bits(keys, 512))

@@ -44,7 +44,10 @@ STAND_INS = [Path("data/params"), Path("data/params-checked.txt")]
 READ_ALONG = {
     "diagnose": [Path(f"metrics/{RUN}/provenance.json"), Path(f"data/weights/{START}")],
     # Not there in a fresh clone, where a report keeps what was made of them.
-    "report": [Path("data/probabilities")],
+    "report": [
+        *(Path("data/probabilities"), Path("data/processed/test_images.npy")),
+        Path("data/processed/test_labels.npy"),
+    ],
     "evaluate": [
         Path(f"metrics/{RUN}/{name}") for name in ("provenance.json", "timing.csv", "train.json")
     ],

@@ -455,18 +455,18 @@ def test_axes_hold_the_studys_curves_as_well(drawn: list[Figure]) -> None:
 
 
 @pytest.mark.parametrize(
-    "accuracies", [(0.1135, 0.997), (0.957,), (0.992, 0.9924), (0.0, 1.0), (-0.2, 1.2), (1.0,)]
+    "values", [(0.1135, 0.997), (0.957,), (0.992, 0.9924), (0.0, 1.0), (-0.2, 1.2), (1.0,)]
 )
 def test_all_accuracies_are_inside_and_between_ticks(
-    drawn: list[Figure], accuracies: tuple[float, ...]
+    drawn: list[Figure], values: tuple[float, ...]
 ) -> None:
-    accuracies.comparison({SGD: AccuracyRow(seeds=accuracies)}, Path("x"))
+    accuracies.comparison({SGD: AccuracyRow(seeds=values)}, Path("x"))
     axis = drawn[0].get_axes()[0]
     left, right = axis.get_xlim()
     assert 0 <= left < right < 1
     # None below 0 or above 0.9999 is drawn where it is.
-    assert left <= min(max(min(accuracies), 0), 0.9999)
-    assert right >= min(max(accuracies), 0.9999)
+    assert left <= min(max(min(values), 0), 0.9999)
+    assert right >= min(max(values), 0.9999)
     ticks = [tick for tick in axis.get_xticks() if left <= tick <= right]
     assert 2 <= len(ticks) <= 13
 

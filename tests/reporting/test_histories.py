@@ -195,5 +195,5 @@ def test_a_row_that_is_otherwise_is_no_evidence() -> None:
     rows = STORED["hist.p"].rows
     plain = training(SGD, rows)
     normalised = plain.params.model_copy(update={"batch_norm": True})
-    other = TrainingRecord(**{**vars(plain), "params": normalised})
+    other = TrainingRecord(**{**vars(plain), "row": normalised})
     assert histories.conjectures({"bn": [other], ADAM: stuck(ADAM, 3)}) == []

@@ -50,5 +50,6 @@ def test_a_printed_row_is_met_in_accuracy_and_loss(
 
 def test_their_file_is_installed_with_the_package() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert published_histories.PATH.name in declared["package-data"]["deepnets"]
-    assert published_histories.PATH.parent == ROOT / "src" / "deepnets"
+    path = published_histories.PATH.relative_to(ROOT / "src" / "deepnets")
+    assert path.as_posix() in declared["package-data"]["deepnets"]
+    assert (ROOT / "src" / "deepnets" / path).is_file()

@@ -43,7 +43,7 @@ def _result(seed: int, **own: Any) -> TrainingRecord:
     known: dict[str, Any] = {
         "run": NAME,
         "seed": seed,
-        "params": RUN.model_copy(update={"seed": seed}),
+        "row": RUN.model_copy(update={"seed": seed}),
         "history": [
             {"epoch": epoch, **dict(zip(keys, row, strict=True)), "learning_rate": 0.1 / epoch}
             for epoch, row in enumerate(of["epochs"], start=1)
