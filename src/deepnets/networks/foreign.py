@@ -154,12 +154,12 @@ def _check_numbers(file: Any) -> None:
                     _check_array(group[name], place)
 
 
-def _check_array(found: Any, place: str) -> None:
-    if not isinstance(found, h5py.Dataset):
+def _check_array(array: Any, place: str) -> None:
+    if not isinstance(array, h5py.Dataset):
         raise ForeignError(f"its {place} is no array")
-    if found.external or found.is_virtual:
+    if array.external or array.is_virtual:
         raise ForeignError(f"its {place} is stored in another file")
-    if found.dtype.kind not in "fiu" or found.chunks is not None:
-        raise ForeignError(f"its {place} ({found.dtype}) is no plain array of numbers")
-    if found.id.get_storage_size() != found.nbytes:
+    if array.dtype.kind not in "fiu" or array.chunks is not None:
+        raise ForeignError(f"its {place} ({array.dtype}) is no plain array of numbers")
+    if array.id.get_storage_size() != array.nbytes:
         raise ForeignError(f"its {place} says that it is larger than it is")

@@ -134,9 +134,7 @@ def _take_over(classifier: keras.Model, plain: keras.Model, run: RunParams) -> N
 
 
 def _first(backbone: keras.Model) -> str:
-    return str(
-        next(of for of in backbone.layers if not isinstance(of, keras.layers.InputLayer)).name
-    )
+    return str(next(x for x in backbone.layers if not isinstance(x, keras.layers.InputLayer)).name)
 
 
 def _one_channel(images: Any) -> Any:
@@ -169,11 +167,11 @@ def _shared_layers(
     classifier: keras.Model, plain: keras.Model
 ) -> list[tuple[keras.Layer, keras.Layer]]:
     """Layers of both networks that have one name, and weights."""
-    found = {layer.name: layer for layer in _flat(plain)}
+    plain_layers = {layer.name: layer for layer in _flat(plain)}
     return [
-        (layer, found[layer.name])
+        (layer, plain_layers[layer.name])
         for layer in _flat(classifier)
-        if layer.weights and layer.name in found
+        if layer.weights and layer.name in plain_layers
     ]
 
 
