@@ -160,9 +160,17 @@ def asked(root: Path, environment: Mapping[str, str]) -> Asked | None:
 
     None where that code cannot say so: an old version, or one that does not run here.
     """
+    # Before the folders of the package, all of it was in one module.
     code = (
-        "import json; from deepnets import runtime; runtime.prepare(); "
-        "print(json.dumps([runtime.describe(), runtime.training_versions()]))"
+        "import json\n"
+        "try:\n"
+        "    from deepnets.networks import runtime\n"
+        "    from deepnets.records import machine\n"
+        "except ImportError:\n"
+        "    from deepnets import runtime\n"
+        "    machine = runtime\n"
+        "runtime.prepare()\n"
+        "print(json.dumps([machine.describe(), machine.training_versions()]))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
