@@ -140,13 +140,16 @@ def test_changes_that_were_never_committed_are_applied(project: Clone, tmp_path:
     result = _reproduce(project, tmp_path, "models:/small@best")
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"trained with: src/deepnets/factor.py, {OPTIMIZATION}" in result.stdout
-    assert "this working tree has other code, which is not used: optimization" in result.stdout
+    assert (
+        "this working tree has other code, which is not used: training/optimization"
+        in result.stdout
+    )
     assert f"{DIRTY}, seed 0: bit-identical" in result.stdout
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
     # By its id, beside the other one.
     said = project.run("deepnets", "diff", RUN, run_id, "--figure", str(tmp_path / "pair")).stdout
-    assert "training: changed code (optimization)" in said
+    assert "training: changed code (training/optimization)" in said
     assert "training: arch vgg16, now resnet50" in said
     assert (tmp_path / "pair.png").is_file()
 
@@ -159,13 +162,13 @@ def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path
         project.run("git", "checkout", OPTIMIZATION)
     assert result.returncode == 4, result.stdout + result.stderr
     before, _, after = result.stdout.partition("\n\n")
-    assert "training: changed code (optimization)" in before
+    assert "training: changed code (training/optimization)" in before
     assert "threads: OMP_NUM_THREADS not there, now 1" in before
     assert f"{OPTIMIZATION}:" in before
     assert "+ 2 * run.learning_rate, decay_steps=1" in before
     verdict = after.splitlines()[-1]
     assert verdict.startswith(f"{RUN}, seed 0: different: from epoch 1, ")
-    assert "what differs: changed code (optimization); OMP_NUM_THREADS" in verdict
+    assert "what differs: changed code (training/optimization); OMP_NUM_THREADS" in verdict
     assert "no tolerance is known" in verdict
 
 
