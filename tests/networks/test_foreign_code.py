@@ -20,6 +20,7 @@ from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.config import registry
 from deepnets.networks import models, saving
+from deepnets.stages import initialize
 from project import ROOT, edit_yaml
 
 CLASSIFIER = models.build("vgg16", 32, dropout=0.5)
@@ -241,10 +242,10 @@ class Doubled(keras.layers.Layer):
     ids=["lambda", "class"],
 )
 def test_a_network_that_could_not_be_opened_is_refused_before_it_is_trained(
-    monkeypatch: pytest.MonkeyPatch, layer: Callable[[Any], Any], part: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, layer: Callable[[Any], Any], part: str
 ) -> None:
     _register(monkeypatch, "odd", layer)
-    said = refusal(lambda: models.initialize("odd", "he", 0, 32))
+    said = refusal(lambda: initialize.write("odd", "he", 0, 32, tmp_path / "seed-0.weights.h5"))
     assert said.startswith("odd: expected a network of Keras' own layers, without code in them; it")
     assert part in said
 

@@ -5,7 +5,6 @@ The model that is saved takes raw uint8 RGB images and is made of Keras' own lay
 through `training_view`, which warps the images first.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from deepnets.base.errors import UserError
 from deepnets.config import registry
 from deepnets.config.fields import DRAWN_WEIGHTS, Arch, Variant, Weights
 from deepnets.config.sections import RunParams
-from deepnets.networks import foreign, initializers, saving, variants
+from deepnets.networks import initializers, saving, variants
 
 
 def build(
@@ -87,7 +86,6 @@ def initialize(
     """
     with initializers.nothing_drawn():
         classifier = build(arch, image_size, dropout=0.0)
-    _require_openable(classifier, arch)
     backbone = classifier.get_layer(arch)
     for layer in [*backbone.layers, classifier.get_layer("logits")]:
         if hasattr(layer, "kernel"):
@@ -108,17 +106,6 @@ def initialize(
                 f"({' '.join(str(error).split())[:120]}): delete it and run the command again"
             ) from None
     return classifier
-
-
-def _require_openable(classifier: keras.Model, arch: Arch) -> None:
-    """Refuse, before anything is trained, a network whose saved model would not be opened."""
-    try:
-        foreign.check_config(json.loads(classifier.to_json()))
-    except foreign.ForeignError as error:
-        raise UserError(
-            f"{arch}: expected a network of Keras' own layers, without code in them; {error}: "
-            "build it of others"
-        ) from None
 
 
 def layers(classifier: keras.Model) -> list[dict[str, Any]]:

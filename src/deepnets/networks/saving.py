@@ -62,6 +62,20 @@ def load(path: Path) -> keras.Model:
         ) from None
 
 
+def require_openable(classifier: keras.Model, arch: str) -> None:
+    """Refuse, before anything is trained, a network, `arch`, whose saved model `load` would not open.
+
+    On JAX Keras imports TensorFlow for it, where that is installed: no training calls it.
+    """
+    try:
+        foreign.check_config(json.loads(classifier.to_json()))
+    except foreign.ForeignError as error:
+        raise UserError(
+            f"{arch}: expected a network of Keras' own layers, without code in them; {error}: "
+            "build it of others"
+        ) from None
+
+
 def save(classifier: keras.Model, path: Path) -> None:
     """Save the classifier so that the same weights always give the same file.
 

@@ -48,6 +48,7 @@ def write(
         file = project.IMAGENET / pinned.name
         mirrors.weights(pinned, file, f"ImageNet weights of {arch}")
     classifier = models.initialize(arch, weights, seed, image_size, file)
+    saving.require_openable(classifier, arch)
     files.require_room(target.parent, 6 * classifier.count_params(), "starting weights")
     saving.save_start(classifier, target)
     files.seal(target)
