@@ -63,7 +63,7 @@ def load(path: Path) -> keras.Model:
 
 
 def require_openable(classifier: keras.Model, arch: str) -> None:
-    """Refuse, before anything is trained, a network, `arch`, whose saved model `load` would not open.
+    """Refuse, before it is trained, the network `arch`, whose saved model `load` would not open.
 
     On JAX Keras imports TensorFlow for it, where that is installed: no training calls it.
     """
