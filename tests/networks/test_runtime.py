@@ -97,7 +97,8 @@ def _process(then: str = "", **variables: str) -> tuple[dict[str, Any], str, lis
     code = (
         "import json, os; from deepnets.networks import runtime; runtime.start_framework(); "
         "os.environ['OMP_NUM_THREADS'] = '1'; "  # as a library may
-        "d = runtime.describe(); print(json.dumps(d)); print(runtime.in_one_line(d)); "
+        "from deepnets.records import machine; "
+        "d = machine.describe(); print(json.dumps(d)); print(machine.in_one_line(d)); "
     )
     result = subprocess.run(
         [sys.executable, "-c", code + then],

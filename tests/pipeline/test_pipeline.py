@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from project import Clone, clone, miniature
+from project import Clone, clone, miniature, shrink_networks
 
 RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
 
@@ -21,6 +21,7 @@ RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the miniature grid has been reproduced and committed."""
     copy = clone(tmp_path_factory.mktemp("project"))
+    shrink_networks(copy)
     copy.edit_params(miniature)
     copy.edit_params(lambda p: p["diagnose"].update(runs=["vgg16-sgd-random"], steps=3))
     copy.commit("miniature")
@@ -58,7 +59,7 @@ def test_diagnosis_looks_at_three_moments_and_is_in_the_report(grid: Clone) -> N
     found = _json(grid, "metrics/vgg16-sgd-random/diagnosis.json")
     assert list(found["moments"]) == ["start", "after 3 steps", "end"]
     for of in found["moments"].values():
-        assert len(of["layers"]) == 14
+        assert len(of["layers"]) == 6  # five convolutions and the logits
         assert of["layers"][-1]["name"] == "logits"
     start, end = found["moments"]["start"], found["moments"]["end"]
     assert start["layers"] != end["layers"]
@@ -261,6 +262,7 @@ def test_an_interrupted_run_continues_and_ends_as_if_it_never_was(
     env = environment() | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2",
+        "PYTHONPATH": str(grid.folder / "src"),  # which has the small networks
     }
 
     process = subprocess.Popen(
