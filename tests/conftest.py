@@ -30,15 +30,19 @@ runtime.start_framework()
 
 # Two workers share the files; the long ones go first, so that both end at the same time.
 _LONGEST = (
+    "test_extending",
     "test_pipeline",
     "test_tracking_server",
-    "test_mlflow_run",
+    "test_nothing_is_lost",
+    "test_reproduce",
+    "test_dvc_idioms",
     "test_outcomes",
     "test_jax",
-    "test_models",
-    "test_extending",
+    "test_mlflow_run",
     "test_extending_data",
-    "test_reproduce",
+    "test_device_epochs",
+    "test_full_disk",
+    "test_models",
 )
 
 
@@ -46,14 +50,14 @@ _LONGEST = (
 _SLOW = frozenset(
     {
         *_LONGEST,
-        *("test_full_disk", "test_lifeline", "test_locks", "test_git"),
+        *("test_lifeline", "test_locks", "test_git"),
         *("test_adopt", "test_cli", "test_predict", "test_serving", "test_verify"),
         *("test_fields", "test_params_mutants", "test_gpu_docs", "test_diagnosis"),
         *("test_convolutions", "test_foreign_code", "test_runtime", "test_variants"),
-        *("test_damage", "test_dvc_idioms", "test_environment", "test_nothing_is_lost"),
+        *("test_damage", "test_environment"),
         *("test_clock", "test_page", "test_report", "test_initialize", "test_train"),
         *("test_addresses", "test_without_mlflow", "test_tracking", "test_store", "test_tags"),
-        *("test_device_epochs", "test_same_mathematics", "test_training_loop"),
+        *("test_same_mathematics", "test_training_loop"),
     }
 )
 
