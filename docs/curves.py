@@ -75,20 +75,27 @@ def draw(axes: Axes, arch: str, title: str, note: str) -> None:
     axes.text(15, 0.38, note, ha="right", va="center", fontsize=9)
 
 
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "deepnets",
+}
+
+
 def main(path: Path) -> None:
     """Draw both networks beside each other into `path`."""
-    mpl.rcdefaults()
-    mpl.rcParams.update(
-        {
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "legend.frameon": False,
-            "svg.hashsalt": "deepnets",
-        }
-    )
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        draw_both(path)
+
+
+def draw_both(path: Path) -> None:
+    """The figure, in the style that is set."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), sharey=True, layout="constrained")
     draw(left, "vgg16", "VGG-16", "Adam stays at chance, with each of three seeds")
     draw(right, "resnet50", "ResNet50", "Adam: one seed, SGD: three")
