@@ -37,6 +37,9 @@ _OWN_PARTS = frozenset(
         ),
     }
 )
+# Of what the backbones of the study's two networks have beside these: to open one of them builds
+# none, which takes a second or more.
+_STUDYS_PARTS = frozenset({("keras.layers", "MaxPooling2D"), ("keras.layers", "ZeroPadding2D")})
 # Where a backbone may have its parts from, and which of these run what a file says.
 _MODULES = frozenset({"keras", "keras.initializers", "keras.layers"})
 _CODE = frozenset({"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"})
@@ -85,7 +88,7 @@ def check_config(config: Any) -> None:
         # Keras prefers the class that is registered under this name to the one in the module.
         if registered != name or not _is_plain(module, name):
             raise ForeignError(f"it is made of {name!r} from {module!r} ({registered!r})")
-    unknown = {(module, name) for module, name, _ in parts} - _OWN_PARTS
+    unknown = {(module, name) for module, name, _ in parts} - _OWN_PARTS - _STUDYS_PARTS
     for network in _most_likely_first(config):
         if not unknown:
             return
