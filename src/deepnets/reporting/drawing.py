@@ -32,11 +32,12 @@ from deepnets.base import files
 
 BLUE, VERMILION = "#0072B2", "#D55E00"
 OPTIMIZER_COLOURS = {"adam": VERMILION, "sgd": BLUE}
+# Of optimizers that the study has not.
 _OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 WEIGHTS_MARKERS = {"random": "o", "imagenet": "s", "he": "^"}
 
-# Of weights that a study has described itself: always the same one for a name.
+# Of weights that a study has described itself.
 _OTHER_MARKERS = "PX*ph8"
 
 # 16 cm in inches, the text width of the printed report.
@@ -108,15 +109,18 @@ class Run:
 
 
 def optimizer_colour(optimizer: str) -> str:
-    """Of runs with `optimizer`: always the same one for a name."""
-    other = _OTHER_COLOURS[zlib.crc32(optimizer.encode()) % len(_OTHER_COLOURS)]
-    return OPTIMIZER_COLOURS.get(optimizer, other)
+    """The colour of runs with `optimizer`."""
+    return OPTIMIZER_COLOURS.get(optimizer) or _chosen(optimizer, _OTHER_COLOURS)
 
 
 def weights_marker(weights: str) -> str:
     """Matplotlib's marker of runs that start from `weights`."""
-    other = _OTHER_MARKERS[zlib.crc32(weights.encode()) % len(_OTHER_MARKERS)]
-    return WEIGHTS_MARKERS.get(weights, other)
+    return WEIGHTS_MARKERS.get(weights) or _chosen(weights, _OTHER_MARKERS)
+
+
+def _chosen(name: str, styles: Sequence[str]) -> str:
+    """Always the same one of `styles` for a name."""
+    return styles[zlib.crc32(name.encode()) % len(styles)]
 
 
 def save(figure: Figure, stem: Path, noted: Mapping[str, str] | None = None) -> None:
