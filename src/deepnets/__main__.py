@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from deepnets.base.errors import UserError
+from deepnets.base.errors import UserError, one_line
 from deepnets.config import sections
 
 # command -> help, name of its argument if it takes one, whether it needs Keras
@@ -316,7 +316,7 @@ def _describe(error: OSError) -> str:
             f"cannot read or write{where} ({error.strerror}): get yourself the right to do both "
             "and run again"
         )
-    return f"{' '.join(str(error).split())[:300]}: mend it and run the same command again"
+    return f"{one_line(error, 300)}: mend it and run the same command again"
 
 
 def _fail(arguments: argparse.Namespace, message: str, status: int) -> int:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from deepnets.base.errors import one_line
+
 # Side of an MNIST image, and of the box that the digit is scaled to fit, in pixels.
 SIDE = 28
 BOX = 20
@@ -73,7 +75,7 @@ def read(content: bytes) -> NDArray[np.float32]:
             warnings.simplefilter("ignore")
             return _grey(ImageOps.exif_transpose(image))
     except Exception as error:  # as above
-        why = " ".join(str(error).split())[:80] or type(error).__name__
+        why = one_line(error, 80) or type(error).__name__
         raise PictureError(f"is damaged ({why}): save or copy it again") from None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.base import files
-from deepnets.base.errors import UserError
+from deepnets.base.errors import UserError, one_line
 from deepnets.config import registry
 from deepnets.config.registry import DataSet
 from deepnets.data import mirrors
@@ -81,7 +81,7 @@ def _read(place: str, name: str, data: DataSet, array: str, folder: Path) -> NDA
             with _open(path, array) as stream:
                 content = stream.read(size + _HEADER)[-size:]
         except Exception as error:  # a parser of damaged bytes may raise anything
-            wrong.append(f"{file} is damaged ({' '.join(str(error).split())[:100]})")
+            wrong.append(f"{file} is damaged ({one_line(error, 100)})")
             continue
         received = hashlib.sha256(content).hexdigest()
         if received == expected:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from deepnets.base import project
-from deepnets.base.errors import UserError
+from deepnets.base.errors import UserError, one_line
 from deepnets.config import registry
 from deepnets.config.fields import DRAWN_WEIGHTS, Arch, Variant, Weights
 from deepnets.config.sections import RunParams
@@ -103,7 +103,7 @@ def initialize(
         except Exception as error:  # a parser of damaged bytes may raise anything
             raise UserError(
                 f"{weights_file} does not hold the no-top weights of {arch} "
-                f"({' '.join(str(error).split())[:120]}): delete it and run the command again"
+                f"({one_line(error, 120)}): delete it and run the command again"
             ) from None
     return classifier
 

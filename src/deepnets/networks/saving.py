@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from deepnets.base import files
-from deepnets.base.errors import UserError
+from deepnets.base.errors import UserError, one_line
 from deepnets.networks import foreign
 
 
@@ -46,7 +46,7 @@ def load_start(classifier: keras.Model, path: Path) -> None:
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
             f"{path} is not a whole file of {classifier.name} weights "
-            f"({' '.join(str(error).split())[:120]}): delete it and run `dvc repro` again"
+            f"({one_line(error, 120)}): delete it and run `dvc repro` again"
         ) from None
 
 
@@ -57,7 +57,7 @@ def load(path: Path) -> keras.Model:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise UserError(
-            f"{path} is not a whole Keras model ({' '.join(str(error).split())[:120]}): "
+            f"{path} is not a whole Keras model ({one_line(error, 120)}): "
             "run the training again (`dvc repro`)"
         ) from None
 
