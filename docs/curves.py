@@ -108,6 +108,7 @@ def draw_both(path: Path) -> None:
     }
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4)
     figure.savefig(path, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else {})
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -136,10 +136,12 @@ NAMING = {"grid_confusion", "reliability", "class_accuracy", "convergence", "com
 
 @pytest.fixture(scope="module", params=DRAWINGS)
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two folders that the same figure was drawn into."""
+    """Two folders that the same figure was drawn into, and closed."""
     folders = [tmp_path_factory.mktemp(request.param) for _ in range(2)]
+    open_before = plt.get_fignums()
     for folder in folders:
         DRAWINGS[request.param](folder / "new" / request.param)
+    assert plt.get_fignums() == open_before
     return [folder / "new" / request.param for folder in folders]
 
 
@@ -149,7 +151,6 @@ def test_png_is_a_picture_that_is_not_blank(files: list[Path]) -> None:
     assert 100 < height < 2000
     assert 600 < width < 1000
     assert pixels[..., :3].std() > 0.01
-    assert plt.get_fignums() == []
 
 
 def test_nothing_but_the_png_is_left(files: list[Path]) -> None:
