@@ -22,7 +22,7 @@ from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import models, saving, variants
 from deepnets.training import augment, batches, loop, steps
-from project import ROOT, environment
+from project import ON_JAX, ROOT, environment
 
 RUN = "vgg16-sgd-he"
 ARCHS: tuple[Arch, ...] = ("vgg16", "resnet50")
@@ -62,7 +62,7 @@ def on_jax(code: str) -> str:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
     result = subprocess.run(
         [sys.executable, "-c", SMALL + code],
-        env=environment() | {"KERAS_BACKEND": "jax", "PYTHONPATH": path},
+        env=environment() | ON_JAX | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,

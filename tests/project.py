@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from deepnets.networks import runtime
+from deepnets.tracking import live
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -21,11 +22,25 @@ BIN = Path(sys.executable).parent
 Edit = Callable[[dict[str, Any]], None]
 
 
+# For small networks: their steps take no time, to optimize them would.
+ON_JAX = {
+    "KERAS_BACKEND": "jax",
+    "XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0",
+}
+
+UNFOLLOWED = {live.UNFOLLOWED: "1"}
+
+
 @dataclass(frozen=True)
 class Clone:
-    """A git checkout of what the working tree holds, with a folder of tools before its PATH."""
+    """A git checkout of what the working tree holds, with a folder of tools before its PATH.
+
+    Where it is not `followed`, MLflow learns of trainings from `publish` alone: a process of its
+    own beside each takes longer than a small training.
+    """
 
     folder: Path
+    followed: bool = False
 
     def run(
         self, *command: str, cwd: str = ".", env: dict[str, str] | None = None, check: bool = True
@@ -34,7 +49,7 @@ class Clone:
         result = subprocess.run(
             command,
             cwd=self.folder / cwd,
-            env=environment() | (env or {}),
+            env=environment() | ({} if self.followed else UNFOLLOWED) | (env or {}),
             text=True,
             capture_output=True,
             check=False,
@@ -115,8 +130,11 @@ def would_make(target: str) -> str:
     ).stdout
 
 
-def clone(folder: Path) -> Clone:
-    """Copy the working tree into a git repository of its own, without the root's results."""
+def clone(folder: Path, followed: bool = False) -> Clone:
+    """Copy the working tree into a git repository of its own, without the root's results.
+
+    And without the other studies, which DVC would read with every command.
+    """
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
         text=True,
@@ -125,10 +143,10 @@ def clone(folder: Path) -> Clone:
     ).stdout.splitlines()
     for name in listed:
         # Of a study that nobody has trained yet.
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "reports/")):
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "reports/", "studies/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    copy = Clone(folder)
+    copy = Clone(folder, followed)
     copy.run("git", "init", "-q", "-b", "main")
     copy.commit("start")
     return copy

@@ -135,15 +135,14 @@ def _clone(folder: Path, epochs: int, train_images: int) -> Clone:
         params["runs"] = {name: dict(row) for name, row in rows.items()}
 
     folder.mkdir(parents=True)
-    copy = clone(folder)
+    copy = clone(folder, followed=True)
     copy.edit_params(shrink)
     return copy
 
 
 def _prepare(copy: Clone) -> None:
-    copy.run("dvc", "repro", "--quiet", "preprocess")
-    for arch in ("vgg16", "resnet50"):
-        copy.run("dvc", "repro", "--quiet", f"initialize@{arch}-random")
+    starts = (f"initialize@{arch}-random" for arch in ("vgg16", "resnet50"))
+    copy.run("dvc", "repro", "--quiet", "preprocess", *starts)
 
 
 def left_alone(start: Clone, way: Way, folder: Path) -> Reference:
@@ -198,7 +197,7 @@ def survives(start: Clone, kill: Kill, reference: Reference, folder: Path) -> st
 
 def _copy(start: Clone, folder: Path) -> Clone:
     shutil.copytree(start.folder, folder, symlinks=True)
-    return Clone(folder)
+    return Clone(folder, followed=True)
 
 
 def _killed(copy: Clone, kill: Kill, seconds: float) -> bool:

@@ -19,7 +19,7 @@ BARE_PATH = os.pathsep.join([str(BIN), "/usr/local/bin", "/usr/bin", "/bin"])
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone whose study is the miniature."""
-    copy = clone(tmp_path_factory.mktemp("project"))
+    copy = clone(tmp_path_factory.mktemp("project"), followed=True)
     copy.edit_params(miniature)
     copy.commit("miniature")
     return copy

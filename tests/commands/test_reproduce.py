@@ -60,7 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     _edit(copy, "import keras\n", "import keras\n\nfrom deepnets.factor import FACTOR\n")
     (copy.folder / "src/deepnets/factor.py").write_text("FACTOR = 0.5\n")
     commands = [["train", DIRTY], ["evaluate", DIRTY]]
-    copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
+    Clone(copy.folder, followed=True).run("python", "-c", SERIES, json.dumps(commands), env=own)
     copy.run("git", "checkout", OPTIMIZATION)
     (copy.folder / "src/deepnets/factor.py").unlink()
     copy.commit("results")
@@ -184,8 +184,9 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     options = {"train_images": 48, "input_channels": 1, "label_smoothing": 0.1, "epochs": 1}
     chosen = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     starts = [["download"], ["preprocess"], ["initialize", "vgg16-random"]]
-    commands = [*starts, ["train", RUN], ["evaluate", RUN], ["run", "--seed", "2", *chosen]]
+    commands = [*starts, ["train", RUN], ["evaluate", RUN]]
     copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
+    Clone(copy.folder, followed=True).run("deepnets", "run", "--seed", "2", *chosen, env=own)
     copy.commit("results")
     return copy
 

@@ -42,7 +42,7 @@ def _type(place: Clone, commands: str, **variables: str) -> str:
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     here, there = (tmp_path_factory.mktemp(name) for name in ("here", "there"))
-    home = clone(here / "deepnets")
+    home = clone(here / "deepnets", followed=True)
     shrink_networks(home)
     home.edit_params(lambda params: one_run(params, RUN))
     home.commit()
@@ -56,7 +56,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     tools.mkdir()
     (tools / "python").write_text(f'#!/bin/sh\nexec {" ".join(python)} "$@"\n')
     (tools / "python").chmod(0o755)
-    said_on_the_box = _type(Clone(there), work, PATH=f"{tools}:/usr/bin:/bin")
+    said_on_the_box = _type(Clone(there, followed=True), work, PATH=f"{tools}:/usr/bin:/bin")
 
     shutil.move(there / "box/results.tgz", here)
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{home.folder}/mlflow.db"}

@@ -16,7 +16,7 @@ import pytest
 from deepnets.base import files, project
 from deepnets.config import params, reader
 from deepnets.records import provenance
-from project import ROOT, Clone, clone, environment, miniature, shrink_networks
+from project import ROOT, Clone, clone, miniature, shrink_networks
 
 RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
 PAGE = (ROOT / "docs/running.md").read_text()
@@ -183,33 +183,6 @@ def _rows(content: Any) -> dict[str, list[dict[str, Any]]]:
     return {
         name: [study.run_params(name, s).flat for s in study.train.seeds] for name in study.runs
     }
-
-
-def test_rows_train_side_by_side(fresh: Fresh) -> None:
-    """DVC locks what both depend on, unless each is told to look at itself only."""
-    fresh.run("dvc", "pull", "dvc.yaml")
-    fresh.edit_params(lambda p: p["train"].update(batch_size=8))
-    for command in ("dvc repro preprocess initialize", "dvc repro -s train@ROW"):
-        assert f"`{command}`" in PAGE
-    fresh.run("dvc", "repro", "preprocess", "initialize")
-    trainings = [
-        subprocess.Popen(
-            ["dvc", "repro", "-s", f"train@{name}"],
-            cwd=fresh.folder,
-            env=environment() | {"PYTHONPATH": str(fresh.folder / "src")},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for name in RUNS
-    ]
-    for training in trainings:
-        output, _ = training.communicate()
-        assert training.returncode == 0, output
-    for name in RUNS:
-        origin = files.read_json(fresh.folder / f"metrics/{name}/provenance.json")
-        assert origin["0"]["parameters"]["batch_size"] == 8
-    assert not [stage for stage in _status(fresh) if stage.startswith("train@")]
 
 
 def _stale_trainings(copy: Fresh) -> set[str]:

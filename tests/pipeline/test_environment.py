@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from project import ROOT
 
 LOCK = (ROOT / "requirements.lock").read_text()
-ADDED = {"gpu": (ROOT / "requirements-gpu.lock").read_text()}
+ADDED = {name: (ROOT / f"requirements-{name}.lock").read_text() for name in ("gpu", "ray")}
 LOCKS = {"all": LOCK} | ADDED
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = YAML(typ="safe").load((ROOT / "conda.yaml").read_text())

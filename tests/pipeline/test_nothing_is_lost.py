@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 import stress
 from deepnets.base import files, project
-from project import Clone, environment
+from project import UNFOLLOWED, Clone, environment
 
 RUN = "resnet50-adam-random"
 
@@ -134,11 +134,11 @@ def _stopped_after_an_epoch(copy: Clone) -> int:
     return int(finished[-1].stem.removeprefix("epoch-"))
 
 
-def _train(copy: Clone, run: str) -> "subprocess.Popen[str]":
+def _train(copy: Clone, run: str, followed: bool = False) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         ["deepnets", "train", run],
         cwd=copy.folder,
-        env=environment(),
+        env=environment() | ({} if followed else UNFOLLOWED),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -164,7 +164,7 @@ def test_four_runs_in_parallel_from_an_empty_store(copy: Clone) -> None:
 
     assert not (copy.folder / "mlflow.db").exists()
     copy.edit_params(lambda params: params["train"].update(epochs=1, train_images=32))
-    for process in [_train(copy, run) for run in stress.RUNS]:
+    for process in [_train(copy, run, followed=True) for run in stress.RUNS]:
         said, _ = process.communicate()
         assert process.returncode == 0, said
         assert "MLflow" not in said

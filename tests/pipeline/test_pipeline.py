@@ -20,7 +20,7 @@ RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the miniature grid has been reproduced and committed."""
-    copy = clone(tmp_path_factory.mktemp("project"))
+    copy = clone(tmp_path_factory.mktemp("project"), followed=True)
     shrink_networks(copy)
     copy.edit_params(miniature)
     copy.edit_params(lambda p: p["diagnose"].update(runs=["vgg16-sgd-random"], steps=3))

@@ -45,7 +45,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A study with both runs trained and evaluated, and what the commands printed in log.txt."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    study = Clone(folder)
+    study = Clone(folder, followed=True)
     study.edit_params(_study)
     commands = [
         ["download"],

@@ -559,7 +559,7 @@ def test_a_server_killed_in_a_real_training_and_started_again(
 ) -> None:
     """The whole way; it comes last, since it kills the server of the others."""
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    study = Clone(tmp_path)
+    study = Clone(tmp_path, followed=True)
     study.edit_params(_study)
     own = {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": server.uri}
     prepare = [["download"], ["preprocess"], ["initialize", "vgg16-random"]]

@@ -15,7 +15,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A study that was trained and evaluated without MLflow; what was printed is in log.txt."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    study = Clone(folder)
+    study = Clone(folder, followed=True)
     study.edit_params(lambda params: one_run(params, RUN))
     python, variables = without(tmp_path_factory.mktemp("environment") / "site", "mlflow")
     assert study.run(*python, "-c", "import mlflow", env=variables, check=False).returncode

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from project import environment
+from project import ON_JAX, environment
 
 FILE = Path(__file__).parents[1] / "device_epochs.py"
 NAMES = re.findall(r"^def (test_\w+)", FILE.read_text(), re.MULTILINE)
@@ -23,12 +23,10 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        # Steps this small take no time; to optimize them would.
-        "XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0",
     }
     subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "0", f"--junitxml={report}", str(FILE)],
-        env=environment() | cache | {"KERAS_BACKEND": "jax"},
+        env=environment() | ON_JAX | cache,
         cwd=FILE.parents[1],
         capture_output=True,
         check=False,

@@ -17,7 +17,7 @@ import backends
 from deepnets.base import files
 from deepnets.data import splits
 from deepnets.networks import saving, views
-from project import ROOT, SERIES, Clone, without
+from project import ON_JAX, ROOT, SERIES, Clone, without
 
 RUN = backends.RUN
 
@@ -42,7 +42,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str,
     # Several processes compile the same.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     series = [*python, "-c", backends.SMALL + SERIES]
-    return series, variables | cache | {"KERAS_BACKEND": "jax"}
+    return series, variables | cache | ON_JAX
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def study(
     """The study, trained and evaluated on JAX; what was printed is in log.txt."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    study = Clone(folder)
+    study = Clone(folder, followed=True)
     study.edit_params(_study)
     series, variables = bare
     absent = (
