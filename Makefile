@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 GPU    := $(VENV)/.gpu
+RAY    := $(VENV)/.ray
 
 # Its programs hold its path: in a moved project they are not found, in a copy they are the other's.
 MOVED  := $(shell test ! -e $(READY) || grep -qF "$$(cd $(VENV) && pwd -P)/bin/" $(BIN)/deepnets || echo moved)
@@ -22,7 +23,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_REQUIRE_HASHES
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gpu verify tour repro check test stress bench drift ui lock clean moved
+.PHONY: help setup gpu ray verify tour repro check test stress bench drift ui lock clean moved
 
 help:   ## show this list
 	@echo "Deeper Networks: VGG-16 and ResNet50 on MNIST, reproduced with DVC, MLflow and Keras."
@@ -32,6 +33,8 @@ help:   ## show this list
 setup: $(READY)   ## create .venv from requirements.lock (about 3 minutes with pip)
 
 gpu: $(GPU)       ## add JAX for NVIDIA GPUs to .venv, which then uses one (Linux, about 3 GB)
+
+ray: $(RAY)       ## add Ray to .venv, for grids on more than one machine (300 MB)
 
 # Without $(READY), which would bring what it is to look at up to date.
 verify:           ## compare what is installed with requirements.lock, versions and files
@@ -78,10 +81,13 @@ CHECK   := uv pip install --quiet --dry-run --no-deps --target $(VENV)/none --re
 
 lock: $(READY)    ## resolve all lock files anew from pyproject.toml (needs uv)
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
-	$(BIN)/python -c '$(EXTRA)' gpu | $(COMPILE) -c requirements.lock - -o requirements-gpu.lock
+	@for extra in gpu ray; do \
+	    $(BIN)/python -c '$(EXTRA)' $$extra | \
+	        $(COMPILE) -c requirements.lock - -o requirements-$$extra.lock || exit 1; \
+	done
 	@for python in 3.11 3.12 3.13; do \
 	    for platform in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin; do \
-	        for lock in requirements.lock requirements-gpu.lock; do \
+	        for lock in requirements.lock requirements-gpu.lock requirements-ray.lock; do \
 	            $(CHECK) --python-version $$python --python-platform $$platform -r $$lock || exit 1; \
 	        done; \
 	        echo "wheels of all packages are there for Python $$python on $$platform"; \
@@ -111,7 +117,7 @@ $(READY): requirements.lock pyproject.toml $(MOVED)
 	@touch $(READY)
 
 # In the versions of requirements.lock where both have a package.
-$(GPU): requirements-gpu.lock $(READY)
+$(GPU) $(RAY): $(VENV)/.%: requirements-%.lock $(READY)
 	@echo "adding $< to $(VENV) ..."
 	@if command -v uv >/dev/null; then \
 	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $< ; \

@@ -20,6 +20,7 @@ from deepnets.config.sections import RunParams
 from deepnets.data import splits
 from deepnets.networks import gpu_layers, initializers, models, on_device, runtime, variants, views
 from deepnets.training import batches, checkpoints, jax_steps, loop, steps
+from deepnets.training.listener import Listener
 from project import ROOT
 
 SIZE, BATCH, STEPS = 32, 8, 6
@@ -210,7 +211,7 @@ def test_a_loss_that_is_no_number_ends_with_the_epoch_before(
     one = training(run_of(epochs=3))
     kept: list[dict[str, np.ndarray]] = []
     heard: list[tuple[int, int]] = []
-    listener = loop.Listener()
+    listener = Listener()
     monkeypatch.setattr(
         listener, "on_divergence", lambda epoch, step, loss: heard.append((epoch, step))
     )
@@ -225,7 +226,7 @@ def _fit(
     one: Training,
     folder: Path,
     save: Callable[..., None],
-    listener: loop.Listener | None = None,
+    listener: Listener | None = None,
 ) -> Any:
     few = splits.Split(DIGITS.images[:3], DIGITS.labels[:3])
     return loop.fit(

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "src" / "deepnets"
 # From the ground up: a folder imports from itself and from those before it.
 LAYERS = (
     *("base", "config", "data", "networks", "training", "records", "evaluation"),
-    *("tracking", "reporting", "stages", "commands"),
+    *("tracking", "reporting", "stages", "grid", "commands"),
 )
 
 

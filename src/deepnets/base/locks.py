@@ -1,11 +1,15 @@
-"""One process a run: whoever works on a run's files holds a lock that ends with the process."""
+"""One process a run: whoever works on a run's files holds a lock that ends with the process.
+
+Its trainings, a seed each, have locks of their own, so that several can be worked on at a time.
+Whoever holds the run holds them all.
+"""
 
 import json
 import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ _PATIENCE_SECONDS = 3.0
 
 @contextmanager
 def held(name: str) -> Iterator[None]:
-    """Hold the run `name` of the study at hand during the block.
+    """Hold the run `name` of the study at hand, with all its seeds, during the block.
 
     The lock is the operating system's, so that it ends with its process, however that ends. What
     stands in `holder.json` beside it is only for people.
@@ -29,13 +33,32 @@ def held(name: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it; the message says which one.
     """
-    folder = _folder(name)
+    with ExitStack() as stack:
+        stack.enter_context(_locked(_folder(name), name))
+        for folder in sorted(_folder(name).glob("seed-*")):
+            stack.enter_context(_locked(folder, f"{name}, {folder.name.replace('-', ' ')},"))
+        yield
+
+
+@contextmanager
+def held_seed(name: str, seed: int) -> Iterator[None]:
+    """Hold one training of the run `name` during the block, as `held`."""
+    with ExitStack() as stack:
+        # Who holds all of the run has looked for trainings before this one.
+        with _locked(_folder(name), name):
+            folder = _folder(name) / f"seed-{seed}"
+            stack.enter_context(_locked(folder, f"{name}, seed {seed},"))
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, what: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=_PATIENCE_SECONDS)
     except Timeout:
-        raise UserError(f"{name} is being worked on by {_holder(folder)}") from None
+        raise UserError(f"{what} is being worked on by {_holder(folder)}") from None
     holder = folder / "holder.json"
     try:
         files.write_json(

@@ -6,7 +6,6 @@ with each other; the seeds of a row are put together. Its model comes along wher
 """
 
 import dataclasses
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from deepnets.commands.arrivals import Arrival, Check, ForeignError, RefusedErro
 from deepnets.commands.run import prepare_data
 from deepnets.config import params
 from deepnets.config.params import Params
-from deepnets.evaluation import evaluation
+from deepnets.grid import rows
 from deepnets.networks import saving
-from deepnets.records import results, statistics
+from deepnets.records import results
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import run_figures
 
@@ -123,7 +122,9 @@ def _add(
             raise RefusedError(f"{before} is another training of {name}, seed {seed}")
         seeds[seed] = _merged(before, training)
         return
-    here = next((of for of in results.read(_paths(check.study, name)) if of.seed == seed), None)
+    here = next(
+        (of for of in results.read(rows.paths_of(check.study, name)) if of.seed == seed), None
+    )
     if here is not None and not arrivals.same(here, training.result) and not replace:
         if not seeds:
             del taken[name]
@@ -168,7 +169,7 @@ def _take(
     replace: bool,
 ) -> list[str]:
     """Write a row's files anew, with the seeds that are here and `trainings`; says what it did."""
-    paths = _paths(study, name)
+    paths = rows.paths_of(study, name)
     here = {of.seed: of for of in results.read(paths)}
     lines, merged, added_here = [], dict(here), []
     for seed, training in trainings.items():
@@ -177,22 +178,20 @@ def _take(
         if before is not None and not known and not replace:
             raise RefusedError(f"another training with seed {seed} has ended here meanwhile")
         if not known:
-            _clear(paths, seed)
+            rows.clear(paths, seed)
         added = _lacking(before, training.result) if before is not None and known else []
         if not known or added:
             merged[seed] = training.result
             added_here.append(training)
-        added += ["its model"] if _bring_model(training, paths) else []
+        added += ["its model"] if rows.bring_model(training.model, paths, seed) else []
         said = "is here already" if known else f"adopted from {training.folder}"
         said += f"; added: {', '.join(added)}" if known and added else ""
         said += "" if paths.model(seed).is_file() else ", without its model"
         if training.result.test is not None and training.result.probabilities is None:
             said += " (without its probabilities: of its test, the accuracy was computed anew)"
         lines.append(f"{name}, seed {seed}: {said}")
-    order = [seed for seed in study.train.seeds if seed in merged]
-    order += [seed for seed in merged if seed not in order]
     if added_here:
-        _write(paths, {seed: merged[seed] for seed in order})
+        rows.write(study, name, merged)
         architecture = added_here[0].folder / paths.architecture.name
         if architecture.is_file():
             files.write_bytes(paths.architecture, architecture.read_bytes())
@@ -213,64 +212,19 @@ def _lacking(here: TrainingRecord, there: TrainingRecord) -> list[str]:
     ]
 
 
-def _write(paths: project.RunFiles, merged: Mapping[int, TrainingRecord]) -> None:
-    results.write(paths, merged.values())
-    tested = [_calibrated(of) for of in merged.values() if of.test is not None]
-    if tested:
-        evaluation.write(paths, tested)
-
-
-def _calibrated(result: TrainingRecord) -> TrainingRecord:
-    """The training with its calibration computed anew, where its probabilities are there."""
-    if result.labels is None or result.probabilities is None:
-        return result
-    numbers = statistics.calibration(result.labels, result.probabilities).numbers
-    return dataclasses.replace(result, calibration=numbers)
-
-
-def _clear(paths: project.RunFiles, seed: int) -> None:
-    """Remove what belongs to another training of a seed and would be taken for the new one's."""
-    paths.model(seed).unlink(missing_ok=True)
-    paths.diagnosis.unlink(missing_ok=True)
-    shutil.rmtree(paths.figures(seed), ignore_errors=True)
-
-
-def _bring_model(training: Arrival, paths: project.RunFiles) -> bool:
-    """Copy the model, if there is one and none is here already; returns whether it did."""
-    target = paths.model(training.result.seed)
-    if training.model is None or target.is_file():
-        return False
-    with files.replacing(target) as partial:
-        shutil.copyfile(training.model, partial)
-    files.seal(target)
-    return True
-
-
 def _book(study: Params, names: Sequence[str]) -> None:
-    """Have DVC take those of `names` that are whole, models included, for trained by what is here.
-
-    Raises:
-        UserError: DVC refuses.
-    """
+    """Have DVC take those of `names` that are whole, models included, for trained."""
     stages = [stage for name in names for stage in _whole_stages(study, name)]
     if not stages:
         return
+    rows.book(study, stages)
     names = list(dict.fromkeys(stage.partition("@")[2] for stage in stages))
-    starts = dict.fromkeys(study.entry(name).start for name in names)
-    status = repro.dvc(
-        *("repro", "--quiet", *(f"initialize@{start}" for start in starts)), folder=Path()
-    ) or repro.dvc("commit", "--quiet", "--force", *stages, folder=Path())
-    if status:
-        raise UserError(
-            f"DVC did not take {', '.join(names)} for trained, see above: all files are here; "
-            "mend that and run the same command again"
-        )
     print(f"booked in dvc.lock, so that `dvc repro` trains them not again: {', '.join(names)}")
 
 
 def _whole_stages(study: Params, name: str) -> list[str]:
     """The stages of a row all of whose outputs are here, for every seed, and go together."""
-    paths, seeds = _paths(study, name), study.train.seeds
+    paths, seeds = rows.paths_of(study, name), study.train.seeds
     by_seed = {of.seed: of for of in results.read(paths)}
     written = (paths.history, paths.timing, paths.train, paths.architecture)
     if not all(path.is_file() for path in written) or not set(seeds) <= set(by_seed):
@@ -293,7 +247,3 @@ def _show(study: Params) -> None:
     report.main()
     publish.main()
     repro.show(Path(), study)
-
-
-def _paths(study: Params, name: str) -> project.RunFiles:
-    return project.grid_run(name, study.entry(name).start)

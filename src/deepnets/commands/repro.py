@@ -1,22 +1,14 @@
 """`dvc repro` for one study, and what a person wants to see when it has ended."""
 
-import os
 import shlex
-import subprocess
 import sys
 from contextlib import chdir
 from pathlib import Path
 
-from deepnets.base import files, lifeline, project
+from deepnets.base import dvc, files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
 from deepnets.tracking import live
-
-# `python -m dvc`, whose --quiet hides its errors as well: it is a level of its log.
-_QUIET = (
-    "import logging, sys; logging.CRITICAL = logging.ERROR; "
-    "from dvc.cli import main; sys.exit(main())"
-)
 
 
 def main(study: Path) -> None:
@@ -26,7 +18,7 @@ def main(study: Path) -> None:
     # DVC would remove what a stage wrote before the stage can refuse them.
     described = params.load(study / params.FILE)
     files.require_no_links(study)
-    status = dvc("repro", "--keep-going", folder=study)
+    status = dvc.run("repro", "--keep-going", folder=study)
     if status:
         raise UserError(
             "`dvc repro` failed, see above: what has run by now stays, and the same command goes "
@@ -73,18 +65,6 @@ def _in_mlflow(study: Path, described: params.Params) -> str:
     width = max(map(len, shown)) + 1
     listed = [f"         {f'{what}:':{width}} {address}" for what, address in shown.items()]
     return "\n".join([f"MLflow:  {start}", *listed])
-
-
-def dvc(*arguments: str, folder: Path) -> int:
-    """Run DVC in `folder` so that its stages use this very Python; returns its exit status.
-
-    Quiet or not, it says why it fails.
-    """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"} | lifeline.environment()
-    program = ["-c", _QUIET] if "--quiet" in arguments else ["-m", "dvc"]
-    command = [sys.executable, *program, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
 def _relative(path: Path) -> Path:

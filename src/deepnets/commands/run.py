@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from deepnets.base import files, locks, project
+from deepnets.base import dvc, files, locks, project
 from deepnets.base.errors import UserError
-from deepnets.commands import repro
 from deepnets.config import params, reader, rows, words
 from deepnets.config.sections import RunEntry, RunParams, Train
 from deepnets.networks import runtime
@@ -88,7 +87,7 @@ def prepare_data() -> None:
     """Have DVC fetch and preprocess the data if need be, leaving dvc.lock as it was."""
     before = _LOCK.read_bytes() if _LOCK.is_file() else None
     try:
-        status = repro.dvc("repro", "--quiet", "preprocess", folder=Path())
+        status = dvc.run("repro", "--quiet", "preprocess", folder=Path())
     finally:
         after = _LOCK.read_bytes() if _LOCK.is_file() else None
         if before is None:

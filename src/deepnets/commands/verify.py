@@ -18,8 +18,8 @@ from pathlib import Path
 from deepnets.base import project
 
 LOCK = "requirements.lock"
-# Additions that the project itself makes, when asked: `make gpu` and `make bench`.
-ADDITIONS = ("requirements-gpu.lock", "benchmarks/requirements.txt")
+# Additions that the project itself makes, when asked: `make gpu`, `make ray`, `make bench`.
+ADDITIONS = ("requirements-gpu.lock", "requirements-ray.lock", "benchmarks/requirements.txt")
 # The project itself, and what every new environment has.
 _NOT_LOCKED = {"deepnets", "pip"}
 

@@ -40,8 +40,11 @@ _FRAMEWORK_ENVIRONMENT = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
     },
 }
+# So many processors a process of a grid may use; and what the grid has set for it, as `A,B`.
+CORES, SET_BY_GRID = "DEEPNETS_CORES", "DEEPNETS_SET_BY_GRID"
+
 # The variables that are the user's: `prepare` sets others, and so does Keras when it is imported.
-USERS = frozenset(os.environ)
+USERS = frozenset(os.environ) - set(os.environ.get(SET_BY_GRID, "").split(","))
 
 
 def chosen_backend() -> str:
@@ -126,25 +129,29 @@ def compiled() -> dict[str, str]:
 def environment() -> dict[str, str]:
     """The variables that the backend is given on this machine where the user has set none."""
     chosen = chosen_backend()
-    return _FRAMEWORK_ENVIRONMENT[chosen] | (_threads() if chosen == "tensorflow" else {})
+    return _FRAMEWORK_ENVIRONMENT[chosen] | _threads(chosen)
 
 
-def _threads() -> dict[str, str]:
-    """The variables for TensorFlow's threads that are best here; none where that is not known.
+def _threads(backend: str) -> dict[str, str]:
+    """The variables for the backend's threads that are best here; none where that is not known.
 
-    On two cores, two operations side by side on one core each beat one after the other on both:
-    waking the second core for every small operation takes longer than it saves.
+    On two cores, two operations of TensorFlow side by side on one core each beat one after the
+    other on both: waking the second core for every small operation takes longer than it saves. A
+    core alone computes the same, to the bit, one operation after the other.
     """
-    if cores() != 2 or _has_nvidia_gpu():
+    held = CORES in os.environ
+    if backend == "jax":
+        return {"NPROC": str(cores()), "OMP_NUM_THREADS": str(cores())} if held else {}
+    if _has_nvidia_gpu():
         return {}
-    return {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
+    if cores() <= 2:
+        return {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": str(cores())}
+    return {"TF_NUM_INTRAOP_THREADS": str(cores()), "TF_NUM_INTEROP_THREADS": "1"} if held else {}
 
 
 def one_core_an_operation() -> bool:
-    """Whether TensorFlow runs each operation on one core, and several side by side."""
-    threads = _threads()
-    chosen = all(os.environ.get(key) == value for key, value in threads.items())
-    return bool(threads) and chosen and on_tensorflow_cpu()
+    """Whether TensorFlow runs each operation on one core, as many side by side as there are."""
+    return os.environ.get("TF_NUM_INTRAOP_THREADS") == "1" and on_tensorflow_cpu()
 
 
 def prediction_threads() -> int:
@@ -222,9 +229,10 @@ def products_in(precision: str) -> Iterator[None]:
 
 def cores() -> int:
     """Processors that this process may use."""
+    there = os.cpu_count() or 1
     if hasattr(psutil.Process, "cpu_affinity"):
-        return len(psutil.Process().cpu_affinity())
-    return os.cpu_count() or 1
+        there = len(psutil.Process().cpu_affinity())
+    return min(there, int(os.environ.get(CORES, there)))
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from deepnets.records import machine
 PACKAGE = Path(__file__).parents[1]
 SHAPING_FOLDERS = ("networks", "training")
 
+# In a copy of the project that was made without git's folder: what `git_state` said of it.
+SOURCES = "sources.json"
+
 # What makes a working tree dirty; results that a pipeline writes as it runs do not.
 _SOURCES = (
     "src",
@@ -183,6 +186,8 @@ def warn() -> None:
 
 def _git_state() -> tuple[dict[str, Any], str | None]:
     root, study = project.root(), Path.cwd()
+    if (root / SOURCES).is_file():
+        return files.read_json(root / SOURCES), None
     place = study.relative_to(root).as_posix() if study.is_relative_to(root) else None
     state: dict[str, Any] = {"commit": None, "dirty": None, "study": place, "patch": None}
     sources = [folder / source for folder in dict.fromkeys([root, study]) for source in _SOURCES]

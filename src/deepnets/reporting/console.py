@@ -15,7 +15,7 @@ from deepnets.config.sections import RunParams
 from deepnets.records import clock, results
 from deepnets.training import scores
 from deepnets.training.checkpoints import Row
-from deepnets.training.loop import Listener
+from deepnets.training.listener import Listener
 
 
 class Console(Listener):

@@ -27,15 +27,17 @@ def evaluate_run(
     experiment: str,
     mlflow_run_id: str | None = None,
     draw: Callable[[TrainingRecord], None] | None = None,
+    of_seeds: int | None = None,
 ) -> None:
     """Write the test metrics and every prediction of the run in `paths`.
 
     Args:
         paths: of the run.
-        seeds: all that it was trained with.
+        seeds: all that the files in `paths` are about.
         experiment: MLflow's, where the run is followed.
         mlflow_run_id: see `live.Record`.
         draw: for a run that no report shows, what makes each seed's figures for MLflow.
+        of_seeds: how many the run has in all, where `seeds` are not all.
     """
     test = splits.load("test")
     trained = {of.seed: of for of in results.read(paths)}
@@ -50,7 +52,9 @@ def evaluate_run(
     evaluation.clear(paths)
     tested: list[TrainingRecord] = []
     for seed in seeds:
-        tracked = TrackedTraining(paths, experiment, seed, len(seeds), mlflow_run_id=mlflow_run_id)
+        tracked = TrackedTraining(
+            *(paths, experiment, seed, of_seeds or len(seeds)), mlflow_run_id=mlflow_run_id
+        )
         with live.following(tracked):
             classifier = saving.load(paths.model(seed))
             precision = trained[seed].provenance["parameters"].get("precision", "float32")

@@ -29,6 +29,7 @@ from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
 from deepnets.training import checkpoints, loop, scores, steps
 from deepnets.training.checkpoints import Rows
+from deepnets.training.listener import Listener, Listeners
 
 
 def main(name: str) -> None:
@@ -54,7 +55,9 @@ def train_run(
     stage: str,
     plan: clock.Plan,
     mlflow_run_id: str | None = None,
-) -> None:
+    of_seeds: int | None = None,
+    listener: Listener | None = None,
+) -> list[TrainingRecord]:
     """Train a run with each of its seeds; write models, history, timing and provenance.
 
     Args:
@@ -64,6 +67,11 @@ def train_run(
         stage: how the provenance names what was run.
         plan: what the run is a part of, for the clock.
         mlflow_run_id: the MLflow run to use (that of `mlflow run`), for a single seed.
+        of_seeds: how many the run has in all, where `runs` are not all.
+        listener: hears of the training besides the terminal.
+
+    Returns:
+        What each seed has come to.
     """
     meter = clock.Meter(time.perf_counter())
     loaded = {name: splits.load(name) for name in ("train", "validation", "test")}
@@ -85,7 +93,9 @@ def train_run(
         files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
         checkpoints.drop_oldest(folder)
 
-        tracked = TrackedTraining(paths, experiment, run.seed, len(runs), folder, mlflow_run_id)
+        tracked = TrackedTraining(
+            *(paths, experiment, run.seed, of_seeds or len(runs), folder, mlflow_run_id)
+        )
         told = console.Console(meter, plan, runs[number - 1 :], images, provenance)
         with live.following(tracked):
             with (
@@ -95,7 +105,8 @@ def train_run(
             ):
                 save = epoch_saver(folder, run.seed, submit)
                 rows, diverged = loop.fit(
-                    *(classifier, run, seen["train"], seen["validation"], folder, save, told),
+                    *(classifier, run, seen["train"], seen["validation"], folder, save),
+                    Listeners([told, *([listener] if listener else [])]),
                     stepper,
                 )
             weights = {"weights": saving.weights_digest(classifier)}
@@ -108,6 +119,7 @@ def train_run(
             files.seal(paths.model(run.seed))
             results.write(paths, trained.values())
         files.write_json(paths.architecture, models.layers(classifier))
+    return list(trained.values())
 
 
 def _remove_earlier(paths: project.RunFiles) -> None:

@@ -17,26 +17,8 @@ from deepnets.config.sections import RunParams
 from deepnets.data.splits import Split
 from deepnets.networks import views
 from deepnets.training import batches, checkpoints, scores, steps
-from deepnets.training.checkpoints import Row, Rows
-
-
-class Listener:
-    """Hears what a training does. Epochs and steps are counted from 1."""
-
-    def on_resume(self, epoch: int) -> None:
-        """The training goes on after `epoch`, of which there is a checkpoint."""
-
-    def on_epoch_begin(self, epoch: int, images: int) -> None:
-        """So many images will go through the epoch's steps."""
-
-    def on_step(self, epoch: int, step: int, means: dict[str, float]) -> None:
-        """So many steps of the epoch are done; `means` are loss and accuracy over them."""
-
-    def on_epoch_end(self, row: Row, timing: Row) -> None:
-        """An epoch is over, validated and saved."""
-
-    def on_divergence(self, epoch: int, step: int, loss: float) -> None:
-        """The loss of a step is no finite number: the training ends with the epochs before."""
+from deepnets.training.checkpoints import Rows
+from deepnets.training.listener import Listener
 
 
 def fit(

@@ -1,0 +1,198 @@
+"""Train and test whatever is due in a study, many trainings at a time; then what follows."""
+
+import shutil
+from collections.abc import Sequence
+from contextlib import chdir
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from deepnets.base import dvc, files, locks
+from deepnets.base.errors import UserError
+from deepnets.commands import repro
+from deepnets.config import params
+from deepnets.config.params import Params
+from deepnets.grid import due, local, rows, schedule, training
+from deepnets.grid.due import Training
+from deepnets.grid.places import Places
+from deepnets.grid.table import Table
+from deepnets.records import provenance, results
+from deepnets.records.results import TrainingRecord
+
+# Exit statuses: a training failed; none failed, but one at least has diverged.
+FAILED, DIVERGED = 1, 3
+
+
+def main(
+    folder: Path,
+    wanted_rows: Sequence[str],
+    wanted_seeds: Sequence[int],
+    jobs: int | None,
+    place: str = "local",
+    address: str | None = None,
+) -> int:
+    """Do what is due in the study in `folder`; returns the exit status.
+
+    Args:
+        folder: the study's.
+        wanted_rows: names or patterns of rows; empty for all.
+        wanted_seeds: of those of the study; empty for all.
+        jobs: how many at a time; None for as many as gain something.
+        place: `local` or `ray`.
+        address: of the Ray cluster; None for the one that this machine is part of.
+    """
+    if not (folder / "dvc.yaml").is_file():
+        raise UserError(f"{folder} is no study: expected a folder with dvc.yaml and params.yaml")
+    with chdir(folder):
+        study = params.load()
+        names, seeds = _names(study, wanted_rows), _seeds(study, wanted_seeds)
+        files.require_no_links(Path())
+        provenance.warn()
+        due.prepare(study, names)
+        stale = due.stale_stages(names) if dvc.available() else None
+        trainings = due.trainings(study, names, seeds, stale)
+        status = _train(study, trainings, jobs, place, address) if trainings else 0
+        _finish(study, names, stale, whole=not wanted_rows and not wanted_seeds and not status)
+    return status
+
+
+def _names(study: Params, wanted: Sequence[str]) -> list[str]:
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in study.runs):
+            raise UserError(
+                f"--rows: no row of this study is {pattern}: expected some of "
+                f"{', '.join(study.runs)}, or a pattern such as 'vgg16-*'"
+            )
+    return [
+        name
+        for name in study.runs
+        if not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)
+    ]
+
+
+def _seeds(study: Params, wanted: Sequence[int]) -> list[int]:
+    for seed in wanted:
+        if seed not in study.train.seeds:
+            raise UserError(
+                f"--seeds: {seed} is none of this study's: expected some of "
+                f"{', '.join(map(str, study.train.seeds))}; {params.FILE} has them in train.seed"
+            )
+    return [seed for seed in study.train.seeds if not wanted or seed in wanted]
+
+
+def _train(
+    study: Params, trainings: list[Training], jobs: int | None, place: str, address: str | None
+) -> int:
+    places = _places(study, trainings, jobs, place, address)
+    print(f"{len(trainings)} trainings are due: {places.describe()}", flush=True)
+    table = Table(lambda done: _outcome(_record(study, done)))
+    by_row = {t.name: [u for u in trainings if u.name == t.name] for t in trainings}
+    unwritten = []
+
+    def write(name: str) -> None:
+        try:
+            table.say(put_together(study, name, by_row[name]))
+        except (UserError, OSError) as error:  # the other rows go on
+            unwritten.append(name)
+            table.say(f"{name}: not written: {error}")
+
+    try:
+        ended = schedule.run(trainings, places, table, write)
+    finally:
+        table.close()
+        places.close()
+    for failed, end in ended.failed:
+        log = training.log_of(training.files_of(study, failed.name, failed.seed))
+        print(f"{failed}: failed: {end.why}; all that it said: {Path.cwd() / log}", flush=True)
+    if ended.failed or unwritten:
+        print("the same command tries these again, and goes on where they stopped", flush=True)
+        return FAILED
+    diverged = [done for done in trainings if _outcome_of(study, done) == "diverged"]
+    return DIVERGED if diverged else 0
+
+
+def _places(
+    study: Params, trainings: list[Training], jobs: int | None, place: str, address: str | None
+) -> Places:
+    if place == "ray":
+        from deepnets.grid import on_ray
+
+        return on_ray.OnRay(study, trainings, jobs, address)
+    return local.Local(study, jobs, len(trainings))
+
+
+def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str:
+    """Write the row `name` anew from its `trainings`, which have all ended; says what it did.
+
+    What is there of other seeds stays, if it is of the same parameters and data.
+    """
+    paths = rows.paths_of(study, name)
+    new = {done.seed: _record(study, done) for done in trainings}
+    with locks.held(name):
+        merged = dict(new)
+        for record in results.read(paths):
+            if record.seed not in new and _belongs(study, name, record, next(iter(new.values()))):
+                merged[record.seed] = record
+            else:
+                rows.clear(paths, record.seed)
+        for seed in new:
+            there = training.files_of(study, name, seed)
+            rows.clear(paths, seed)
+            rows.bring_model(there.model(seed), paths, seed)
+        architecture = training.files_of(study, name, trainings[0].seed).architecture
+        files.write_bytes(paths.architecture, architecture.read_bytes())
+        rows.write(study, name, merged)
+        whole = set(study.train.seeds) <= set(new)
+        if whole and dvc.available():
+            rows.book(study, [f"train@{name}", f"evaluate@{name}"])
+        for seed in new:
+            there = training.files_of(study, name, seed)
+            for path in there.metrics_dir.iterdir():
+                if path != training.log_of(there):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    lacking = [seed for seed in study.train.seeds if seed not in merged]
+    if lacking:
+        return f"{name}: written; seeds not trained yet: {', '.join(map(str, lacking))}"
+    return f"{name}: written" + (", and booked in dvc.lock" if whole and dvc.available() else "")
+
+
+def _belongs(study: Params, name: str, record: TrainingRecord, new: TrainingRecord) -> bool:
+    """Whether `record` is a training of the row as it is now, on the data that `new` has seen."""
+    if record.seed not in study.train.seeds:
+        return False
+    flat = study.run_params(name, record.seed).flat
+    same_data = record.provenance["data"] == new.provenance["data"]
+    return bool(same_data and record.provenance["parameters"] == flat)
+
+
+def _record(study: Params, done: Training) -> TrainingRecord:
+    """What a training has come to, from its folder or, where that was emptied, from its row."""
+    for paths in (training.files_of(study, done.name, done.seed), rows.paths_of(study, done.name)):
+        for record in results.read(paths):
+            if record.seed == done.seed:
+                return record
+    raise UserError(f"{done} has ended and left no record: run the same command again")
+
+
+def _outcome(record: TrainingRecord) -> str:
+    tested = record.test or {}
+    how = "" if record.outcome == "completed" else f"{record.outcome}; "
+    return f"done: {how}test accuracy {tested['accuracy']:.4f}"
+
+
+def _outcome_of(study: Params, done: Training) -> str:
+    return _record(study, done).outcome
+
+
+def _finish(study: Params, names: Sequence[str], stale: set[str] | None, whole: bool) -> None:
+    """Evaluate what was trained before and is due, then all that follows, and show it."""
+    if whole and dvc.available():
+        repro.main(Path())
+        return
+    from deepnets.stages import publish, report
+
+    for name in names:
+        if stale and f"evaluate@{name}" in stale and f"train@{name}" not in stale:
+            dvc.run("repro", "--single-item", f"evaluate@{name}", folder=Path())
+    report.main()
+    publish.main()
+    repro.show(Path(), study)

@@ -1,0 +1,184 @@
+"""This machine: trainings as processes of their own, on its cores or its GPUs."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from deepnets.base import files, lifeline
+from deepnets.base.errors import UserError
+from deepnets.config.params import Params
+from deepnets.grid import gpus, training
+from deepnets.grid.due import Training
+from deepnets.grid.places import End
+from deepnets.grid.training import Progress
+from deepnets.networks import runtime
+
+# What the largest of the study's trainings takes: VGG-16 with Adam, its data and the libraries.
+# Measured on two cores at 32x32 pixels; see docs/grid.md.
+CPU_TRAINING_BYTES = int(2.5 * 2**30)
+
+# Seconds that a process is given to end after Ctrl-C: it waits for what it is writing.
+_PATIENCE = 30.0
+
+
+class Local:
+    """The cores of this machine, or its GPUs where trainings use them.
+
+    Args:
+        study: the one at hand.
+        jobs: how many trainings at a time; None for as many as gains something.
+        due: how many there are to do.
+    """
+
+    def __init__(self, study: Params, jobs: int | None, due: int) -> None:
+        self._study = study
+        self._cards = gpus.cards() if runtime.has_gpu_for_jax() else []
+        most = self._most()
+        self._jobs = max(1, min(jobs or most, due))
+        self._free = list(range(self._jobs))
+        self._mps: dict[str, str] = gpus.start_mps() if self._cards and self._jobs > 1 else {}
+
+    def _most(self) -> int:
+        """How many trainings at a time gain something here.
+
+        A core each: two side by side with one core each take less time than one after the other
+        with both (docs/grid.md), and on a GPU each keeps about a core busy.
+        """
+        if self._cards:
+            return min(runtime.cores(), sum(card.trainings for card in self._cards))
+        memory = psutil.virtual_memory().available
+        return max(1, min(runtime.cores(), memory // CPU_TRAINING_BYTES))
+
+    def describe(self) -> str:
+        each = f"{self._jobs} at a time" if self._jobs > 1 else "one at a time"
+        if self._cards:
+            cards = f"{len(self._cards)} GPUs" if len(self._cards) > 1 else self._cards[0].name
+            return f"{each} on {cards}" + (", under NVIDIA's MPS" if self._mps else "")
+        cores = max(1, runtime.cores() // self._jobs)
+        return f"{each}, {cores} core{'s' if cores > 1 else ''} each"
+
+    def capacity(self) -> int:
+        return self._jobs
+
+    def start(self, training: Training) -> "Process":
+        slot = self._free.pop(0)
+        return Process(
+            self._study, training, self._environment(slot), self._place(slot), self, slot
+        )
+
+    def free(self, slot: int) -> None:
+        """Take a place back."""
+        self._free.append(slot)
+
+    def close(self) -> None:
+        if self._mps:
+            gpus.stop_mps(self._mps)
+
+    def _place(self, slot: int) -> str:
+        if len(self._cards) > 1:
+            return f"GPU {self._cards[slot % len(self._cards)].index}"
+        return "GPU" if self._cards else "this machine"
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        """What the process in a place is given, of which variables that the user has set win."""
+        if self._jobs == 1:
+            return {}
+        if self._cards:
+            card = self._cards[slot % len(self._cards)]
+            beside = -(-self._jobs // len(self._cards))
+            chosen = gpus.environment(card, beside) | self._mps
+        else:
+            chosen = {runtime.CORES: str(max(1, runtime.cores() // self._jobs))}
+        chosen = {key: value for key, value in chosen.items() if key not in os.environ}
+        return chosen | {runtime.SET_BY_GRID: ",".join(chosen)}
+
+
+class Process:
+    """A training in a process of its own, which writes to its log."""
+
+    def __init__(
+        self,
+        study: Params,
+        training_: Training,
+        environment: dict[str, str],
+        place: str,
+        places: Local,
+        slot: int,
+    ) -> None:
+        self.training, self.place = training_, place
+        self._places, self._slot = places, slot
+        self._paths = training.files_of(study, training_.name, training_.seed)
+        self.log = training.log_of(self._paths)
+        self._process = start(training_, Path(), self.log, environment)
+        self._ended: End | None = None
+
+    def end(self) -> End | None:
+        status = self._process.poll()
+        if status is not None and self._ended is None:
+            self._ended = End(status != 0, why(self.log, status))
+            self._places.free(self._slot)
+        return self._ended
+
+    def progress(self) -> Progress | None:
+        return read_progress(training.progress_of(self._paths))
+
+    def stop(self) -> None:
+        interrupt(self._process)
+        self.end()
+
+
+def start(
+    training_: Training, study: Path, log: Path, environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a training in the folder `study`; all that it says goes to the end of `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "deepnets", "training", training_.name, str(training_.seed)]
+    log.with_name("progress.json").unlink(missing_ok=True)
+    try:
+        with log.open("ab") as output:
+            # Ctrl-C reaches what stops it, and that stops it.
+            return subprocess.Popen(
+                command,
+                cwd=study,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | lifeline.environment() | environment,
+                start_new_session=True,
+            )
+    except BlockingIOError:
+        raise UserError(
+            f"{training_} could not be started, there are too many processes: give a smaller --jobs"
+        ) from None
+
+
+def interrupt(process: "subprocess.Popen[bytes]") -> None:
+    """End a training's process as Ctrl-C would, or, where it does not listen, at once."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def read_progress(path: Path) -> Progress | None:
+    """What a training has written of how far it is; None where it has not yet."""
+    try:
+        return files.read_json(path)  # type: ignore[no-any-return]
+    except (UserError, OSError):
+        return None
+
+
+def why(log: Path, status: int) -> str:
+    """The last line of a training's log, where it failed."""
+    if not status:
+        return ""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1] if lines else "it said nothing"
+    return last if status > 0 else f"killed by signal {-status}; its last words: {last}"

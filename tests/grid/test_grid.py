@@ -1,0 +1,218 @@
+"""`deepnets grid` on small networks: the files of `dvc repro`, to the bit, whatever happens.
+
+One grid is stopped, fails in part, goes on and ends, as the tests are in order; beside it stands
+the same study by `dvc repro`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepnets.base import files
+from project import Clone, clone, environment, miniature, shrink_networks
+
+ROWS = ("vgg16-sgd-random", "resnet50-adam-random")
+SEEDS = (0, 1)
+FAILED = "resnet50-adam-random"
+
+
+def _study(params: dict[str, Any]) -> None:
+    miniature(params)
+    params["train"] |= {"epochs": 3, "train_images": 320, "seed": list(SEEDS)}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    copy = clone(tmp_path_factory.mktemp("project"), followed=True)
+    shrink_networks(copy)
+    copy.edit_params(_study)
+    copy.commit("two rows, two seeds")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def one_by_one(study: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The same, by `dvc repro`."""
+    copy = Clone(tmp_path_factory.mktemp("one-by-one") / "clone")
+    study.run("git", "clone", "-q", str(study.folder), str(copy.folder))
+    own = {"PYTHONPATH": str(copy.folder / "src")}
+    copy.run("dvc", "repro", *(f"evaluate@{name}" for name in ROWS), env=own)
+    return copy
+
+
+def _grid(study: Clone, *options: str) -> "subprocess.CompletedProcess[str]":
+    return study.run("deepnets", "grid", *options, check=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--rows", "vgg19"], "--rows: no row of this study is vgg19: expected some of vgg16-sgd"),
+        (["--seeds", "0,7"], "--seeds: 7 is none of this study's: expected some of 0, 1"),
+        (["--seeds", "x"], "--seeds: expected whole numbers such as 0,1,2; received 'x'"),
+        (["--jobs", "0"], "argument --jobs: expected a whole number from 1 on, received '0'"),
+        (["nowhere"], "nowhere is no study: expected a folder with dvc.yaml and params.yaml"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_runs(
+    study: Clone, options: list[str], said: str
+) -> None:
+    result = _grid(study, *options)
+    assert result.returncode in (1, 2)
+    assert said in result.stderr.splitlines()[-1]
+    assert not (study.folder / "data/raw").exists()
+
+
+def test_ctrl_c_stops_all_of_them(study: Clone) -> None:
+    process = subprocess.Popen(
+        ["deepnets", "grid", "--jobs", "2"],
+        cwd=study.folder,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    logs = [study.folder / f"grid/{ROWS[0]}/seed-{seed}/log.txt" for seed in SEEDS]
+    deadline = time.monotonic() + 240
+    while not all(log.is_file() and "epoch 1/3: loss" in log.read_text() for log in logs):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "4 trainings are due: 2 at a time, 1 core each" in out
+    assert error.splitlines()[-1].startswith("deepnets grid: interrupted; the same command")
+    assert not _at_work(study.folder)
+    for log in logs:
+        assert "the same command continues where it stopped" in log.read_text()
+
+
+def _at_work(folder: Path) -> list[str]:
+    """Processes that run in `folder`."""
+    import psutil
+
+    return [
+        " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cwd", "cmdline"])
+        if process.info["cwd"] == str(folder)
+    ]
+
+
+def test_one_that_fails_stops_no_other(study: Clone) -> None:
+    """Here because somebody else is at it."""
+    held = (
+        "import time; from deepnets.base import locks\n"
+        f"with locks.held_seed({FAILED!r}, 1): print('held', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen(
+        ["python", "-c", held],
+        cwd=study.folder,
+        env=environment() | {"PYTHONPATH": str(study.folder / "src")},
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        result = _grid(study)
+    finally:
+        other.kill()
+        other.wait()
+    assert result.returncode == 1, result.stdout + result.stderr
+    why = f"{FAILED}, seed 1: failed: deepnets training: {FAILED}, seed 1, is being worked on by"
+    assert why in result.stdout
+    assert "all that it said: " in result.stdout
+    for seed in SEEDS:
+        assert f"{ROWS[0]}, seed {seed}: done: " in result.stdout
+        log = (study.folder / f"grid/{ROWS[0]}/seed-{seed}/log.txt").read_text()
+        assert "continuing after epoch" in log
+    assert f"{ROWS[0]}: written, and booked in dvc.lock" in result.stdout
+    assert (study.folder / f"models/{ROWS[0]}/seed-1.keras").is_file()
+    assert not (study.folder / f"models/{FAILED}").exists()
+
+
+def test_the_same_command_does_what_is_left(study: Clone) -> None:
+    result = _grid(study)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 trainings are due" in result.stdout
+    assert f"{FAILED}: written, and booked in dvc.lock" in result.stdout
+    ending = result.stdout[result.stdout.rindex("| run ") :]
+    assert all(f"| {name}" in ending for name in ROWS)
+
+
+def test_afterwards_dvc_has_nothing_to_train_and_neither_has_the_grid(study: Clone) -> None:
+    output = study.run("dvc", "repro").stdout
+    stages = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running")]
+    assert stages == ["publish"]
+    assert "trainings are due" not in _grid(study, "--rows", ROWS[0]).stdout
+
+
+def test_every_file_has_the_bits_that_it_has_one_after_the_other(
+    study: Clone, one_by_one: Clone
+) -> None:
+    for name in ROWS:
+        folders = [of.folder / "metrics" / name for of in (study, one_by_one)]
+        there = [{path.name for path in folder.iterdir()} for folder in folders]
+        assert there[0] == there[1]
+        for file in there[0] - {"timing.csv", "provenance.json"}:
+            assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
+        ours, theirs = (files.read_json(folder / "provenance.json") for folder in folders)
+        for seed in map(str, SEEDS):
+            cores = [of[seed]["environment"]["hardware"].pop("cores") for of in (ours, theirs)]
+            assert cores[0] == 1
+            for of in (ours[seed], theirs[seed]):
+                assert of.pop("environment")["runtime"]["set_by_user"] == []
+        assert ours == theirs
+        kept = [of.folder / "models" / name for of in (study, one_by_one)]
+        assert {p.name for p in kept[0].iterdir()} == {p.name for p in kept[1].iterdir()}
+        for path in kept[0].iterdir():
+            assert path.read_bytes() == (kept[1] / path.name).read_bytes(), path.name
+        probabilities = [
+            of.folder / f"data/probabilities/{name}/probabilities.npy" for of in (study, one_by_one)
+        ]
+        assert probabilities[0].read_bytes() == probabilities[1].read_bytes()
+
+
+def test_mlflow_has_each_training_once(study: Clone) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{study.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("deeper-networks")
+    runs = client.search_runs([experiment.experiment_id])
+    names = sorted(run.info.run_name for run in runs)
+    assert names == sorted([*ROWS, *(f"{name}-seed-{seed}" for name in ROWS for seed in SEEDS)])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if run.info.run_name not in ROWS:
+            steps = client.get_metric_history(run.info.run_id, "val_accuracy")
+            assert sorted(metric.step for metric in steps) == [1, 2, 3]
+            assert run.outputs.model_outputs
+
+
+def test_another_seed_is_added_to_what_is_there(study: Clone) -> None:
+    """And one that has diverged is said by the exit status."""
+    study.edit_params(lambda p: p["train"].update(seed=[*SEEDS, 2], epochs=3))
+    before = (study.folder / f"metrics/{ROWS[0]}/history.csv").read_text().splitlines()
+    result = _grid(study, "--rows", "vgg16-*", "--seeds", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 trainings are due: one at a time" in result.stdout
+    after = (study.folder / f"metrics/{ROWS[0]}/history.csv").read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 3
+    assert set(files.read_json(study.folder / f"metrics/{ROWS[0]}/test.json")["seeds"]) == {
+        *("0", "1", "2")
+    }
+    study.edit_params(lambda p: p["runs"][ROWS[0]].update(learning_rate=1000.0))
+    result = _grid(study, "--rows", ROWS[0], "--seeds", "2")
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "done: diverged; test accuracy" in result.stdout
+    assert f"{ROWS[0]}: written; seeds not trained yet: 0, 1" in result.stdout
+    assert json.loads((study.folder / f"metrics/{ROWS[0]}/train.json").read_text())["diverged"]

@@ -1,0 +1,155 @@
+"""What a place of a grid is given: cores, a share of a GPU; and its lock."""
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deepnets.base import locks
+from deepnets.base.errors import UserError
+from deepnets.config import params
+from deepnets.grid import gpus, local
+from deepnets.networks import runtime
+from deepnets.records import machine
+from project import ROOT
+
+STUDY = params.parse(params.reader.read_yaml(ROOT / "params.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda _: [0, 1, 2, 3], raising=False)
+    monkeypatch.setattr(runtime, "has_gpu_for_jax", lambda: False)
+    monkeypatch.setattr(local, "CPU_TRAINING_BYTES", 1)
+    for name in ("OMP_NUM_THREADS", *runtime._threads("tensorflow"), runtime.CORES):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "due", "said", "cores"),
+    [
+        (None, 9, "4 at a time, 1 core each", "1"),
+        (None, 2, "2 at a time, 2 cores each", "2"),
+        (3, 9, "3 at a time, 1 core each", "1"),
+        (8, 9, "8 at a time, 1 core each", "1"),
+        (None, 1, "one at a time, 4 cores each", None),
+    ],
+)
+def test_cores_are_shared_out(jobs: int | None, due: int, said: str, cores: str | None) -> None:
+    places = local.Local(STUDY, jobs, due)
+    assert places.describe() == said
+    environment = places._environment(0)
+    assert environment.get(runtime.CORES) == cores
+    assert environment.get(runtime.SET_BY_GRID) == (None if cores is None else "DEEPNETS_CORES")
+
+
+def test_memory_is_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "CPU_TRAINING_BYTES", psutil.virtual_memory().available // 3)
+    assert local.Local(STUDY, None, 9).capacity() in (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads"), [("1", ("1", "1")), ("2", ("1", "2")), ("3", ("3", "1"))]
+)
+def test_a_process_of_a_grid_keeps_to_its_cores(
+    cores: str, threads: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: False)
+    monkeypatch.setenv(runtime.CORES, cores)
+    assert runtime.cores() == int(cores)
+    chosen = runtime._threads("tensorflow")
+    assert (chosen["TF_NUM_INTRAOP_THREADS"], chosen["TF_NUM_INTEROP_THREADS"]) == threads
+    assert runtime._threads("jax") == {"NPROC": cores, "OMP_NUM_THREADS": cores}
+    assert machine.describe()["hardware"]["cores"] == int(cores)
+
+
+SMI = """#!/bin/sh
+echo "0, GPU-aaa, NVIDIA H200, 143771"
+echo "1, GPU-bbb, NVIDIA H200, 143771"
+"""
+CONTROL = """#!/bin/sh
+echo "$* $CUDA_MPS_PIPE_DIRECTORY $(cat)" >>"$CALLS"
+"""
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs as NVIDIA's, that only pretend; returns the file of the calls of MPS."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in (("nvidia-smi", SMI), ("nvidia-cuda-mps-control", CONTROL)):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(runtime, "has_gpu_for_jax", lambda: True)
+    monkeypatch.setattr(runtime, "cores", lambda: 16)
+    return tmp_path / "calls"
+
+
+def test_gpus_are_shared_under_mps_which_ends_with_the_grid(two_gpus: Path) -> None:
+    places = local.Local(STUDY, None, 100)
+    assert places.describe() == "16 at a time on 2 GPUs, under NVIDIA's MPS"
+    given = [places._environment(slot) for slot in range(16)]
+    assert [of["CUDA_VISIBLE_DEVICES"] for of in given] == ["0", "1"] * 8
+    assert {of["XLA_PYTHON_CLIENT_MEM_FRACTION"] for of in given} == {"0.113"}  # 0.9 / 8
+    pipe = given[0]["CUDA_MPS_PIPE_DIRECTORY"]
+    assert Path(pipe).is_dir()
+    places.close()
+    started, stopped = two_gpus.read_text().splitlines()
+    assert started == f"-d {pipe} "
+    assert stopped == f" {pipe} quit"
+    assert not Path(pipe).exists()
+
+
+def test_a_small_card_carries_few(two_gpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setattr(gpus, "TRAINING_MIB", 60_000)
+    places = local.Local(STUDY, None, 100)
+    assert places.describe() == "2 at a time on NVIDIA H200, under NVIDIA's MPS"
+    # What the user has set stays.
+    assert "CUDA_VISIBLE_DEVICES" not in places._environment(0)
+    places.close()
+
+
+def test_one_training_has_the_card_to_itself(two_gpus: Path) -> None:
+    places = local.Local(STUDY, None, 1)
+    assert places._environment(0) == {}
+    places.close()
+    assert not two_gpus.exists()
+
+
+def test_a_users_mps_is_used_and_left_alone(
+    two_gpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/theirs")
+    places = local.Local(STUDY, 4, 100)
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in places._environment(0)
+    places.close()
+    assert not two_gpus.exists()
+
+
+def test_seeds_of_a_run_are_held_beside_each_other_and_not_beside_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locks, "_PATIENCE_SECONDS", 0.1)
+    with locks.held_seed("a-row", 0), locks.held_seed("a-row", 1):
+        holder = json.loads((tmp_path / "checkpoints/a-row/seed-1/holder.json").read_text())
+        assert holder["pid"] == os.getpid()
+        with pytest.raises(UserError, match="a-row, seed 1, is being"), locks.held_seed("a-row", 1):
+            pass
+        with pytest.raises(UserError, match="a-row, seed 0, is being"), locks.held("a-row"):
+            pass
+    with (
+        locks.held("a-row"),
+        pytest.raises(UserError, match="a-row is being worked on by"),
+        locks.held_seed("a-row", 2),
+    ):
+        pass
+    with locks.held("a-row"):
+        pass
