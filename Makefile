@@ -95,7 +95,7 @@ lock: $(READY)    ## resolve all lock files anew from pyproject.toml (needs uv)
 	done
 
 clean:            ## remove checkpoints and free-form runs; results, models and MLflow stay
-	rm -rf checkpoints single studies/*/checkpoints
+	rm -rf checkpoints single trainings studies/*/checkpoints studies/*/trainings
 
 # pip and uv check the hash of everything they install; the project itself is linked, not copied.
 $(READY): requirements.lock pyproject.toml $(MOVED)

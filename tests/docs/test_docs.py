@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from deepnets import __main__ as command_line
+from deepnets.commands import options as command_line
 from modules import LAYERS
 from project import ROOT
 
@@ -29,7 +29,10 @@ PAGES = sorted(
 HISTORY = "CHANGELOG.md"
 
 # What a shell or a system brings: nobody looks for a mistake of ours there.
-SYSTEM = {"cd", "curl", "docker", "export", "git", "grep", "mkdir", "pip", "rm", "source", "tar"}
+SYSTEM = {
+    *("cd", "curl", "docker", "export", "git", "grep", "mkdir", "pip", "ray", "rm", "sbatch"),
+    *("source", "tar"),
+}
 
 OURS = ("deepnets", "dvc", "make", "mlflow", "python", "sha256sum")
 
@@ -100,7 +103,7 @@ COMMANDS = sorted(
 
 @functools.cache
 def _parser() -> argparse.ArgumentParser:
-    return command_line._parser()
+    return command_line.parser()
 
 
 def _check_deepnets(words: list[str]) -> None:

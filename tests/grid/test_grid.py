@@ -79,7 +79,7 @@ def test_ctrl_c_stops_all_of_them(study: Clone) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    logs = [study.folder / f"grid/{ROWS[0]}/seed-{seed}/log.txt" for seed in SEEDS]
+    logs = [study.folder / f"trainings/{ROWS[0]}/seed-{seed}/log.txt" for seed in SEEDS]
     deadline = time.monotonic() + 240
     while not all(log.is_file() and "epoch 1/3: loss" in log.read_text() for log in logs):
         assert process.poll() is None, process.communicate()
@@ -132,7 +132,7 @@ def test_one_that_fails_stops_no_other(study: Clone) -> None:
     assert "all that it said: " in result.stdout
     for seed in SEEDS:
         assert f"{ROWS[0]}, seed {seed}: done: " in result.stdout
-        log = (study.folder / f"grid/{ROWS[0]}/seed-{seed}/log.txt").read_text()
+        log = (study.folder / f"trainings/{ROWS[0]}/seed-{seed}/log.txt").read_text()
         assert "continuing after epoch" in log
     assert f"{ROWS[0]}: written, and booked in dvc.lock" in result.stdout
     assert (study.folder / f"models/{ROWS[0]}/seed-1.keras").is_file()

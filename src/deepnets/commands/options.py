@@ -68,8 +68,9 @@ def parser() -> argparse.ArgumentParser:
         "each) at a time: with one core each, or side by side on GPUs. Ends with the same files "
         "as `dvc repro`, which afterwards trains nothing. Ctrl-C stops all of them; the same "
         "command goes on.",
-        epilog="Each training's log is in grid/ROW/seed-N/log.txt. Exit status: 0, 1 if a training "
-        "failed (the others go on), 3 if none failed but one has diverged, 130 after Ctrl-C.",
+        epilog="Each training's log is in trainings/ROW/seed-N/log.txt. Exit status: 0, 1 if a "
+        "training failed (the others go on), 3 if none failed but one has diverged, 130 after "
+        "Ctrl-C.",
     )
     grid.add_argument("study", nargs="?", default=".", help="its folder (default: this one)")
     grid.add_argument(
@@ -100,9 +101,9 @@ def parser() -> argparse.ArgumentParser:
     training = commands.add_parser(
         "training",
         help="train and test one seed of a row by itself, beside others",
-        description="Train and test one seed of a row in grid/RUN/seed-N, beside others: what "
-        "`deepnets grid` starts, and a job of a cluster can. `deepnets adopt grid` makes rows of "
-        "what has ended.",
+        description="Train and test one seed of a row in trainings/RUN/seed-N, beside others: "
+        "what `deepnets grid` starts, and a job of a cluster can. `deepnets adopt trainings` makes "
+        "rows of what has ended.",
     )
     training.add_argument("name", metavar="RUN", help="as named in params.yaml")
     training.add_argument("seed", metavar="SEED", type=int, help="one of train.seed there")

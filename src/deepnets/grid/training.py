@@ -1,6 +1,6 @@
 """One training of a row by itself, beside others: it has a folder, a lock and an MLflow run.
 
-Trained and tested as the row is, one seed of it, with all that comes of it in `grid/ROW/seed-N`.
+One seed is trained and tested as the row is, with all that comes of it in `trainings/ROW/seed-N`.
 What the row's files are made of lies there until all its seeds are done.
 """
 
@@ -19,7 +19,7 @@ from deepnets.records import clock
 from deepnets.training.checkpoints import Row
 from deepnets.training.listener import Listener
 
-FOLDER = Path("grid")
+FOLDER = Path("trainings")
 
 # Seconds between two writings of how far a training is.
 _INTERVAL = 1.0
