@@ -14,13 +14,14 @@ import pytest
 
 import architectures
 import linear
-from deepnets.base import files, project
+from deepnets.base import dvc, files, project
 from deepnets.base.errors import UserError
-from deepnets.commands import adopt, find
+from deepnets.commands import adopt, arrivals, find, grid
 from deepnets.config import params
 from deepnets.config.params import Params
 from deepnets.data import splits
 from deepnets.evaluation import evaluation
+from deepnets.grid.due import Training
 from deepnets.networks import saving
 from deepnets.records import provenance, results
 from deepnets.reporting import tables
@@ -400,7 +401,7 @@ def test_a_model_comes_along_and_dvc_books_a_row_that_is_whole(
     source: Source, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[tuple[str, ...]] = []
-    monkeypatch.setattr(adopt.repro, "dvc", lambda *words, folder: said.append(words) or 0)
+    monkeypatch.setattr(dvc, "run", lambda *words, folder: said.append(words) or 0)
     first = source.training(seed=0)
     model = source.model(first)
     adopted(source.folder)
@@ -595,3 +596,45 @@ def test_the_rules_hold_for_a_diverged_training(source: Source, study: Params) -
     assert adopted(source.folder) == 0
     (result,) = results.load(project.grid_run(TEXT, "vgg16-random"), [study.run_params(TEXT, 0)])
     assert result.outcome == "diverged"
+
+
+def _done(study: Params, seed: int) -> Training:
+    """A training of `deepnets grid` that has ended, with its model and its log."""
+    folder = Source(study, Path("trainings")).training(seed=seed, name=f"{TEXT}/seed")
+    (folder / f"seed-{seed}.keras").write_bytes(b"%d" % study.run_params(TEXT, seed).epochs)
+    (folder / "log.txt").write_text("epoch 2/2")
+    return Training(TEXT, study.run_params(TEXT, seed))
+
+
+def test_a_grid_puts_a_row_together_from_its_trainings(
+    study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc, "available", lambda: False)
+    paths = project.grid_run(TEXT, "vgg16-random")
+    said = grid.put_together(study, TEXT, [_done(study, 1)])
+    assert said == f"{TEXT}: written; seeds not trained yet: 0"
+    first = results.read(paths)
+    said = grid.put_together(study, TEXT, [_done(study, 0)])
+    assert said == f"{TEXT}: written"
+    assert [record.seed for record in results.read(paths)] == [0, 1]
+    assert arrivals.same(results.read(paths)[1], first[0])
+    for seed in (0, 1):
+        assert paths.model(seed).read_bytes() == b"2"
+        assert [path.name for path in Path(f"trainings/{TEXT}/seed-{seed}").iterdir()] == [
+            "log.txt"
+        ]
+
+
+def test_of_other_parameters_nothing_stays_in_a_row_that_a_grid_writes(
+    study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc, "available", lambda: False)
+    grid.put_together(study, TEXT, [_done(study, 0), _done(study, 1)])
+    edit_yaml(Path(params.FILE), lambda p: p["train"].update(dropout=0.25))
+    changed = params.load()
+    said = grid.put_together(changed, TEXT, [_done(changed, 1)])
+    assert said == f"{TEXT}: written; seeds not trained yet: 0"
+    paths = project.grid_run(TEXT, "vgg16-random")
+    (record,) = results.read(paths)
+    assert (record.seed, record.provenance["parameters"]["dropout"]) == (1, 0.25)
+    assert not paths.model(0).exists()

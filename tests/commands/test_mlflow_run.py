@@ -10,7 +10,7 @@ import mlflow  # first: it loads the plugin as MLflow's own commands do
 import pytest
 
 from deepnets.tracking import plugin as mlflow_plugin
-from project import BIN, Clone, clone, miniature
+from project import BIN, Clone, clone, miniature, shrink_networks
 
 # The environment's programs and the system's, none of which is conda or pyenv.
 BARE_PATH = os.pathsep.join([str(BIN), "/usr/local/bin", "/usr/bin", "/bin"])
@@ -20,6 +20,7 @@ BARE_PATH = os.pathsep.join([str(BIN), "/usr/local/bin", "/usr/bin", "/bin"])
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone whose study is the miniature."""
     copy = clone(tmp_path_factory.mktemp("project"), followed=True)
+    shrink_networks(copy)
     copy.edit_params(miniature)
     copy.commit("miniature")
     return copy

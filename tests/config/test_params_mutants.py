@@ -26,10 +26,11 @@ from dvc.repo import Repo
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from deepnets.__main__ import STAGES, main
-from deepnets.base import project
+from deepnets.__main__ import main
+from deepnets.base import dvc, project
 from deepnets.base.errors import UserError
-from deepnets.commands import repro, run
+from deepnets.commands import run
+from deepnets.commands.options import STAGES
 from deepnets.config import fields, params, reader, registry, sections
 from deepnets.data import splits
 from deepnets.networks import dropout, models, runtime
@@ -49,7 +50,8 @@ FILES = {
 ROOT_CONTENT = reader.plain(FILES["root"])
 
 # Of the profile's number of examples (conftest.py), so that a long version can be asked for.
-EXAMPLES = settings().max_examples
+# Half of what other tests try: each is a study to be read.
+EXAMPLES = settings().max_examples // 2
 
 
 class Raw(str):
@@ -340,7 +342,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setattr(importlib.import_module(f"deepnets.stages.{stage}"), "main", _starts)
         patch.setattr(runtime, "start_framework", lambda: None)
         patch.setattr(run, "prepare_data", _starts)
-        patch.setattr(repro, "dvc", _starts)
+        patch.setattr(dvc, "run", _starts)
         yield folder
 
 

@@ -4,7 +4,6 @@ One grid is stopped, fails in part, goes on and ends, as the tests are in order;
 the same study by `dvc repro`.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -148,11 +147,10 @@ def test_the_same_command_does_what_is_left(study: Clone) -> None:
     assert all(f"| {name}" in ending for name in ROWS)
 
 
-def test_afterwards_dvc_has_nothing_to_train_and_neither_has_the_grid(study: Clone) -> None:
+def test_afterwards_dvc_has_nothing_to_train(study: Clone) -> None:
     output = study.run("dvc", "repro").stdout
     stages = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running")]
     assert stages == ["publish"]
-    assert "trainings are due" not in _grid(study, "--rows", ROWS[0]).stdout
 
 
 def test_every_file_has_the_bits_that_it_has_one_after_the_other(
@@ -195,24 +193,3 @@ def test_mlflow_has_each_training_once(study: Clone) -> None:
             steps = client.get_metric_history(run.info.run_id, "val_accuracy")
             assert sorted(metric.step for metric in steps) == [1, 2, 3]
             assert run.outputs.model_outputs
-
-
-def test_another_seed_is_added_to_what_is_there(study: Clone) -> None:
-    """And one that has diverged is said by the exit status."""
-    study.edit_params(lambda p: p["train"].update(seed=[*SEEDS, 2], epochs=3))
-    before = (study.folder / f"metrics/{ROWS[0]}/history.csv").read_text().splitlines()
-    result = _grid(study, "--rows", "vgg16-*", "--seeds", "2")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "1 trainings are due: one at a time" in result.stdout
-    after = (study.folder / f"metrics/{ROWS[0]}/history.csv").read_text().splitlines()
-    assert after[: len(before)] == before
-    assert len(after) == len(before) + 3
-    assert set(files.read_json(study.folder / f"metrics/{ROWS[0]}/test.json")["seeds"]) == {
-        *("0", "1", "2")
-    }
-    study.edit_params(lambda p: p["runs"][ROWS[0]].update(learning_rate=1000.0))
-    result = _grid(study, "--rows", ROWS[0], "--seeds", "2")
-    assert result.returncode == 3, result.stdout + result.stderr
-    assert "done: diverged; test accuracy" in result.stdout
-    assert f"{ROWS[0]}: written; seeds not trained yet: 0, 1" in result.stdout
-    assert json.loads((study.folder / f"metrics/{ROWS[0]}/train.json").read_text())["diverged"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from deepnets.__main__ import STAGES as COMMANDS
+from deepnets.commands.options import STAGES as COMMANDS
 from deepnets.records import provenance
 from modules import PACKAGE, imports
 from project import ROOT

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import socket
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,10 @@ class OnRay:
             ) from None
         self._ray, self._study, self._jobs = ray, study, jobs
         try:
+            if address is not None:
+                _require_listener(address)  # Ray itself would end this process
             ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"no Ray cluster at {address or 'this machine'} ({one_line(error, 100)}): start "
                 "one with `ray start --head`, or name it with --address HOST:PORT"
@@ -233,6 +236,19 @@ def bundle(study: Params, trainings: list[Training]) -> bytes:
 def _study_in_root() -> Path:
     here, root = Path.cwd(), project.root()
     return here.relative_to(root) if here.is_relative_to(root) else Path()
+
+
+def _require_listener(address: str) -> None:
+    """Find out whether anybody answers at HOST:PORT.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: that is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("expected HOST:PORT")
+    socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def _environment(on_gpus: bool) -> dict[str, str]:
