@@ -32,6 +32,7 @@ runtime.start_framework()
 _LONGEST = (
     "test_extending",
     "test_pipeline",
+    "test_grid",
     "test_tracking_server",
     "test_nothing_is_lost",
     "test_reproduce",
@@ -50,7 +51,7 @@ _LONGEST = (
 _SLOW = frozenset(
     {
         *_LONGEST,
-        *("test_lifeline", "test_locks", "test_git"),
+        *("test_ray", "test_lifeline", "test_locks", "test_git"),
         *("test_adopt", "test_cli", "test_predict", "test_serving", "test_verify"),
         *("test_fields", "test_params_mutants", "test_gpu_docs", "test_diagnosis"),
         *("test_convolutions", "test_foreign_code", "test_runtime", "test_variants"),

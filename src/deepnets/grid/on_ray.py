@@ -31,9 +31,10 @@ _CORES, _BESIDE = 1, 4
 # How often in a row a training is placed again without having finished an epoch meanwhile.
 _ATTEMPTS = 3
 
-# Seconds between two checkpoints that come home: what a dying node costs, against what all of a
-# large cluster's send at a time. See docs/grid.md.
-_SECONDS = 30.0
+# Seconds between two checkpoints of a training that come home, and for each that runs at a time:
+# a dying node costs as much, and all of a large cluster together send about 100 MB a second, of
+# checkpoints of 100 to 280 MB each. See docs/grid.md.
+_SECONDS, _SECONDS_EACH = 30.0, 2.0
 
 # Of the user's, what trainings on nodes are given.
 _FORWARDED = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")
@@ -112,7 +113,7 @@ class OnRay:
             results=paths.metrics_dir.as_posix(),
             libraries=self._libraries,
             environment=self._environment,
-            seconds=_SECONDS,
+            seconds=max(_SECONDS, _SECONDS_EACH * self.capacity()),
         )
         begun = ray_task.changed(Path(), checkpoints.as_posix(), {})
         return self._task.remote(self._bundle, begun, order)

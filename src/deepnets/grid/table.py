@@ -14,6 +14,9 @@ from deepnets.grid.training import Progress
 # Seconds between two lines on each training where the output is no terminal.
 _LOG_INTERVAL = 60.0
 
+# Rows of the live table; of more trainings the rest is counted.
+_SHOWN = 30
+
 _COLUMNS = ("training", "place", "epoch", "val_accuracy", "images/s", "left")
 
 
@@ -81,9 +84,12 @@ class Table(Watcher):
         table = Drawn(caption=_counted(schedule), caption_justify="left")
         for number, column in enumerate(_COLUMNS):
             table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number > 1)
-        for running in schedule.running:
+        for running in schedule.running[:_SHOWN]:
             state, *cells = _cells(running.progress())
             table.add_row(str(running.training), f"{running.place}{state}", *cells)
+        more = len(schedule.running) - _SHOWN
+        if more > 0:
+            table.add_row(f"and {more} more")
         return table
 
 
