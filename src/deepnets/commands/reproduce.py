@@ -20,6 +20,7 @@ from deepnets.commands import aside, find
 from deepnets.config import params, reader
 from deepnets.records import differences, provenance, results, tolerances
 from deepnets.records.differences import Difference, Outcome
+from deepnets.records.provenance import GitState, Provenance
 from deepnets.records.results import TrainingRecord
 
 Kind = Literal["bit-identical", "equal within the tolerance", "different"]
@@ -79,6 +80,7 @@ def reproduce(record: TrainingRecord, here: bool) -> Verdict:
     if here and record.place:
         record = replace(record, study=record.place)
     used = _working_tree(record) if here else git
+    assert used["commit"]
     with aside.checkout(used["commit"], used.get("patch")) as root:
         study = _study(record, root)
         asked = aside.asked(root, os.environ)
@@ -98,7 +100,7 @@ def reproduce(record: TrainingRecord, here: bool) -> Verdict:
     return judge(record, rerun, outcome, causes)
 
 
-def _working_tree(record: TrainingRecord) -> dict[str, Any]:
+def _working_tree(record: TrainingRecord) -> GitState:
     """Commit and patch of the working tree that the run's study is in."""
     study = project.root() / (record.study or ".")
     if not study.is_dir():
@@ -233,7 +235,7 @@ def _arguments(parameters: dict[str, Any]) -> list[str]:
     return ["run", *(f"--{key}={text}" for key, text in texts.items())]
 
 
-def _settings(then: dict[str, Any], asked: aside.Asked | None) -> dict[str, str]:
+def _settings(then: Provenance, asked: aside.Asked | None) -> dict[str, str]:
     """Variables of the run that change what is computed, where nobody would set them like that.
 
     Neither its code, which has been `asked`, nor the user, whose own ones win.
@@ -251,7 +253,7 @@ def _announce(
     root: Path,
     study: Path,
     here: bool,
-    used: dict[str, Any],
+    used: GitState,
     settings: dict[str, str],
     planned: dict[str, Any] | None,
 ) -> None:
@@ -268,11 +270,13 @@ def _announce(
     """
     git, then = record.provenance["git"], record.provenance
     place = f" of {record.study}" if record.study not in (None, ".") else ""
+    assert git["commit"]
     code = "this working tree" if here else f"commit {git['commit'][:12]}"
     print(f"{record}{place}: trained at commit {git['commit'][:12]}, {len(record.history)} epochs")
     print(f"rebuilding it with the code of {code}, in a folder of its own")
-    if not here and used.get("patch"):
-        changed = ", ".join(aside.changed_files(used["patch"]))
+    patch = used.get("patch")
+    if not here and patch:
+        changed = ", ".join(aside.changed_files(patch))
         print(f"with the uncommitted changes that it was trained with: {changed}")
     elif not here and git["dirty"]:
         print("it was trained with uncommitted changes that its record does not hold")
@@ -300,7 +304,7 @@ def _announce(
     print(flush=True)
 
 
-def _preprocessed_otherwise(then: dict[str, Any], file: Path) -> list[Difference]:
+def _preprocessed_otherwise(then: Provenance, file: Path) -> list[Difference]:
     """What `file` has preprocessing do otherwise than it was done for a run."""
     now = params.load(file, anchors=True).preprocess
     pairs = {
@@ -314,7 +318,7 @@ def _preprocessed_otherwise(then: dict[str, Any], file: Path) -> list[Difference
     ]
 
 
-def _planned(then: dict[str, Any], root: Path, asked: aside.Asked) -> dict[str, Any]:
+def _planned(then: Provenance, root: Path, asked: aside.Asked) -> dict[str, Any]:
     """What the provenance of the rerun is going to be, as far as it is known beforehand."""
     environment, libraries = asked
     # Without a framework nobody can tell.

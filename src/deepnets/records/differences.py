@@ -118,7 +118,7 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     of them lacks, since it was not asked for or by an older version, is left out.
     """
     alike = {**a, "start": b["start"]}
-    found = [Difference("training", text) for text in provenance.differences(alike, dict(b))]
+    found = [Difference("training", text) for text in provenance.differences(alike, b)]
     if a["test_data"] != b["test_data"]:
         found.append(Difference("training", "other test images"))
     for group in ("hardware", "settings", "runtime", "versions"):

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -86,7 +86,7 @@ def describe(precision: str = "float32", deterministic: bool | None = None) -> d
     }
 
 
-def in_one_line(described: dict[str, Any]) -> str:
+def in_one_line(described: Mapping[str, Any]) -> str:
     """What `describe` returned in a training process, for people.
 
     `TensorFlow 2.21.0 on 2 cores (Intel Xeon 2.80GHz, AVX-512): oneDNN on, float32, deterministic`

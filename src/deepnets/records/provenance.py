@@ -55,7 +55,18 @@ class Environment(TypedDict):
     versions: dict[str, str]
 
 
-class Provenance(TypedDict):
+class Shape(TypedDict):
+    """Everything that shapes a training; what `shape` says of its parts is true of these."""
+
+    parameters: dict[str, Any]
+    data: dict[str, str]
+    start: str
+    code: dict[str, str]
+    libraries: dict[str, str]
+    program: NotRequired[str]
+
+
+class Provenance(Shape):
     """Where one training comes from, as provenance.json has it for each seed of a run.
 
     `data` holds the sha256 of the images that were trained and validated on, `test_data` that of
@@ -65,12 +76,6 @@ class Provenance(TypedDict):
     run: str
     stage: str
     fingerprint: str
-    parameters: dict[str, Any]
-    data: dict[str, str]
-    start: str
-    code: dict[str, str]
-    libraries: dict[str, str]
-    program: NotRequired[str]
     test_data: str
     image_size: int
     images: dict[str, int]
@@ -85,9 +90,7 @@ class Provenance(TypedDict):
 _SHAPE = ("parameters", "data", "start", "code", "libraries", "program")
 
 
-def shape(
-    run: RunParams, data: dict[str, str], start: str, program: str | None = None
-) -> dict[str, Any]:
+def shape(run: RunParams, data: dict[str, str], start: str, program: str | None = None) -> Shape:
     """Everything that shapes a training: parameters, data, starting weights, code, libraries.
 
     Args:
@@ -96,13 +99,16 @@ def shape(
         start: sha256 of the starting weights.
         program: sha256 of the compiled program, where it does not follow from all that.
     """
-    return ({"program": program} if program else {}) | {
+    shaped: Shape = {
         "parameters": run.flat,
         "data": data,
         "start": start,
         "code": code_digests(PACKAGE, shaping_modules(PACKAGE)),
         "libraries": machine.training_versions(),
     }
+    if program:
+        shaped["program"] = program
+    return shaped
 
 
 def shaping_modules(package: Path) -> list[str]:
@@ -120,7 +126,7 @@ def code_digests(package: Path, modules: Iterable[str]) -> dict[str, str]:
     return {name: files.file_digest(path)[:16] for name, path in paths.items() if path.is_file()}
 
 
-def fingerprint(shaped: dict[str, Any]) -> str:
+def fingerprint(shaped: Mapping[str, Any]) -> str:
     """sha256 over `shape`, as hex: the identity of a run."""
     return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
 
@@ -130,7 +136,7 @@ def fingerprint_of(record: Mapping[str, Any]) -> str:
     return fingerprint({key: record[key] for key in _SHAPE if key in record})
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What shapes a training otherwise than another one, in words; both hold what `shape` gives."""
     found = _changes(before["parameters"], now["parameters"])
     found += [
@@ -158,7 +164,7 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def git_state() -> dict[str, Any]:
+def git_state() -> GitState:
     """Commit of the checkout, the study's folder in it, and what code or parameters differ from it.
 
     `patch` is what `git apply` makes of a clean checkout of `commit` the sources that a dirty one
@@ -184,18 +190,19 @@ def warn() -> None:
         )
 
 
-def _git_state() -> tuple[dict[str, Any], str | None]:
+def _git_state() -> tuple[GitState, str | None]:
     root, study = project.root(), Path.cwd()
     if (root / SOURCES).is_file():
         return files.read_json(root / SOURCES), None
     place = study.relative_to(root).as_posix() if study.is_relative_to(root) else None
-    state: dict[str, Any] = {"commit": None, "dirty": None, "study": place, "patch": None}
+    state: GitState = {"commit": None, "dirty": None, "study": place, "patch": None}
     sources = [folder / source for folder in dict.fromkeys([root, study]) for source in _SOURCES]
     try:
-        state["commit"] = git.commit(root)
+        state["commit"] = commit = git.commit(root)
         state["dirty"] = True
         there = [str(source) for source in sources if source.exists()]
-        patch = git.difference(root, state["commit"], there, ["--binary"])
+        patch = git.difference(root, commit, there, ["--binary"])
     except (UserError, OSError) as error:  # the folder of temporary files may be full
         return state, str(error)
-    return state | {"dirty": bool(patch), "patch": patch or None}, None
+    state["dirty"], state["patch"] = bool(patch), patch or None
+    return state, None

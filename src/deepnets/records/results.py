@@ -18,6 +18,7 @@ from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.base.project import RunFiles, run_at
 from deepnets.config.sections import RunParams
+from deepnets.records.provenance import Provenance
 from deepnets.training import scores
 from deepnets.training.checkpoints import Row, Rows
 
@@ -57,7 +58,7 @@ class TrainingRecord:
     history: list[Row]
     timing: list[Row]
     outcome: Outcome
-    provenance: dict[str, Any]
+    provenance: Provenance
     test: dict[str, float] | None = None
     labels: NDArray[np.uint8] | None = None
     predicted: NDArray[np.uint8] | None = None
@@ -86,7 +87,7 @@ class TrainingRecord:
 
 
 def training_record(
-    run: str, seed: int, rows: Rows, diverged: bool, provenance: dict[str, Any]
+    run: str, seed: int, rows: Rows, diverged: bool, provenance: Provenance
 ) -> TrainingRecord:
     """What a training that has just ended came to."""
     numbers = summary(rows.history, provenance["chance_accuracy"], diverged)

@@ -13,6 +13,7 @@ from typing import Any
 from deepnets.base import progress, project
 from deepnets.config.sections import RunParams
 from deepnets.records import clock, results
+from deepnets.records.provenance import Provenance
 from deepnets.training import scores
 from deepnets.training.checkpoints import Row
 from deepnets.training.listener import Listener
@@ -35,7 +36,7 @@ class Console(Listener):
         plan: clock.Plan,
         runs: Sequence[RunParams],
         images: Mapping[str, int],
-        provenance: dict[str, Any],
+        provenance: Provenance,
     ) -> None:
         self._meter, self._plan, self._runs = meter, plan, runs
         self._images, self._provenance = images, provenance

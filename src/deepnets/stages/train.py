@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 
@@ -23,6 +23,7 @@ from deepnets.data import splits
 from deepnets.networks import models, runtime, saving, views
 from deepnets.records import clock, machine, results
 from deepnets.records import provenance as origin
+from deepnets.records.provenance import Provenance
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import console
 from deepnets.tracking import live
@@ -109,9 +110,9 @@ def train_run(
                     Listeners([told, *([listener] if listener else [])]),
                     stepper,
                 )
-            weights = {"weights": saving.weights_digest(classifier)}
+            provenance["weights"] = saving.weights_digest(classifier)
             trained[run.seed] = results.training_record(
-                paths.name, run.seed, rows, diverged, provenance | weights
+                paths.name, run.seed, rows, diverged, provenance
             )
             if trained[run.seed].outcome == "collapsed":
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
@@ -151,7 +152,7 @@ def _prepare(
     seen: dict[str, splits.Split],
     digests: dict[str, str],
     stage: str,
-) -> tuple[keras.Model, steps.Stepper, dict[str, Any]]:
+) -> tuple[keras.Model, steps.Stepper, Provenance]:
     """The classifier with its starting weights, what trains it, and where the training is from."""
     size = seen["train"].images.shape[1]
     files.verify(paths.start(run.seed))
@@ -183,10 +184,10 @@ def _prepare(
         "git": origin.git_state(),
         "environment": machine.describe(run.precision, deterministic),
     }
-    return classifier, stepper, record
+    return classifier, stepper, cast(Provenance, record)
 
 
-def _explain(folder: Path, name: str, seed: int, provenance: dict[str, Any]) -> None:
+def _explain(folder: Path, name: str, seed: int, provenance: Provenance) -> None:
     """Say why a training that would start in `folder` does not continue what is beside it.
 
     Args:
