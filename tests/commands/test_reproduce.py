@@ -46,7 +46,7 @@ def _edit(copy: Clone, before: str, after: str) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with two small runs: one trained from a commit, one with changes that are gone."""
+    """A clone with small runs: of a commit, beside the grid, with changes that are gone."""
     copy = clone(tmp_path_factory.mktemp("project"))
     copy.edit_params(_study)
     shrink_networks(copy)
@@ -55,12 +55,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     own = {"PYTHONPATH": str(copy.folder / "src")}
     commands = [*starts, ["train", RUN], ["evaluate", RUN]]
     copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
+    options = {"train_images": 48, "input_channels": 1, "label_smoothing": 0.1, "epochs": 1}
+    chosen = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    followed = Clone(copy.folder, followed=True)
+    followed.run("deepnets", "run", "--seed", "2", *chosen, env=own)
     # A changed file and a new one, the second needed by the first.
     _edit(copy, RATE, f"{RATE} * FACTOR")
     _edit(copy, "import keras\n", "import keras\n\nfrom deepnets.factor import FACTOR\n")
     (copy.folder / "src/deepnets/factor.py").write_text("FACTOR = 0.5\n")
     commands = [["train", DIRTY], ["evaluate", DIRTY]]
-    Clone(copy.folder, followed=True).run("python", "-c", SERIES, json.dumps(commands), env=own)
+    followed.run("python", "-c", SERIES, json.dumps(commands), env=own)
     copy.run("git", "checkout", OPTIMIZATION)
     (copy.folder / "src/deepnets/factor.py").unlink()
     copy.commit("results")
@@ -172,41 +176,32 @@ def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path
     assert "no tolerance is known" in verdict
 
 
-@pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with one small run of two seeds, and a free-form one beside the grid."""
-    copy = clone(tmp_path_factory.mktemp("seeds"))
-    copy.edit_params(_study)
-    copy.edit_params(lambda p: p["train"].update(seed=[2, 1]))
-    shrink_networks(copy)
-    copy.commit("small")
-    own = {"PYTHONPATH": str(copy.folder / "src")}
-    options = {"train_images": 48, "input_channels": 1, "label_smoothing": 0.1, "epochs": 1}
-    chosen = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    starts = [["download"], ["preprocess"], ["initialize", "vgg16-random"]]
-    commands = [*starts, ["train", RUN], ["evaluate", RUN]]
-    copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
-    Clone(copy.folder, followed=True).run("deepnets", "run", "--seed", "2", *chosen, env=own)
-    copy.commit("results")
-    return copy
-
-
-def test_every_seed_of_a_run_comes_out_again(seeds: Clone, tmp_path: Path) -> None:
-    result = _reproduce(seeds, tmp_path, RUN)
-    assert result.returncode == 0, result.stdout + result.stderr
-    for seed in (2, 1):
-        assert f"{RUN}, seed {seed}: bit-identical" in result.stdout
-
-
-def test_a_run_beside_the_grid_comes_out_again(seeds: Clone, tmp_path: Path) -> None:
+def test_a_run_beside_the_grid_comes_out_again(project: Clone, tmp_path: Path) -> None:
     import mlflow
 
-    client = mlflow.MlflowClient(f"sqlite:///{seeds.folder}/mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
     experiment = client.get_experiment_by_name("deeper-networks-single")
     (run,) = client.search_runs([experiment.experiment_id])
-    result = _reproduce(seeds, tmp_path, run.info.run_id)
+    result = _reproduce(project, tmp_path, run.info.run_id)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"{run.info.run_name}, seed 2: bit-identical" in result.stdout
+
+
+def test_every_seed_of_a_run_is_trained_again_and_the_worst_verdict_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {0: "bit-identical", 1: "different", 2: "equal within the tolerance"}
+    monkeypatch.setattr(
+        reproduce,
+        "reproduce",
+        lambda record, here: reproduce.Verdict(kinds[record.seed], f"it is {kinds[record.seed]}"),
+    )
+    monkeypatch.chdir(ROOT)
+    assert reproduce.main("studies/full:vgg16-sgd-random", None, False) == 4
+    said = capsys.readouterr().out
+    for seed, kind in kinds.items():
+        assert f"vgg16-sgd-random, seed {seed}: {kind}" in said
+    assert reproduce.main("studies/full:vgg16-sgd-random", 2, False) == 3
 
 
 # The comparison, on a run that is in git.
