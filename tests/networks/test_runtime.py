@@ -201,18 +201,20 @@ def test_a_flag_that_tensorflow_does_not_know_is_named() -> None:
     assert "Unknown flag in TF_XLA_FLAGS: --nonsense" in result.stderr
 
 
-@pytest.mark.parametrize(("cores", "expected"), [(1, False), (2, True), (8, False)])
-def test_two_cores_run_two_operations_side_by_side(
-    cores: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("cores", "threads"), [(1, ["1", "1"]), (2, ["1", "2"]), (8, [None, None])]
+)
+def test_two_cores_run_two_operations_side_by_side_and_one_computes_the_same(
+    cores: int, threads: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "cores", lambda: cores)
     variables = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     for name in variables:
         monkeypatch.delenv(name, raising=False)
     runtime.prepare()
-    assert [os.environ.get(name) for name in variables] == (["1", "2"] if expected else [None] * 2)
-    assert runtime.one_core_an_operation() == expected
-    assert runtime.prediction_threads() == (2 if expected else 1)
+    assert [os.environ.get(name) for name in variables] == threads
+    assert runtime.one_core_an_operation() == (threads[0] is not None)
+    assert runtime.prediction_threads() == min(cores, 2 if threads[0] else 1)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
     assert not runtime.one_core_an_operation()
 
