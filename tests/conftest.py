@@ -43,6 +43,7 @@ _LONGEST = (
     "test_extending_data",
     "test_device_epochs",
     "test_full_disk",
+    "test_two_processes",
     "test_models",
 )
 

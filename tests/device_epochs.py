@@ -106,12 +106,12 @@ class Training:
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def training(run: RunParams) -> Training:
-    """The network of `run` from He's weights."""
+def training(run: RunParams, mesh: Any = None) -> Training:
+    """The network of `run` from He's weights, to be trained on one device or those of `mesh`."""
     with initializers.nothing_drawn():
         classifier = models.build(run.arch, SIZE, run.dropout, run.batch_norm_momentum, run)
     variants.start(classifier, models.initialize(run.arch, "he", 0, SIZE), run)
-    return Training(run, classifier, steps.for_run(classifier, run, DIGITS))
+    return Training(run, classifier, steps.for_run(classifier, run, DIGITS, mesh))
 
 
 def _close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:

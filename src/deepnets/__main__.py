@@ -139,8 +139,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     else:
         _, argument, needs_keras = options.STAGES[command]
         with ExitStack() as stack:
-            _check_early(argument, getattr(arguments, "name", ""), stack)
-            if command == "train":
+            is_first = _check_early(command, getattr(arguments, "name", ""), stack)
+            if command == "train" and is_first:
                 from deepnets.records import provenance
 
                 provenance.warn()
@@ -164,10 +164,15 @@ def _seed(word: str) -> int:
     return int(word)
 
 
-def _check_early(argument: str | None, name: str, stack: ExitStack) -> None:
-    """Find a mistake before seconds go into imports; have the run `name` to itself for `stack`."""
+def _check_early(command: str, name: str, stack: ExitStack) -> bool:
+    """Find a mistake before seconds go into imports; have the run `name` to itself for `stack`.
+
+    Returns:
+        Whether this is the process that has it, and writes: the first of those of a training.
+    """
     from deepnets.config import params
 
+    argument, is_first = options.STAGES[command][1], True
     study = params.load()
     if "DVC_STAGE" in os.environ:
         from deepnets.base import files
@@ -178,9 +183,16 @@ def _check_early(argument: str | None, name: str, stack: ExitStack) -> None:
         from deepnets.base import locks
 
         study.entry(name)
-        stack.enter_context(locks.held(name))
+        if command == "train":
+            from deepnets.training import devices
+
+            run = study.run_params(name, study.train.seeds[0])
+            is_first = devices.check(run.batch_size).is_first
+        if is_first:
+            stack.enter_context(locks.held(name))
     elif argument == "START":
         study.check_start(name)
+    return is_first
 
 
 def _use_this_checkout() -> None:

@@ -182,6 +182,41 @@ def test_wrong_options_of_a_single_run(study: Clone, options: list[str], said: s
     assert said in _refused(study, "run", *options)
 
 
+@pytest.mark.parametrize(
+    ("command", "variables", "said"),
+    [
+        (["train", "vgg16-sgd-he"], {"DEEPNETS_DEVICES": "3"}, "a divisor of the batch size"),
+        (["run"], {"DEEPNETS_DEVICES": "3"}, "a divisor of the batch size"),
+        (["train", "vgg16-sgd-he"], {"KERAS_BACKEND": "tensorflow"}, "expected JAX"),
+        (["run"], {"JAX_NUM_PROCESSES": "2"}, "expected one process for a run outside the grid"),
+        (["grid"], {}, "expected one device a training in a grid"),
+    ],
+)
+def test_devices_that_cannot_be_are_refused_before_anything(
+    study: Clone,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    variables: dict[str, str],
+    said: str,
+) -> None:
+    asked = {
+        "KERAS_BACKEND": "jax",
+        "DEEPNETS_DEVICES": "2",
+        "JAX_COORDINATOR_ADDRESS": "first:1234",
+        "JAX_PROCESS_ID": "0",
+    }
+    for variable, value in (asked | variables).items():
+        monkeypatch.setenv(variable, value)
+    before = _files(study)
+    with contextlib.chdir(study.folder):
+        assert main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"deepnets {command[0]}: ")
+    assert said in line
+    assert _files(study) == before
+
+
 def test_wrong_usage_exits_with_2(study: Clone) -> None:
     for command in (["trian", "x"], ["train"], ["run", "--archs", "vgg16"]):
         assert study.run("deepnets", *command, check=False).returncode == 2

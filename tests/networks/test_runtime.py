@@ -74,6 +74,10 @@ def test_a_gpu_in_one_line() -> None:
     )
     described["hardware"]["devices"] *= 4
     assert "on NVIDIA H100 80GB HBM3 (the first of 4 GPUs): " in machine.in_one_line(described)
+    described["runtime"] |= {"devices": 2, "processes": 1}
+    said = machine.in_one_line(described)
+    assert "on NVIDIA H100 80GB HBM3 (the first 2 of 4 GPUs): " in said
+    assert ", each batch on 2 devices, float32" in said
 
 
 def test_jax_in_one_line() -> None:

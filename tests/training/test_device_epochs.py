@@ -1,4 +1,4 @@
-"""The tests of device_epochs.py, run on JAX in a process of their own."""
+"""The tests of device_epochs.py and several_devices.py, run on JAX in a process of their own."""
 
 import re
 import subprocess
@@ -10,8 +10,13 @@ import pytest
 
 from project import ON_JAX, environment
 
-FILE = Path(__file__).parents[1] / "device_epochs.py"
-NAMES = re.findall(r"^def (test_\w+)", FILE.read_text(), re.MULTILINE)
+FOLDER = Path(__file__).parents[1]
+FILES = [FOLDER / "device_epochs.py", FOLDER / "several_devices.py"]
+NAMES = [
+    name
+    for file in FILES
+    for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +29,11 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
+    two = {"XLA_FLAGS": f"{ON_JAX['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", f"--junitxml={report}", str(FILE)],
-        env=environment() | ON_JAX | cache,
-        cwd=FILE.parents[1],
+        [sys.executable, "-m", "pytest", "-n", "0", f"--junitxml={report}", *map(str, FILES)],
+        env=environment() | ON_JAX | two | cache,
+        cwd=FOLDER.parent,
         capture_output=True,
         check=False,
     )

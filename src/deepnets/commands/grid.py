@@ -17,6 +17,7 @@ from deepnets.grid.places import Places
 from deepnets.grid.table import Table
 from deepnets.records import provenance, results
 from deepnets.records.results import TrainingRecord
+from deepnets.training import devices
 
 # Exit statuses: a training failed; none failed, but one at least has diverged.
 FAILED, DIVERGED = 1, 3
@@ -40,6 +41,11 @@ def main(
         place: `local` or `ray`.
         address: of the Ray cluster; None for the one that this machine is part of.
     """
+    if devices.asked().devices > 1:
+        raise UserError(
+            f"{devices.VARIABLE}: expected one device a training in a grid, which has many at a "
+            "time; unset it, or train the row by `deepnets train RUN`"
+        )
     if not (folder / "dvc.yaml").is_file():
         raise UserError(f"{folder} is no study: expected a folder with dvc.yaml and params.yaml")
     with chdir(folder):

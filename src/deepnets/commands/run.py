@@ -20,6 +20,7 @@ from deepnets.config.sections import RunEntry, RunParams, Train
 from deepnets.networks import runtime
 from deepnets.records import clock, provenance
 from deepnets.tracking import live
+from deepnets.training import devices
 
 _LOCK = Path("dvc.lock")
 
@@ -30,6 +31,11 @@ def main(options: Mapping[str, str | None]) -> None:
     """Train and evaluate the run that `options` (key -> text, None or empty for unset) describe."""
     study = params.load()
     _, run = resolve(study, options)
+    if devices.check(run.batch_size).processes > 1:
+        raise UserError(
+            f"{devices.PROCESSES}: expected one process for a run outside the grid; several train "
+            "a row of params.yaml, by `deepnets train RUN` in each of them"
+        )
     name = f"{run.start}-{run.optimizer}-{_short_hash(run)}"
     paths = project.single_run(name)
     mlflow_run_id = os.environ.get("MLFLOW_RUN_ID")

@@ -30,6 +30,9 @@ _CAUSES: dict[tuple[str, str], Cause | None] = {
     ("runtime", "onednn"): "oneDNN",
     ("runtime", "one_core_an_operation"): "threads",
     ("runtime", "set_by_user"): None,
+    # These are among what the fingerprint holds.
+    ("runtime", "devices"): None,
+    ("runtime", "processes"): None,
 }
 
 

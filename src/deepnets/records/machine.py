@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from deepnets.networks import runtime
+from deepnets.training import devices
 
 _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
@@ -36,8 +37,11 @@ _USERS_ENVIRONMENT = (
     "XLA_PYTHON_CLIENT_PREALLOCATE",
     "XLA_PYTHON_CLIENT_MEM_FRACTION",
     "CUDA_MPS_PIPE_DIRECTORY",
+    "JAX_CPU_COLLECTIVES_IMPLEMENTATION",
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
+    devices.VARIABLE,
+    devices.PROCESSES,
 )
 
 
@@ -55,7 +59,11 @@ _BACKEND_LIBRARIES = {"tensorflow": ("tensorflow",), "jax": ("jax", "jaxlib")}
 _LIBRARIES = ("tensorflow", "jax", "jaxlib", "keras", "numpy", "mlflow", "dvc", "deepnets")
 
 
-def describe(precision: str = "float32", deterministic: bool | None = None) -> dict[str, Any]:
+def describe(
+    precision: str = "float32",
+    deterministic: bool | None = None,
+    split: devices.Count | None = None,
+) -> dict[str, Any]:
     """Hardware, settings and versions of this process, for the record of a run.
 
     `settings` holds environment variables, `runtime` what the backend has made of them.
@@ -63,22 +71,24 @@ def describe(precision: str = "float32", deterministic: bool | None = None) -> d
     Args:
         precision: what is computed in.
         deterministic: what a try has shown; None for what the backend says of itself.
+        split: `devices.Devices.shape` of a training; None for one device.
     """
     known = dict.fromkeys((*runtime.environment(), *_USERS_ENVIRONMENT))
     settings = {key: os.environ[key] for key in known if key in os.environ}
-    devices = _devices()
+    accelerators = _devices()
     return {
         "hardware": {
             "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
             "vector_instructions": _vector_instructions(_cpuinfo("flags")),
             "cores": runtime.cores(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "devices": devices,
+            "devices": accelerators,
             "platform": platform.platform(),
         },
         "settings": settings,
         "runtime": {
-            **_in_force(precision, bool(devices)),
+            **_in_force(precision, bool(accelerators)),
+            **(split or {}),
             **({} if deterministic is None else {"deterministic": deterministic}),
             "set_by_user": [key for key in settings if key in runtime.USERS],
         },
@@ -92,10 +102,11 @@ def in_one_line(described: Mapping[str, Any]) -> str:
     `TensorFlow 2.21.0 on 2 cores (Intel Xeon 2.80GHz, AVX-512): oneDNN on, float32, deterministic`
     """
     hardware, settings, runtime = (described[key] for key in ("hardware", "settings", "runtime"))
-    backend = runtime["backend"]
+    backend, count = runtime["backend"], runtime.get("devices", 1)
     if hardware["devices"]:
         first, *others = hardware["devices"]
-        place = first + (f" (the first of {len(others) + 1} GPUs)" if others else "")
+        some = "the first" if count == 1 else f"the first {count}"
+        place = first + (f" ({some} of {len(others) + 1} GPUs)" if others else "")
     else:
         cores = f"{hardware['cores']} core" + ("s" if hardware["cores"] != 1 else "")
         chip = [_short_name(hardware["cpu"]), hardware["vector_instructions"]]
@@ -107,6 +118,10 @@ def in_one_line(described: Mapping[str, Any]) -> str:
         facts.append("oneDNN on" if runtime["onednn"] else "oneDNN off")
     if runtime.get("one_core_an_operation"):
         facts.append("one core an operation")
+    if count > 1:
+        processes = runtime["processes"]
+        of_all = f" of {processes} processes" if processes > 1 else ""
+        facts.append(f"each batch on {count} devices{of_all}")
     facts.append(runtime["precision"])
     facts.append("deterministic" if runtime["deterministic"] else "not deterministic")
     theirs = [f"{key}={settings[key]}" for key in runtime["set_by_user"]]

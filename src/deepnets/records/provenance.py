@@ -10,6 +10,7 @@ from deepnets.base import files, git, project
 from deepnets.base.errors import UserError
 from deepnets.config.sections import RunParams
 from deepnets.records import machine
+from deepnets.training.devices import Count
 
 # The package, and those of its folders that decide what a training computes: the text of their
 # modules is part of the fingerprint, and dvc.yaml names them as what `train` depends on.
@@ -64,6 +65,7 @@ class Shape(TypedDict):
     code: dict[str, str]
     libraries: dict[str, str]
     program: NotRequired[str]
+    devices: NotRequired[Count]
 
 
 class Provenance(Shape):
@@ -86,11 +88,20 @@ class Provenance(Shape):
     weights: NotRequired[str]
 
 
+# Those of a training that says nothing of its devices.
+_ONE: Count = {"devices": 1, "processes": 1}
+
 # What `shape` gives, and a record keeps.
-_SHAPE = ("parameters", "data", "start", "code", "libraries", "program")
+_SHAPE = ("parameters", "data", "start", "code", "libraries", "program", "devices")
 
 
-def shape(run: RunParams, data: dict[str, str], start: str, program: str | None = None) -> Shape:
+def shape(
+    run: RunParams,
+    data: dict[str, str],
+    start: str,
+    program: str | None = None,
+    devices: Count | None = None,
+) -> Shape:
     """Everything that shapes a training: parameters, data, starting weights, code, libraries.
 
     Args:
@@ -98,6 +109,7 @@ def shape(run: RunParams, data: dict[str, str], start: str, program: str | None 
         data: sha256 of each split that the training sees.
         start: sha256 of the starting weights.
         program: sha256 of the compiled program, where it does not follow from all that.
+        devices: how many each batch is split over, in how many processes; None for one.
     """
     shaped: Shape = {
         "parameters": run.flat,
@@ -108,6 +120,8 @@ def shape(run: RunParams, data: dict[str, str], start: str, program: str | None 
     }
     if program:
         shaped["program"] = program
+    if devices:
+        shaped["devices"] = devices
     return shaped
 
 
@@ -148,6 +162,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         found.append("other starting weights")
     if before.get("program") != now.get("program"):
         found.append("other kernels of the GPU")
+    found += _changes(before.get("devices") or _ONE, now.get("devices") or _ONE)
     code = {*before["code"], *now["code"]}
     changed = sorted(name for name in code if before["code"].get(name) != now["code"].get(name))
     if changed:
@@ -155,7 +170,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found + _changes(before["libraries"], now["libraries"])
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`momentum 0.8, now 0.9` for every key that the two have not alike."""
     return [
         f"{key} {before.get(key, 'not there')}, now {now.get(key, 'not there')}"

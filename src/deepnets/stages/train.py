@@ -28,7 +28,7 @@ from deepnets.records.results import TrainingRecord
 from deepnets.reporting import console
 from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
-from deepnets.training import checkpoints, loop, scores, steps
+from deepnets.training import checkpoints, devices, loop, scores, steps
 from deepnets.training.checkpoints import Rows
 from deepnets.training.listener import Listener, Listeners
 
@@ -49,6 +49,7 @@ def main(name: str) -> None:
     train_run(runs, paths, study.publish.experiment, f"train@{name}", plan)
 
 
+@devices.ending_together()
 def train_run(
     runs: Sequence[RunParams],
     paths: project.RunFiles,
@@ -60,6 +61,8 @@ def train_run(
     listener: Listener | None = None,
 ) -> list[TrainingRecord]:
     """Train a run with each of its seeds; write models, history, timing and provenance.
+
+    Of several processes the first writes and tells, the others only compute with it.
 
     Args:
         runs: the run's parameters, resolved for each seed.
@@ -75,6 +78,8 @@ def train_run(
         What each seed has come to.
     """
     meter = clock.Meter(time.perf_counter())
+    asked = devices.check(runs[0].batch_size)
+    mesh = devices.mesh(asked)
     loaded = {name: splits.load(name) for name in ("train", "validation", "test")}
     seen = loaded | {"train": loaded["train"].first(runs[0].train_images)}
     check_images(runs[0], len(seen["train"].images), paths.name)
@@ -83,13 +88,21 @@ def train_run(
 
     trained: dict[int, TrainingRecord] = {}
     for number, run in enumerate(runs, start=1):
-        if len(runs) > 1:
+        if len(runs) > 1 and asked.is_first:
             print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
-        classifier, stepper, provenance = _prepare(run, paths, seen, digests, stage)
+        classifier, stepper, provenance = _prepare(run, paths, seen, digests, stage, asked, mesh)
+        folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
+        devices.agree(asked, f"{provenance['fingerprint']} {checkpoints.names(folder)}")
+        if not asked.is_first:
+            with views.computing_in(classifier, run.precision):
+                loop.fit(
+                    *(classifier, run, seen["train"], seen["validation"], folder, _no_saver),
+                    stepper=stepper,
+                )
+            continue
         if number == 1:
             _remove_earlier(paths)
             print(machine.in_one_line(provenance["environment"]), flush=True)
-        folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
         _explain(folder, paths.provenance.name, run.seed, provenance)
         files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
         checkpoints.drop_oldest(folder)
@@ -146,27 +159,35 @@ def epoch_saver(
     return save
 
 
+def _no_saver(rows: Rows, variables: list[Any]) -> None:
+    """Of a process that writes no files."""
+
+
 def _prepare(
     run: RunParams,
     paths: project.RunFiles,
     seen: dict[str, splits.Split],
     digests: dict[str, str],
     stage: str,
+    asked: devices.Devices,
+    mesh: Any,
 ) -> tuple[keras.Model, steps.Stepper, Provenance]:
     """The classifier with its starting weights, what trains it, and where the training is from."""
     size = seen["train"].images.shape[1]
     files.verify(paths.start(run.seed))
     classifier = models.start(run, size, paths.start(run.seed))
-    files.require_room(paths.checkpoints(run.seed), 12 * classifier.count_params(), "checkpoints")
-    files.require_room(paths.model_dir, 6 * classifier.count_params(), "models")
-    files.require_room(paths.metrics_dir, 2**20, "metrics")
+    if asked.is_first:
+        weights = classifier.count_params()
+        files.require_room(paths.checkpoints(run.seed), 12 * weights, "checkpoints")
+        files.require_room(paths.model_dir, 6 * weights, "models")
+        files.require_room(paths.metrics_dir, 2**20, "metrics")
     fitted = {name: digests[name] for name in ("train", "validation")}
     with views.computing_in(classifier, run.precision):
-        stepper = steps.for_run(classifier, run, seen["train"])
+        stepper = steps.for_run(classifier, run, seen["train"], mesh)
         program = stepper.program(seen["train"], run)
         # The first line of a training says so, and its record.
         deterministic = stepper.repeats(seen["train"], run)
-    shaped = origin.shape(run, fitted, saving.weights_digest(classifier), program)
+    shaped = origin.shape(run, fitted, saving.weights_digest(classifier), program, asked.shape)
     record = {
         "run": paths.name,
         "stage": stage,
@@ -182,7 +203,7 @@ def _prepare(
             "non_trainable": _count(classifier.non_trainable_weights),
         },
         "git": origin.git_state(),
-        "environment": machine.describe(run.precision, deterministic),
+        "environment": machine.describe(run.precision, deterministic, asked.shape),
     }
     return classifier, stepper, cast(Provenance, record)
 

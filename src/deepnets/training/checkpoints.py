@@ -90,7 +90,12 @@ def latest(folder: Path) -> Checkpoint | None:
 
 def exist(folder: Path) -> bool:
     """Whether `folder` holds any checkpoint, be it damaged."""
-    return bool(_newest_first(folder))
+    return bool(names(folder))
+
+
+def names(folder: Path) -> list[str]:
+    """Those of the checkpoints in `folder`, the newest first."""
+    return [path.name for path in _newest_first(folder)]
 
 
 def restore(checkpoint: Checkpoint, variables: Sequence[Any]) -> None:

@@ -27,6 +27,7 @@ from deepnets.training import batches
 from deepnets.training.augment import Warp
 from deepnets.training.batches import Batch
 from deepnets.training.packing import Packing, Slots, Variables, build_optimizer
+from deepnets.training.placement import Placement
 from deepnets.training.step_by_step import Step, StepByStep
 
 # A read-back and a look at the clock every so many steps: a tenth of a second or two.
@@ -44,16 +45,21 @@ class BatchStepper(StepByStep):
     in every step; here that happens once an epoch.
     """
 
-    def __init__(self, view: keras.Model, optimizer: MakeOptimizer, loss: Any) -> None:
+    def __init__(
+        self, view: keras.Model, optimizer: MakeOptimizer, loss: Any, placement: Placement
+    ) -> None:
         self.optimizer = optimizer()
+        self._placement = placement
         self._places = build_optimizer(self.optimizer, view.trainable_variables)
         self._variables = Variables(view, self.optimizer)
-        self._step = jax.jit(_step(view, self.optimizer.stateless_apply, loss), donate_argnums=0)
+        step = _step(view, self.optimizer.stateless_apply, loss, placement)
+        self._step = jax.jit(step, donate_argnums=0, **placement.options)
 
     @contextmanager
     def epoch(self) -> Iterator[Step]:
         """See `steps.Stepper`."""
-        state = _copies(self._variables.values)  # since the step takes its state over
+        # Copies, since the step takes its state over.
+        state = self._placement.everywhere(_copies(self._variables.values))
 
         def take(batch: Batch) -> dict[str, float]:
             nonlocal state
@@ -64,7 +70,7 @@ class BatchStepper(StepByStep):
         try:
             yield take
         finally:
-            self._variables.assign(state)
+            self._variables.assign(self._placement.here(state))
 
     def repeats(self, training: Split, run: RunParams) -> bool:
         """See `steps.Stepper`: a CPU's do."""
@@ -74,8 +80,10 @@ class BatchStepper(StepByStep):
 class DeviceStepper(BatchStepper):
     """Whole epochs on the device; the variables change when an epoch is over, and not before."""
 
-    def __init__(self, view: keras.Model, optimizer: MakeOptimizer, loss: Any) -> None:
-        super().__init__(view, optimizer, loss)
+    def __init__(
+        self, view: keras.Model, optimizer: MakeOptimizer, loss: Any, placement: Placement
+    ) -> None:
+        super().__init__(view, optimizer, loss, placement)
         # Of packed weights; optimizers here treat each weight alike, whatever is beside it.
         packed = optimizer()
         packing = Packing(view.trainable_variables)
@@ -95,7 +103,8 @@ class DeviceStepper(BatchStepper):
         def apply(of_optimizer: Any, gradients: Any, trainable: Any) -> Any:
             return packed.stateless_apply(of_optimizer, packing.pack(gradients), trainable)
 
-        step = _step(network, apply, loss, packing.unpack, (others.unpack, others.pack))
+        unpacking = packing.unpack, (others.unpack, others.pack)
+        step = _step(network, apply, loss, placement, *unpacking)
 
         def chunk(state: Any, images: Any, labels: Any, drawn: Any, start: Any, size: int) -> Any:
             order, transforms, keys = (lax.dynamic_slice_in_dim(of, start, size) for of in drawn)
@@ -108,7 +117,11 @@ class DeviceStepper(BatchStepper):
         options = runtime.compiler_options()
         self._pack, self._unpack = jax.jit(pack), jax.jit(unpack)
         self._chunk = jax.jit(
-            chunk, donate_argnums=0, static_argnums=5, compiler_options=options or None
+            chunk,
+            donate_argnums=0,
+            static_argnums=5,
+            compiler_options=options or None,
+            **placement.options,
         )
         self._compiled: dict[int, Any] = {}
         self._drawn: tuple[Split, RunParams, int, tuple[Any, ...]] | None = None
@@ -119,7 +132,7 @@ class DeviceStepper(BatchStepper):
         """See `steps.Stepper`."""
         arguments = self._arguments(training, run, epoch)
         total = len(arguments[2][0])
-        state = self._pack(self._variables.values)
+        state = self._state()
         read = None
         for start, size in _chunks(total if count is None else min(count, total)):
             state, result = self._program(size, state, *arguments)(state, *arguments, start)
@@ -131,12 +144,12 @@ class DeviceStepper(BatchStepper):
             self._draw(training, run, epoch + 1)  # while the device has work
         if read is not None:
             yield jax.tree.map(np.asarray, read)
-        self._variables.assign(self._unpack(state))
+        self._variables.assign(self._unpack(self._placement.here(state)))
 
     def program(self, training: Split, run: RunParams) -> str | None:
         """See `steps.Stepper`; compiles it."""
         arguments = self._arguments(training, run, 1)
-        state = self._pack(self._variables.values)
+        state = self._state()
         texts = [
             self._program(size, state, *arguments).as_text()
             for size in dict.fromkeys(size for _, size in _chunks(len(arguments[2][0])))
@@ -149,7 +162,7 @@ class DeviceStepper(BatchStepper):
         start, size = _chunks(len(arguments[2][0]))[0]
         first, second = (
             self._program(size, state, *arguments)(state, *arguments, start)
-            for state in (self._pack(self._variables.values) for _ in range(2))
+            for state in (self._state() for _ in range(2))
         )
         return all(
             np.array_equal(a, b, equal_nan=True)
@@ -162,7 +175,7 @@ class DeviceStepper(BatchStepper):
         For measurements: the variables do not change.
         """
         arguments = self._arguments(training, run, 1)
-        state = self._pack(self._variables.values)
+        state = self._state()
         chunks = _chunks(len(arguments[2][0]))
         programs = {size: self._program(size, state, *arguments) for _, size in chunks}
         jax.block_until_ready(state)
@@ -175,7 +188,12 @@ class DeviceStepper(BatchStepper):
     def _arguments(self, training: Split, run: RunParams, epoch: int) -> tuple[Any, Any, Any]:
         """Images, labels, and what the epoch draws, all on the device."""
         drawn = self._draw(training, run, epoch)
-        return on_device.put(training.images), on_device.put(training.labels), drawn
+        digits = on_device.put(training.images), on_device.put(training.labels)
+        return (*self._placement.everywhere(digits), drawn)
+
+    def _state(self) -> Any:
+        """The variables' values, packed, as the first program of an epoch takes them over."""
+        return self._placement.everywhere(self._pack(self._variables.values))
 
     def _draw(self, training: Split, run: RunParams, epoch: int) -> tuple[Any, ...]:
         """What the epoch draws, a step a row, on the device; the latest is kept."""
@@ -190,9 +208,9 @@ class DeviceStepper(BatchStepper):
             return jax.device_put(rows.reshape(steps, run.batch_size, *rows.shape[1:]))
 
         rows = (drawn.order.astype(np.int32), drawn.transforms, drawn.dropout_keys)
-        kept = tuple(map(by_step, rows))
-        self._drawn = training, run, epoch, kept
-        return kept
+        placed: tuple[Any, ...] = self._placement.everywhere(tuple(map(by_step, rows)))
+        self._drawn = training, run, epoch, placed
+        return placed
 
     def _program(self, size: int, *arguments: Any) -> Any:
         if size not in self._compiled:
@@ -205,6 +223,7 @@ def _step(
     view: keras.Model,
     apply: Callable[..., Any],
     loss: Callable[[Any, Any], Any],
+    placement: Placement,
     weights: Callable[[Any], Any] = list,
     averages: tuple[Callable[[Any], Any], Callable[[Any], Any]] = (list, list),
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
@@ -214,6 +233,7 @@ def _step(
         view: from inputs to logits.
         apply: (optimizer's state, gradients of the weights, trainable state) -> the two, updated.
         loss: of labels and logits.
+        placement: where the batch is computed.
         weights: makes the view's trainable weights of their state.
         averages: make its other variables of their state, and the other way round.
     """
@@ -224,6 +244,7 @@ def _step(
 
     def step(state: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
         trainable, others, of_optimizer = state
+        inputs, labels = placement.split((inputs, labels))
         (value, (logits, values)), gradients = jax.value_and_grad(forward, has_aux=True)(
             weights(trainable), averages[0](others), inputs, labels
         )

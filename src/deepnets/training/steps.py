@@ -50,11 +50,14 @@ class Stepper(Protocol):
         """Whether steps from one state give the same bits each time, tried where it is in doubt."""
 
 
-def for_run(classifier: keras.Model, run: RunParams, training: Split) -> Stepper:
-    """What trains `classifier`; where `views.computing_in` says so, in the run's precision."""
+def for_run(classifier: keras.Model, run: RunParams, training: Split, mesh: Any = None) -> Stepper:
+    """What trains `classifier`; where `views.computing_in` says so, in the run's precision.
+
+    On one device, or JAX's `mesh` of several (`devices.mesh`).
+    """
     count = batches.steps_per_epoch(run, len(training.images))
     view = training_view(classifier)
-    return build(view, lambda: optimization.build(run, count), run.label_smoothing)
+    return build(view, lambda: optimization.build(run, count), run.label_smoothing, mesh)
 
 
 def training_view(classifier: keras.Model) -> keras.Model:
@@ -74,6 +77,7 @@ def build(
     view: keras.Model,
     optimizer: Callable[[], keras.optimizers.Optimizer],
     label_smoothing: float = 0.0,
+    mesh: Any = None,
 ) -> Stepper:
     """The stepper of Keras' backend.
 
@@ -81,6 +85,7 @@ def build(
         view: from `training_view`.
         optimizer: makes one, each time it is called.
         label_smoothing: share of a label that is spread over all digits in the loss.
+        mesh: of several devices, on JAX; None for one.
     """
     loss = (
         _smoothed(label_smoothing)
@@ -89,10 +94,11 @@ def build(
     )
     if keras.backend.backend() == "jax":
         from deepnets.training import jax_steps
+        from deepnets.training.placement import Placement
 
         kind = jax_steps.DeviceStepper if runtime.on_jax_gpu() else jax_steps.BatchStepper
         with initializers.nothing_drawn():
-            return kind(view, optimizer, loss)
+            return kind(view, optimizer, loss, Placement(mesh))
     return _KerasStepper(view, optimizer(), loss)
 
 
