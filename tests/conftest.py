@@ -34,6 +34,7 @@ _LONGEST = (
     "test_pipeline",
     "test_grid",
     "test_tracking_server",
+    "test_team",
     "test_nothing_is_lost",
     "test_reproduce",
     "test_dvc_idioms",

@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL, MLflow's on it over HTTP, and a line to it that can break."""
+"""Real servers for tests: PostgreSQL, MLflow's, a bucket, and lines to them that can break."""
 
 import contextlib
 import http.client
@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -34,6 +34,18 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def answers(port: int, path: str, method: str = "GET") -> bool:
+    """Whether a server on this machine answers the request with 200."""
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        line.request(method, path)
+        return line.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        line.close()
+
+
 def postgres_programs() -> Path | None:
     """The folder of `initdb` and `postgres`; None where PostgreSQL is not installed."""
     found = shutil.which("initdb")
@@ -43,8 +55,11 @@ def postgres_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def postgres(programs: Path) -> Iterator[str]:
-    """A PostgreSQL server with an empty database, on a socket of its own; yields its URI."""
+def postgres(programs: Path, password: str = "") -> Iterator[str]:
+    """A PostgreSQL server with an empty database, on a socket of its own; yields its URI.
+
+    The user of the URI is asked for `password`, where there is one.
+    """
     # It refuses to run as root, and its user cannot look into pytest's folders.
     user = {"user": "nobody", "group": _group_of("nobody")} if os.geteuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(prefix="deepnets-postgres-"))
@@ -52,12 +67,19 @@ def postgres(programs: Path) -> Iterator[str]:
         shutil.chown(folder, "nobody")
     options = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **user}
     data = folder / "data"
+    way = ["-A", "trust"]
+    if password:
+        file = folder / "password"
+        file.write_text(password)
+        file.chmod(0o644)
+        way = ["-A", "scram-sha-256", f"--pwfile={file}"]
     try:
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "mlflow", "-A", "trust", "--no-sync"],
+            [programs / "initdb", "-D", data, "-U", "mlflow", *way, "--no-sync"],
             check=True,
             **options,
         )
+        (folder / "password").unlink(missing_ok=True)
         server = subprocess.Popen(
             *[[programs / "postgres", "-D", data, "-k", folder, "-h", "", "-F"]],
             **options,
@@ -80,24 +102,34 @@ def _group_of(user: str) -> int:
 
 
 class MlflowServer:
-    """`mlflow server`, as it comes, on the database `store`; it can be killed and started again."""
+    """`mlflow server`, as it comes, on the database `store`; it can be killed and started again.
 
-    def __init__(self, store: str, folder: Path) -> None:
-        self._store, self.folder = store, folder
+    `command` is another one that starts it, and `variables` are what it needs.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        folder: Path,
+        command: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        usual = ("mlflow", "server", "--backend-store-uri", store)
+        usual += ("--artifacts-destination", str(self.folder / "artifacts"))
+        self._command, self._variables = command or usual, variables or {}
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = ["mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", self._store]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command,
+                [*self._command, "--port", str(self.port), "--workers", "1"],
                 cwd=self.folder,
                 env=environment()
-                | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"},
+                | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
+                | self._variables,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -114,14 +146,23 @@ class MlflowServer:
     def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "server.log").read_text()
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            line.request("GET", "/health")
-            return line.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            line.close()
+        return answers(self.port, "/health")
+
+
+@contextlib.contextmanager
+def bucket(name: str, folder: Path) -> Iterator[int]:
+    """An S3 server with the empty bucket `name` in its memory; yields its port."""
+    port = free_port()
+    with (folder / "bucket.log").open("wb") as log:
+        server = subprocess.Popen(
+            ["moto_server", "--port", str(port)], env=environment(), stdout=log, stderr=log
+        )
+    try:
+        wait_for(lambda: answers(port, f"/{name}", "PUT"))
+        yield port
+    finally:
+        server.kill()
+        server.wait()
 
 
 # Whether a request (its method and path) fares as `Proxy.fate` says.
@@ -129,11 +170,11 @@ Concerns = Callable[[str, str], bool]
 
 
 class Proxy:
-    """A line to an MLflow server. `fate` is what becomes of the requests that `concerns` names.
+    """A line to an HTTP server. `fate` is what becomes of the requests that `concerns` names.
 
     pass: they are forwarded. A number: they are answered with that status. hang: nothing ever
-    answers. lose: they are forwarded, and their answers are dropped. stall: they are forwarded, and
-    their answers never come.
+    answers. lose: they are forwarded, and their answers are dropped. cut: half of their answers
+    comes. stall: they are forwarded, and their answers never come.
     """
 
     def __init__(self, port: int) -> None:
@@ -156,7 +197,7 @@ class Proxy:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
             setattr(Handler, f"do_{method}", lambda handler: proxy._serve(handler, port))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -180,7 +221,7 @@ class Proxy:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        headers = {k: v for k, v in handler.headers.items() if k.lower() != "authorization"}
+        headers = {k: v for k, v in handler.headers.items() if k.lower() != "expect"}
         line = http.client.HTTPConnection("127.0.0.1", port)
         line.request(handler.command, handler.path, body, headers | {"Host": f"127.0.0.1:{port}"})
         answer = line.getresponse()
@@ -194,9 +235,12 @@ class Proxy:
         for name, value in answer.getheaders():
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                 handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
+        length = answer.getheader("Content-Length") if handler.command == "HEAD" else None
+        handler.send_header("Content-Length", length or str(len(content)))
         handler.end_headers()
-        handler.wfile.write(content)
+        handler.wfile.write(content[: len(content) // 2] if fate == "cut" else content)
+        if fate == "cut":
+            raise OSError("cut")
 
     def close(self) -> None:
         """Let go of what hangs; further clients are refused."""

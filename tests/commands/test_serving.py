@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,6 @@ from project import ROOT, environment
 from studies import FIRST, Study
 
 BLOCKS = re.findall(r"```(?:console|json)\n(.*?)```", (ROOT / "docs/running.md").read_text(), re.S)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def test_the_pages_request_gets_the_answer_that_it_shows(
@@ -60,7 +51,7 @@ def test_the_pages_request_gets_the_answer_that_it_shows(
             start_new_session=True,
         )
     try:
-        servers.wait_for(lambda: server.poll() is not None or _answers(int(port)))
+        servers.wait_for(lambda: server.poll() is not None or servers.answers(int(port), "/ping"))
         assert server.poll() is None, (study.folder / "serve.log").read_text()
         got = subprocess.run(
             ["bash", "-ec", request.replace("5001", port)],

@@ -121,11 +121,33 @@ def test_the_development_container_is_set_up_from_the_lock_file() -> None:
     assert "--require-hashes -r requirements.lock" in _makefile()
 
 
+def test_the_compose_file_starts_the_pages_server_and_holds_no_secret() -> None:
+    services = _yaml("docs/team/compose.yaml")["services"]
+    page = (ROOT / "docs/team.md").read_text().splitlines()
+    (command,) = (line for line in page if line.startswith("mlflow server"))
+    in_a_container = services["mlflow"]["command"].replace(" --host 0.0.0.0", "")
+    assert in_a_container == command
+    # What is written down here is the name of a variable of .env.
+    given = re.findall(r"^(\w+)=(.*)$", (ROOT / "docs/team/example.env").read_text(), re.MULTILINE)
+    for service in services.values():
+        for name, value in service["environment"].items():
+            if re.search("PASSWORD|SECRET|KEY", name):
+                assert re.sub(r"^\$\{(\w+)(:\?.*)?\}$", r"\1", value) in dict(given)
+    assert {value for name, value in given if re.search("PASSWORD|SECRET|KEY", name)} == {""}
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def _makefile() -> str:
     return (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("name", [".github/workflows/test.yml", "Dockerfile", "docs/running.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".github/workflows/test.yml", "Dockerfile", "docs/running.md"),
+        *("docs/team.md", "docs/team/compose.yaml"),
+    ],
+)
 def test_what_was_not_built_or_run_says_so(name: str) -> None:
     text = " ".join((ROOT / name).read_text().replace("#", " ").split())
     assert re.search(r"[Nn]ot (built|run) where it was written|was built or started here", text)

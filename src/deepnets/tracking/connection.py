@@ -5,6 +5,7 @@ Whatever else imports MLflow imports this module first: MLflow is told here how 
 
 import logging
 import os
+import re
 import warnings
 from contextlib import chdir
 
@@ -39,6 +40,9 @@ _INHERITED = (
     *("MLFLOW_ACTIVE_MODEL_ID", "_MLFLOW_ACTIVE_MODEL_ID"),
     "MLFLOW_ENABLE_ASYNC_LOGGING",
 )
+
+# What stands between an address and what went wrong there: the address, once more.
+_REPEATED = re.compile(r"HTTPS?ConnectionPool\([^)]*\): (Max retries exceeded with url: \S+ )?")
 
 _EXPERIMENT_TAGS = {
     store.KIND: store.OURS,
@@ -122,10 +126,19 @@ def unreachable(error: BaseException) -> str:
 
 
 def in_brief(error: BaseException) -> str:
-    """The beginning of what `error` says, in one line and without credentials."""
+    """The beginning of what `error` says, in one line and without credentials, and what may help.
+
+    A server that has its artifacts in a bucket says that it failed, and not that the bucket did.
+    """
     text = str(error).replace(project.tracking_uri(), project.public_uri())
     text = project.without_credentials(" ".join(text.split()))
-    return text if len(text) <= 300 else text[:297] + "..."
+    text = _REPEATED.sub("", text)
+    brief = text if len(text) <= 300 else text[:297] + "..."
+    if "timed out" in text:
+        brief += "; MLFLOW_HTTP_REQUEST_TIMEOUT=600 (seconds) waits longer"
+    elif "/mlflow-artifacts/" in text:
+        brief += "; the server's log says what is wrong with the bucket or disk behind it"
+    return brief
 
 
 def _refuse_useless(uri: str) -> None:
