@@ -110,6 +110,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from deepnets.grid import training
         from deepnets.records import provenance
 
+        lifeline.end_in_order()
         params.load().entry(arguments.name)
         provenance.warn()
         training.main(arguments.name, arguments.seed)

@@ -98,3 +98,20 @@ def test_children_learn_who_started_them() -> None:
     ((variable, identity),) = lifeline.environment().items()
     assert variable == "DEEPNETS_STARTED_BY"
     assert identity == processes.identity(psutil.Process(os.getpid()))
+
+
+def test_sigterm_ends_a_training_in_order() -> None:
+    """So that whoever follows it is told, and waited for."""
+    code = (
+        "from deepnets.base import lifeline; import time\nlifeline.end_in_order()\n"
+        "try: print('here', flush=True); time.sleep(60)\nfinally: print('in order')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.terminate()
+    said, _ = process.communicate(timeout=20)
+    assert said == "in order\n"
+    assert process.returncode == 128 + signal.SIGTERM

@@ -39,6 +39,21 @@ def end_with_parents() -> None:
         threading.Thread(target=_watch, args=[watched], daemon=True).start()
 
 
+def end_in_order() -> None:
+    """Have SIGTERM end this process as Ctrl-C does, with the status of one that it has ended.
+
+    A cluster's scheduler sends it, and kills all that is left as soon as this process has ended:
+    what follows a training in MLflow would not get to say that it has stopped.
+    """
+    # nohup and the like ask for signals to be ignored.
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, _: object) -> None:
+    sys.exit(128 + number)
+
+
 def environment() -> dict[str, str]:
     """What the dvc that this process starts is to hand down to its stages."""
     return {_VARIABLE: processes.identity()}
