@@ -41,12 +41,14 @@ submit() {
 }
 
 train() {
-    local row seed status=0
-    read -r row seed < <(list_trainings | sed -n "$((SLURM_ARRAY_TASK_ID + 1))p") || {
-        echo "there is no training $SLURM_ARRAY_TASK_ID: params.yaml has" \
-            "$(list_trainings | wc -l), numbered from 0" >&2
+    local all row seed status=0
+    all=$(list_trainings)
+    read -r row seed <<<"$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" <<<"$all")"
+    if [[ -z $row ]]; then
+        echo "there is no training $SLURM_ARRAY_TASK_ID: params.yaml has $(wc -l <<<"$all")," \
+            "numbered from 0" >&2
         exit 2
-    }
+    fi
     echo "$row, seed $seed"
     # An SQLite file takes no processes of several nodes: there the last job tells MLflow.
     [[ ${MLFLOW_TRACKING_URI-} == http* ]] || export DEEPNETS_UNFOLLOWED=1

@@ -172,6 +172,17 @@ def _take(
     paths = rows.paths_of(study, name)
     here = {of.seed: of for of in results.read(paths)}
     lines, merged, added_here = [], dict(here), []
+    new = next(iter(trainings.values())).result
+    for seed, before in here.items():
+        if seed in trainings or arrivals.belong_together(study, name, before, new):
+            continue
+        if not replace:
+            raise RefusedError(
+                f"with seed {seed} it was trained here with other parameters or data: --replace "
+                "takes that away"
+            )
+        del merged[seed]
+        rows.clear(paths, seed)
     for seed, training in trainings.items():
         before = here.get(seed)
         known = before is not None and arrivals.same(before, training.result)
