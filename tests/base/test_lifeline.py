@@ -10,8 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deepnets.__main__ import main
 from deepnets.base import lifeline, processes
-from project import environment
+from deepnets.grid import training
+from project import ROOT, environment
 
 # What a stage does, as far as this is concerned.
 STAGE = (
@@ -115,3 +117,16 @@ def test_sigterm_ends_a_training_in_order() -> None:
     said, _ = process.communicate(timeout=20)
     assert said == "in order\n"
     assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_the_command_for_clusters_does_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[object] = []
+    monkeypatch.setattr(training, "main", lambda *_: heard.append(signal.getsignal(signal.SIGTERM)))
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["training", "vgg16-sgd-random", "0"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [lifeline._exit]

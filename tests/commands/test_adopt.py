@@ -247,29 +247,7 @@ def test_nothing_that_was_trained_here_is_overwritten_unasked(
 def test_a_row_holds_nothing_from_before_its_parameters_were_edited(
     source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One seed of the row as it is now would otherwise stand beside another one as it was."""
     source.model(source.training(seed=0))
-    source.training(seed=1)
-    adopted(source.folder)
-    edit_yaml(Path(params.FILE), lambda p: p["train"].update(dropout=0.25))
-    before = everything()
-    now = Source(params.load(), tmp_path / "now")
-    now.training(seed=1)
-    assert adopted(now.folder) == 1
-    now.training(seed=0)
-    assert adopted(now.folder) == 1
-    assert everything() == before
-    (now.folder / "any-name-0").rename(tmp_path / "aside")
-    capsys.readouterr()
-    assert adopted(now.folder, replace=True) == 0
-    assert list(files.read_json(Path("metrics") / TEXT / "provenance.json")) == ["1"]
-    assert not project.grid_run(TEXT, "vgg16-random").model(0).exists()
-
-
-def test_a_new_seed_does_not_join_those_from_before_an_edit(
-    source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source.training(seed=0)
     adopted(source.folder)
     edit_yaml(Path(params.FILE), lambda p: p["train"].update(dropout=0.25))
     before = everything()
@@ -279,6 +257,9 @@ def test_a_new_seed_does_not_join_those_from_before_an_edit(
     assert everything() == before
     said = capsys.readouterr().err
     assert f"{TEXT}: refused: with seed 0 it was trained here with other parameters" in said
+    assert adopted(now.folder, replace=True) == 0
+    assert list(files.read_json(Path("metrics") / TEXT / "provenance.json")) == ["1"]
+    assert not project.grid_run(TEXT, "vgg16-random").model(0).exists()
 
 
 def test_of_two_that_differ_the_second_is_refused(

@@ -30,8 +30,8 @@ HISTORY = "CHANGELOG.md"
 
 # What a shell or a system brings: nobody looks for a mistake of ours there.
 SYSTEM = {
-    *("cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "mkdir", "pip", "ray"),
-    *("read", "rm", "sbatch", "set", "source", "tar"),
+    *("bash", "cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "mkdir", "pip"),
+    *("ray", "read", "rm", "sbatch", "set", "source", "tar"),
 }
 
 OURS = ("deepnets", "dvc", "make", "mlflow", "python", "sha256sum")
