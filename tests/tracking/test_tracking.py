@@ -12,7 +12,7 @@ from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 import trainings
-from deepnets.tracking import follower
+from deepnets.tracking import follower, runs, tags
 from deepnets.tracking.trainings import TrackedTraining
 from studies import FIRST, Study
 
@@ -76,6 +76,25 @@ def test_a_run_that_was_trained_again_has_its_new_model_as_well(study: Study) ->
     study.publish()
     study.publish()
     assert _models(study) == [b"the first", b"the second"]
+
+
+def test_seeds_that_begin_at_the_same_moment_have_one_parent(study: Study) -> None:
+    made: list[str] = []
+
+    class Racing(mlflow.MlflowClient):
+        """Another seed's process has looked when there was none as well, and has one by now."""
+
+        def create_run(self, *args: Any, **options: Any) -> Any:
+            made.append(super().create_run(*args, **options).info.run_id)
+            return super().create_run(*args, **options)
+
+    client = Racing(study.store)
+    experiment = client.create_experiment("of seeds")
+    first = {tags.FINGERPRINT: "f", tags.PROCESS: "here 1 1"}
+    for _ in range(2):
+        assert runs._run_with(client, experiment, FIRST, first).info.run_id == made[0]
+    (left,) = client.search_runs([experiment])
+    assert left.info.run_id == made[0]
 
 
 def test_a_result_that_changed_is_sent_again(study: Study) -> None:

@@ -105,20 +105,25 @@ def _run_with(
 ) -> Run:
     """The run of that name with that fingerprint; created with all `first_tags` if there is none.
 
-    A request to create one may have been carried out after we had stopped waiting for its answer:
-    empty runs beside the one that is used are deleted.
+    A request to create one may have been carried out after we had stopped waiting for its answer,
+    and two seeds that begin at the same moment may each create their parent: of several that are
+    there, all take the same, and empty ones beside it are deleted.
     """
     fingerprint = first_tags[tags.FINGERPRINT]
-    runs = client.search_runs(
-        [experiment],
-        f"tags.{tags.FINGERPRINT} = '{fingerprint}' and attributes.run_name = '{name}'",
-        run_view_type=ViewType.ACTIVE_ONLY,
-        order_by=["attributes.start_time ASC"],
-    )
+
+    def find() -> list[Run]:
+        found = client.search_runs(
+            [experiment],
+            f"tags.{tags.FINGERPRINT} = '{fingerprint}' and attributes.run_name = '{name}'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+        )
+        return sorted(found, key=lambda run: (_is_empty(run), run.info.start_time, run.info.run_id))
+
+    runs = find()
     if not runs:
         run = client.create_run(experiment, run_name=name, tags=dict(first_tags))
-        return client.get_run(run.info.run_id)
-    used, *others = sorted(runs, key=_is_empty)
+        runs = find() or [client.get_run(run.info.run_id)]
+    used, *others = runs
     for other in filter(_is_empty, others):
         client.delete_run(other.info.run_id)
     return used
