@@ -173,8 +173,8 @@ def _take(
     here = {of.seed: of for of in results.read(paths)}
     lines, merged, added_here = [], dict(here), []
     new = next(iter(trainings.values())).result
-    for seed, before in here.items():
-        if seed in trainings or arrivals.belong_together(study, name, before, new):
+    for seed, other in here.items():
+        if seed in trainings or arrivals.belong_together(study, name, other, new):
             continue
         if not replace:
             raise RefusedError(
