@@ -152,7 +152,7 @@ def test_dvc_shows_dag_metrics_and_plots(grid: Clone) -> None:
     assert metrics[test_file]["data"] == _json(grid, test_file)
     assert grid.run("dvc", "metrics", "diff", "--json").stdout.strip() == "{}"
     plots = json.loads(grid.run("dvc", "plots", "show", "--json").stdout)["data"]
-    accuracy = plots["dvc.yaml::validation accuracy"][0]["content"]
+    accuracy = plots["validation accuracy"][0]["content"]
     content = json.loads(accuracy) if isinstance(accuracy, str) else accuracy
     assert {row["run"] for row in content["data"]["values"]} == set(RUNS)
 
@@ -258,7 +258,7 @@ def test_an_interrupted_run_continues_and_ends_as_if_it_never_was(
     folder.mkdir()
     for part in ("params.yaml", "data"):
         subprocess.run(["cp", "-r", str(grid.folder / part), str(folder)], check=True)
-    study = Clone(folder)
+    study = Clone(folder, followed=True)
     study.edit_params(lambda p: p["train"].update(epochs=3))
     env = environment() | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
