@@ -380,7 +380,7 @@ def test_an_unpacked_archive_says_what_it_lacks(tmp_path: Path) -> None:
         refused,
         "deepnets run: the data could not be prepared, see above; mend that and run again",
     ]
-    repro = copy.run("deepnets", "repro", "studies/tour", check=False)
+    repro = copy.run("deepnets", "repro", check=False)
     first, last = repro.stderr.splitlines()
     assert first == refused
     assert last.startswith("deepnets repro: `dvc repro` failed, see above: what has run by now ")

@@ -132,6 +132,7 @@ def _train(copy: Clone, run: str) -> "subprocess.Popen[str]":
 
 
 def test_the_second_process_on_a_run_says_who_holds_it(copy: Clone) -> None:
+    copy.edit_params(lambda params: params["train"].update(epochs=1000))
     first = _train(copy, RUN)
     assert first.stdout is not None
     assert "TensorFlow" in first.stdout.readline()
@@ -141,5 +142,6 @@ def test_the_second_process_on_a_run_says_who_holds_it(copy: Clone) -> None:
         (line,) = second.stderr.splitlines()
         assert line.startswith(f"deepnets {command}: {RUN} is being worked on by `deepnets train")
         assert f"(process {first.pid} on " in line
-    rest, _ = first.communicate()
-    assert first.returncode == 0, rest
+    assert first.poll() is None
+    first.kill()
+    first.wait()
