@@ -49,15 +49,16 @@ repro: $(READY)   ## the study at full scale: 9 runs, a day or more on a CPU; re
 
 check: $(READY)   ## linter, types and the fast tests, two minutes on two cores
 	@$(LINT)
-	@$(BIN)/pytest -m 'not slow'
+	@$(BIN)/pytest -m 'not slow and not stress'
 
 test: $(READY)    ## all checks and tests, about 20 minutes on two cores
 	@$(LINT)
 	@$(BIN)/pytest
 
-stress: $(READY)  ## 30 kills at random moments, thousands of wrong params.yaml; 30 minutes
+stress: $(READY)  ## 30 kills at random moments, more damage, thousands of wrong params.yaml; an hour
 	@PYTHONPATH=tests $(BIN)/python tests/stress.py
-	@$(BIN)/pytest --hypothesis-profile=stress tests/test_params_mutants.py
+	@$(BIN)/pytest -m stress
+	@$(BIN)/pytest --hypothesis-profile=stress tests/config/test_params_mutants.py
 
 bench: $(READY)   ## how fast training is, beside Keras and PyTorch; about 15 minutes
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \

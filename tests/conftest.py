@@ -65,9 +65,35 @@ _SLOW = frozenset(
 )
 
 
+# Damage that takes long to do, or what costs much beside a quicker test of nearly the same: not in
+# `make test` but in `make stress`. Names of tests, or of files.
+_STRESS = frozenset(
+    {
+        "test_without_mlflow",  # as test_gpu_docs and test_team, which have no MLflow either
+        "test_a_killed_dvc_takes_its_training_with_it",
+        "test_a_torn_dvc_lock_costs_no_training",
+        "test_another_training_starts_afresh_and_says_why",
+        "test_changed_code_and_weights_start_afresh",
+        "test_training_goes_on_wherever_the_disk_was_full",
+        "test_a_server_killed_in_a_real_training_and_started_again",
+        "test_a_server_that_begins_to_hang_is_not_waited_for",
+        "test_four_at_once_on_an_empty_sqlite",
+        "test_a_clone_that_adopts_the_models_trains_nothing",
+        "test_changing_the_report_reruns_the_report_only",
+        "test_figures_that_a_report_does_not_show_go",
+        "test_the_pages_request_gets_the_answer_that_it_shows",
+        "test_the_extremes_that_are_accepted_train",
+        "test_training_steps_differ_by_rounding_only[resnet50-adam]",
+        "test_training_steps_differ_by_rounding_only[vgg16-adam]",
+    }
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files by how long they take; within a file nothing changes."""
     for item in items:
+        if _STRESS & {item.path.stem, item.name, item.name.partition("[")[0]}:
+            item.add_marker("stress")
         if item.path.stem in _SLOW:
             item.add_marker("slow")
     rank = {name: place for place, name in enumerate(_LONGEST)}

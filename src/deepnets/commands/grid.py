@@ -89,7 +89,8 @@ def _train(
     study: Params, trainings: list[Training], jobs: int | None, place: str, address: str | None
 ) -> int:
     places = _places(study, trainings, jobs, place, address)
-    print(f"{len(trainings)} trainings are due: {places.describe()}", flush=True)
+    due_now = "1 training is" if len(trainings) == 1 else f"{len(trainings)} trainings are"
+    print(f"{due_now} due: {places.describe()}", flush=True)
     table = Table(lambda done: _outcome(_record(study, done)))
     by_row = {t.name: [u for u in trainings if u.name == t.name] for t in trainings}
     unwritten = []
