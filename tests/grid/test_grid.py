@@ -85,7 +85,7 @@ def test_ctrl_c_stops_all_of_them(study: Clone) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=150)
     assert process.returncode == 130
     assert "2 trainings are due: 2 at a time, 1 core each" in out
     assert error.splitlines()[-1].startswith("deepnets grid: interrupted; the same command")

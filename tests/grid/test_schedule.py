@@ -33,7 +33,7 @@ class Pretended:
     ending: End = field(default_factory=lambda: End(False))
     known: Progress | None = None
     place: str = "nowhere"
-    stopped: bool = False
+    stopped: str = ""
 
     def end(self) -> End | None:
         self.looks -= 1
@@ -42,8 +42,11 @@ class Pretended:
     def progress(self) -> Progress | None:
         return self.known
 
+    def interrupt(self) -> None:
+        self.stopped = "asked"
+
     def stop(self) -> None:
-        self.stopped = True
+        self.stopped += ", waited for"
 
 
 class Somewhere:
@@ -105,7 +108,7 @@ def test_ctrl_c_stops_everything_that_runs() -> None:
     places = Somewhere(lambda _: 100)
     with pytest.raises(KeyboardInterrupt):
         schedule.run([_training(name) for name in NAMES], places, Impatient(), print)
-    assert [running.stopped for running in places.started] == [True, True]
+    assert [running.stopped for running in places.started] == ["asked, waited for"] * 2
 
 
 def _progress(epoch: int, epochs: int, done: float, **known: float) -> Progress:

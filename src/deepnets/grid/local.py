@@ -126,8 +126,16 @@ class Process:
     def progress(self) -> Progress | None:
         return read_progress(training.progress_of(self._paths))
 
+    def interrupt(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
     def stop(self) -> None:
-        interrupt(self._process)
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:  # it does not listen
+            self._process.kill()
+            self._process.wait()
         self.end()
 
 
@@ -154,17 +162,6 @@ def start(
         raise UserError(
             f"{training_} could not be started, there are too many processes: give a smaller --jobs"
         ) from None
-
-
-def interrupt(process: "subprocess.Popen[bytes]") -> None:
-    """End a training's process as Ctrl-C would, or, where it does not listen, at once."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def read_progress(path: Path) -> Progress | None:

@@ -168,8 +168,11 @@ class Placed:
     def progress(self) -> Progress | None:
         return read_progress(training.progress_of(self._paths))
 
-    def stop(self) -> None:
+    def interrupt(self) -> None:
         self._cluster.cancel(self._sending)
+
+    def stop(self) -> None:
+        """Ray ends it with this command, if it has not ended by itself."""
 
     def _receive(self, sent: ray_task.Sent) -> None:
         self.place = sent.host

@@ -27,8 +27,11 @@ class Running(Protocol):
     def progress(self) -> Progress | None:
         """How far it is, as far as that is known."""
 
+    def interrupt(self) -> None:
+        """Have it stop soon; it loses at most the epoch at hand."""
+
     def stop(self) -> None:
-        """Have it stop, and return when it has; it loses at most the epoch at hand."""
+        """Return when it has stopped, which it was asked for before."""
 
 
 class Places(Protocol):

@@ -83,6 +83,8 @@ def run(
                 time.sleep(_INTERVAL)
     except BaseException:
         for running in schedule.running:
+            running.interrupt()
+        for running in schedule.running:
             running.stop()
         raise
     return schedule
