@@ -89,6 +89,9 @@ def test_ctrl_c_stops_all_of_them(study: Clone) -> None:
     assert process.returncode == 130
     assert "2 trainings are due: 2 at a time, 1 core each" in out
     assert error.splitlines()[-1].startswith("deepnets grid: interrupted; the same command")
+    deadline = time.monotonic() + 20
+    while _at_work(study.folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert not _at_work(study.folder)
     said = "the same command continues where it stopped"
     assert any(said in log.read_text() for log in logs)
