@@ -69,13 +69,27 @@ _SLOW = frozenset(
 # `make test` but in `make stress`. Names of tests, or of files.
 _STRESS = frozenset(
     {
-        "test_without_mlflow",  # as test_gpu_docs and test_team, which have no MLflow either
+        "test_without_mlflow.py",  # as test_jax and test_team
+        # As test_jax, which has no DVC, MLflow and TensorFlow either:
+        "test_jax_alone_is_chosen_and_said",
+        "test_a_checkout_without_results_counts_as_clean",
+        "test_the_results_are_taken_over_at_home",
         "test_a_killed_dvc_takes_its_training_with_it",
         "test_a_torn_dvc_lock_costs_no_training",
         "test_another_training_starts_afresh_and_says_why",
         "test_changed_code_and_weights_start_afresh",
         "test_training_goes_on_wherever_the_disk_was_full",
+        "test_stage_that_finds_the_disk_full_half_way",
+        "test_the_named_command_mends",
+        "test_the_named_command_mends_where_dvc_links_its_cache",
+        "test_what_is_said_of_a_link_keeps_files_on_the_other_disk",
         "test_a_server_killed_in_a_real_training_and_started_again",
+        "test_a_store_without_a_registry_costs_a_warning",
+        "test_an_interrupted_run_continues_and_ends_as_if_it_never_was",
+        "test_training_again_gives_the_same_bits",
+        "test_refused_parameters_cost_no_finished_work",
+        "test_saved_models_need_keras_alone",
+        "test_a_reliability_figure_names_the_rows_that_it_lacks",
         "test_a_server_that_begins_to_hang_is_not_waited_for",
         "test_four_at_once_on_an_empty_sqlite",
         "test_a_clone_that_adopts_the_models_trains_nothing",
@@ -92,7 +106,7 @@ _STRESS = frozenset(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files by how long they take; within a file nothing changes."""
     for item in items:
-        if _STRESS & {item.path.stem, item.name, item.name.partition("[")[0]}:
+        if _STRESS & {item.path.name, item.name, item.name.partition("[")[0]}:
             item.add_marker("stress")
         if item.path.stem in _SLOW:
             item.add_marker("slow")
