@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from deepnets.base import files
 from project import Clone, clone, environment, miniature, shrink_networks
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs `make ray`")
 
 ROWS = ("vgg16-sgd-random", "resnet50-adam-random")
 SEEDS = (0, 1, 2)
@@ -38,7 +41,8 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head that takes no work, and three nodes of one core each."""
-    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs `make ray`")
+    from ray import cluster_utils
+
     # Of this process, nodes have the variables.
     kept = dict(os.environ)
     os.environ |= environment() | {"RAY_DISABLE_DOCKER_CPU_WARNING": "1"}
