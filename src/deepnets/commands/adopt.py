@@ -174,7 +174,7 @@ def _take(
     lines, merged, added_here = [], dict(here), []
     new = next(iter(trainings.values())).result
     for seed, other in here.items():
-        if seed in trainings or arrivals.belong_together(study, name, other, new):
+        if seed in trainings or rows.belong_together(study, name, other, new):
             continue
         if not replace:
             raise RefusedError(
@@ -228,9 +228,8 @@ def _book(study: Params, names: Sequence[str]) -> None:
     stages = [stage for name in names for stage in _whole_stages(study, name)]
     if not stages:
         return
-    rows.book(study, stages)
-    names = list(dict.fromkeys(stage.partition("@")[2] for stage in stages))
-    print(f"booked in dvc.lock, so that `dvc repro` trains them not again: {', '.join(names)}")
+    booked = rows.book(study, stages)
+    print(f"booked in dvc.lock, so that `dvc repro` trains them not again: {', '.join(booked)}")
 
 
 def _whole_stages(study: Params, name: str) -> list[str]:

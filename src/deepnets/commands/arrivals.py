@@ -196,20 +196,6 @@ def same(a: TrainingRecord, b: TrainingRecord) -> bool:
     return _equal(a.provenance, b.provenance) and _equal(a.history, b.history) and tests
 
 
-def belong_together(study: Params, name: str, here: TrainingRecord, other: TrainingRecord) -> bool:
-    """Whether `here` has the parameters of the row `name` today, and was trained on `other`'s data.
-
-    What was left from before an edit of params.yaml has not.
-    """
-    try:
-        parameters = {"train_images": None} | here.provenance["parameters"]
-        run = RunParams.model_validate(parameters)
-        same_data = bool(here.provenance["data"] == other.provenance["data"])
-    except (ValidationError, KeyError, TypeError):
-        return False
-    return same_data and run == study.run_params(name, here.seed)
-
-
 def _equal(a: Any, b: Any) -> bool:
     """Whether two readings of files are the same; a loss that is no number equals itself here."""
     return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)

@@ -77,11 +77,7 @@ def _names(study: Params, wanted: Sequence[str]) -> list[str]:
 
 def _seeds(study: Params, wanted: Sequence[int]) -> list[int]:
     for seed in wanted:
-        if seed not in study.train.seeds:
-            raise UserError(
-                f"--seeds: {seed} is none of this study's: expected some of "
-                f"{', '.join(map(str, study.train.seeds))}; {params.FILE} has them in train.seed"
-            )
+        training.check_seed(study, seed, "--seeds: ")
     return [seed for seed in study.train.seeds if not wanted or seed in wanted]
 
 
@@ -113,7 +109,7 @@ def _train(
     if ended.failed or unwritten:
         print("the same command tries these again, and goes on where they stopped", flush=True)
         return FAILED
-    diverged = [done for done in trainings if _outcome_of(study, done) == "diverged"]
+    diverged = any(_record(study, done).outcome == "diverged" for done in trainings)
     return DIVERGED if diverged else 0
 
 
@@ -136,14 +132,18 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
     new = {done.seed: _record(study, done) for done in trainings}
     with locks.held(name):
         merged = dict(new)
+        one = next(iter(new.values()))
         for record in results.read(paths):
-            if record.seed not in new and _belongs(study, name, record, next(iter(new.values()))):
-                merged[record.seed] = record
+            seed = record.seed
+            if seed in new:
+                continue
+            if seed in study.train.seeds and rows.belong_together(study, name, record, one):
+                merged[seed] = record
             else:
-                rows.clear(paths, record.seed)
+                rows.clear(paths, seed)
         for seed in new:
-            there = training.files_of(study, name, seed)
             rows.clear(paths, seed)
+            there = training.files_of(study, name, seed)
             rows.bring_model(there.model(seed), paths, seed)
         architecture = training.files_of(study, name, trainings[0].seed).architecture
         files.write_bytes(paths.architecture, architecture.read_bytes())
@@ -162,15 +162,6 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
     return f"{name}: written" + (", and booked in dvc.lock" if whole and dvc.available() else "")
 
 
-def _belongs(study: Params, name: str, record: TrainingRecord, new: TrainingRecord) -> bool:
-    """Whether `record` is a training of the row as it is now, on the data that `new` has seen."""
-    if record.seed not in study.train.seeds:
-        return False
-    flat = study.run_params(name, record.seed).flat
-    same_data = record.provenance["data"] == new.provenance["data"]
-    return bool(same_data and record.provenance["parameters"] == flat)
-
-
 def _record(study: Params, done: Training) -> TrainingRecord:
     """What a training has come to, from its folder or, where that was emptied, from its row."""
     for paths in (training.files_of(study, done.name, done.seed), rows.paths_of(study, done.name)):
@@ -184,10 +175,6 @@ def _outcome(record: TrainingRecord) -> str:
     tested = record.test or {}
     how = "" if record.outcome == "completed" else f"{record.outcome}; "
     return f"done: {how}test accuracy {tested['accuracy']:.4f}"
-
-
-def _outcome_of(study: Params, done: Training) -> str:
-    return _record(study, done).outcome
 
 
 def _finish(study: Params, names: Sequence[str], stale: set[str] | None, whole: bool) -> None:

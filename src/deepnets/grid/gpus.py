@@ -64,10 +64,12 @@ def cards() -> list[Card]:
 
 def environment(card: Card, beside: int) -> dict[str, str]:
     """The variables of a process that shares `card` with others, `beside` of them in all."""
-    return {
-        "CUDA_VISIBLE_DEVICES": card.index,
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_SHARED / beside:.3f}",
-    }
+    return {"CUDA_VISIBLE_DEVICES": card.index} | share_of_memory(beside)
+
+
+def share_of_memory(beside: int) -> dict[str, str]:
+    """The variable by which each of `beside` processes takes no more than its part of a card."""
+    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_SHARED / beside:.3f}"}
 
 
 def start_mps() -> dict[str, str]:

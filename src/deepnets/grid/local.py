@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 
-from deepnets.base import files, lifeline
+from deepnets.base import lifeline
 from deepnets.base.errors import UserError
 from deepnets.config.params import Params
 from deepnets.grid import gpus, training
@@ -45,8 +44,8 @@ class Local:
     def _most(self) -> int:
         """How many trainings at a time gain something here.
 
-        A core each: two side by side with one core each take less time than one after the other
-        with both (docs/grid.md), and on a GPU each keeps about a core busy.
+        A core each: waking others for every small operation takes longer than it saves (see
+        `runtime`), and on a GPU each keeps about a core busy.
         """
         if self._cards:
             return min(runtime.cores(), sum(card.trainings for card in self._cards))
@@ -112,19 +111,41 @@ class Process:
         self.training, self.place = training_, place
         self._places, self._slot = places, slot
         self._paths = training.files_of(study, training_.name, training_.seed)
-        self.log = training.log_of(self._paths)
-        self._process = start(training_, Path(), self.log, environment)
+        self._process = self._start(environment)
         self._ended: End | None = None
+
+    def _start(self, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+        """Start the process; all that it says goes to the end of its log."""
+        log = training.log_of(self._paths)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        training.progress_of(self._paths).unlink(missing_ok=True)
+        command = ["-m", "deepnets", "training", self.training.name, str(self.training.seed)]
+        try:
+            with log.open("ab") as output:
+                # Ctrl-C reaches what stops it, and that stops it.
+                return subprocess.Popen(
+                    [sys.executable, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | lifeline.environment() | environment,
+                    start_new_session=True,
+                )
+        except BlockingIOError:
+            raise UserError(
+                f"{self.training} could not be started, there are too many processes: give a "
+                "smaller --jobs"
+            ) from None
 
     def end(self) -> End | None:
         status = self._process.poll()
         if status is not None and self._ended is None:
-            self._ended = End(status != 0, why(self.log, status))
+            self._ended = End(status != 0, training.last_words(self._paths, status))
             self._places.free(self._slot)
         return self._ended
 
     def progress(self) -> Progress | None:
-        return read_progress(training.progress_of(self._paths))
+        return training.read_progress(self._paths)
 
     def interrupt(self) -> None:
         if self._process.poll() is None:
@@ -137,45 +158,3 @@ class Process:
             self._process.kill()
             self._process.wait()
         self.end()
-
-
-def start(
-    training_: Training, study: Path, log: Path, environment: dict[str, str]
-) -> "subprocess.Popen[bytes]":
-    """Start a training in the folder `study`; all that it says goes to the end of `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "deepnets", "training", training_.name, str(training_.seed)]
-    log.with_name("progress.json").unlink(missing_ok=True)
-    try:
-        with log.open("ab") as output:
-            # Ctrl-C reaches what stops it, and that stops it.
-            return subprocess.Popen(
-                command,
-                cwd=study,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=os.environ | lifeline.environment() | environment,
-                start_new_session=True,
-            )
-    except BlockingIOError:
-        raise UserError(
-            f"{training_} could not be started, there are too many processes: give a smaller --jobs"
-        ) from None
-
-
-def read_progress(path: Path) -> Progress | None:
-    """What a training has written of how far it is; None where it has not yet."""
-    try:
-        return files.read_json(path)  # type: ignore[no-any-return]
-    except (UserError, OSError):
-        return None
-
-
-def why(log: Path, status: int) -> str:
-    """The last line of a training's log, where it failed."""
-    if not status:
-        return ""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1] if lines else "it said nothing"
-    return last if status > 0 else f"killed by signal {-status}; its last words: {last}"

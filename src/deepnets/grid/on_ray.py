@@ -16,9 +16,8 @@ from typing import Any
 from deepnets.base import files, project
 from deepnets.base.errors import UserError, one_line
 from deepnets.config.params import Params
-from deepnets.grid import ray_task, training
+from deepnets.grid import gpus, ray_task, training
 from deepnets.grid.due import Training
-from deepnets.grid.local import read_progress, why
 from deepnets.grid.places import End
 from deepnets.grid.training import Progress
 from deepnets.networks import runtime
@@ -166,7 +165,7 @@ class Placed:
         return self._ended
 
     def progress(self) -> Progress | None:
-        return read_progress(training.progress_of(self._paths))
+        return training.read_progress(self._paths)
 
     def interrupt(self) -> None:
         self._cluster.cancel(self._sending)
@@ -187,7 +186,7 @@ class Placed:
                 for older in sorted(path.parent.glob("epoch-*.npz"))[:-2]:
                     older.unlink()
         if sent.status is not None:
-            self._ended = End(sent.status != 0, why(training.log_of(self._paths), sent.status))
+            self._ended = End(sent.status != 0, training.last_words(self._paths, sent.status))
 
     def _again(self, error: Exception) -> None:
         """Place it again, unless that has not helped several times in a row."""
@@ -259,7 +258,7 @@ def _environment(on_gpus: bool) -> dict[str, str]:
     """What a training on a node is given besides what is set there."""
     chosen = {runtime.CORES: str(_CORES), "OMP_NUM_THREADS": str(_CORES)}
     if on_gpus:
-        chosen = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / _BESIDE:.3f}"}
+        chosen = gpus.share_of_memory(_BESIDE)
     chosen |= {key: os.environ[key] for key in _FORWARDED if key in os.environ}
     if project.tracking_uri().startswith("http"):
         chosen |= {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}

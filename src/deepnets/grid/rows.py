@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from deepnets.base import dvc, files, project
 from deepnets.base.errors import UserError
 from deepnets.config.params import Params
+from deepnets.config.sections import RunParams
 from deepnets.evaluation import evaluation
 from deepnets.records import results, statistics
 from deepnets.records.results import TrainingRecord
@@ -38,6 +41,20 @@ def _calibrated(record: TrainingRecord) -> TrainingRecord:
     return dataclasses.replace(record, calibration=numbers)
 
 
+def belong_together(study: Params, name: str, here: TrainingRecord, other: TrainingRecord) -> bool:
+    """Whether `here` has the parameters of the row `name` today, and was trained on `other`'s data.
+
+    What was left from before an edit of params.yaml has not.
+    """
+    try:
+        parameters = {"train_images": None} | here.provenance["parameters"]
+        run = RunParams.model_validate(parameters)
+        same_data = bool(here.provenance["data"] == other.provenance["data"])
+    except (ValidationError, KeyError, TypeError):
+        return False
+    return same_data and run == study.run_params(name, here.seed)
+
+
 def clear(paths: project.RunFiles, seed: int) -> None:
     """Remove what belongs to another training of a seed and would be taken for the new one's."""
     paths.model(seed).unlink(missing_ok=True)
@@ -56,8 +73,8 @@ def bring_model(model: Path | None, paths: project.RunFiles, seed: int) -> bool:
     return True
 
 
-def book(study: Params, stages: Sequence[str]) -> None:
-    """Have DVC take `stages` (`train@NAME`, ...) for done by what is here.
+def book(study: Params, stages: Sequence[str]) -> list[str]:
+    """Have DVC take `stages` (`train@NAME`, ...) for done by what is here; returns their rows.
 
     Raises:
         UserError: DVC refuses.
@@ -72,3 +89,4 @@ def book(study: Params, stages: Sequence[str]) -> None:
             f"DVC did not take {', '.join(names)} for trained, see above: all files are here; "
             "mend that and run the same command again"
         )
+    return names

@@ -54,14 +54,37 @@ def progress_of(paths: project.RunFiles) -> Path:
     return paths.metrics_dir / "progress.json"
 
 
+def read_progress(paths: project.RunFiles) -> Progress | None:
+    """How far the training in `paths` says that it is; None where it has not said so yet."""
+    try:
+        return files.read_json(progress_of(paths))  # type: ignore[no-any-return]
+    except (UserError, OSError):
+        return None
+
+
+def last_words(paths: project.RunFiles, status: int) -> str:
+    """The last that the training in `paths` said, if its exit status says that it failed."""
+    if not status:
+        return ""
+    text = log_of(paths).read_text(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else "it said nothing"
+    return last if status > 0 else f"killed by signal {-status}; its last words: {last}"
+
+
+def check_seed(study: Params, seed: int, option: str = "") -> None:
+    """Raise a UserError, which names the `option`, unless `seed` is one of the study's."""
+    if seed not in study.train.seeds:
+        raise UserError(
+            f"{option}{seed} is none of this study's: expected some of "
+            f"{', '.join(map(str, study.train.seeds))}; {params.FILE} has them in train.seed"
+        )
+
+
 def main(name: str, seed: int) -> None:
     """Train and test the row `name` with `seed`, one of the study's, in the folder of its study."""
     study = params.load()
-    if seed not in study.train.seeds:
-        raise UserError(
-            f"{seed} is no seed of this study: expected one of "
-            f"{', '.join(map(str, study.train.seeds))}, or add it to train.seed in {params.FILE}"
-        )
+    check_seed(study, seed)
     run = study.run_params(name, seed)
     paths = files_of(study, name, seed)
     with locks.held_seed(name, seed):
