@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from deepnets.base import files
+from deepnets.base import dvc, files
+from deepnets.commands import grid, repro
 from deepnets.config import params
 from deepnets.grid import due, schedule, table
 from deepnets.grid.due import Training
 from deepnets.grid.places import End
 from deepnets.grid.schedule import Schedule
 from deepnets.grid.training import Progress, ProgressFile
+from deepnets.stages import publish, report
 from project import ROOT
 
 STUDY = params.parse(params.reader.read_yaml(ROOT / "params.yaml"))
@@ -206,3 +208,21 @@ def test_what_is_due_is_what_dvc_would_train_longest_first() -> None:
     assert {(t.name, t.seed) for t in found} == {(a, 0), (c, 0)}
     images = [t.run.epochs * (t.run.train_images or 10**6) for t in found]
     assert images == sorted(images, reverse=True)
+
+
+@pytest.mark.parametrize(("fails", "status"), [(0, 0), (1, 1)])
+def test_a_row_that_cannot_be_evaluated_is_said_by_the_exit_status(
+    fails: int, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Trained before, and its evaluation is out of date."""
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / params.FILE).write_text((ROOT / params.FILE).read_text())
+    ran: list[str] = []
+    monkeypatch.setattr(dvc, "run", lambda *words, folder: ran.append(words[-1]) or fails)
+    monkeypatch.setattr(due, "prepare", lambda *_: None)
+    monkeypatch.setattr(due, "stale_stages", lambda names: {f"evaluate@{names[0]}"})
+    monkeypatch.setattr(report, "main", lambda: None)
+    monkeypatch.setattr(publish, "main", lambda: None)
+    monkeypatch.setattr(repro, "show", lambda *_: None)
+    assert grid.main(tmp_path, [NAMES[0]], [], None) == status
+    assert ran == [f"evaluate@{NAMES[0]}"]

@@ -57,8 +57,8 @@ def main(
         stale = due.stale_stages(names) if dvc.available() else None
         trainings = due.trainings(study, names, seeds, stale)
         status = _train(study, trainings, jobs, place, address) if trainings else 0
-        _finish(study, names, stale, whole=not wanted_rows and not wanted_seeds and not status)
-    return status
+        whole = not wanted_rows and not wanted_seeds and status != FAILED
+        return _finish(study, names, stale, whole) or status
 
 
 def _names(study: Params, wanted: Sequence[str]) -> list[str]:
@@ -177,16 +177,24 @@ def _outcome(record: TrainingRecord) -> str:
     return f"done: {how}test accuracy {tested['accuracy']:.4f}"
 
 
-def _finish(study: Params, names: Sequence[str], stale: set[str] | None, whole: bool) -> None:
-    """Evaluate what was trained before and is due, then all that follows, and show it."""
+def _finish(study: Params, names: Sequence[str], stale: set[str] | None, whole: bool) -> int:
+    """Evaluate what was trained before and is due, then all that follows, and show it.
+
+    Returns:
+        The exit status: FAILED where a row could not be evaluated, which DVC has said.
+    """
     if whole and dvc.available():
         repro.main(Path())
-        return
+        return 0
     from deepnets.stages import publish, report
 
-    for name in names:
-        if stale and f"evaluate@{name}" in stale and f"train@{name}" not in stale:
-            dvc.run("repro", "--single-item", f"evaluate@{name}", folder=Path())
+    due_stages = [
+        f"evaluate@{name}"
+        for name in names
+        if stale and f"evaluate@{name}" in stale and f"train@{name}" not in stale
+    ]
+    failed = [dvc.run("repro", "--single-item", stage, folder=Path()) for stage in due_stages]
     report.main()
     publish.main()
     repro.show(Path(), study)
+    return FAILED if any(failed) else 0
