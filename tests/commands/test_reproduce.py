@@ -25,7 +25,7 @@ from deepnets.base.errors import UserError
 from deepnets.commands import aside, find, reproduce
 from deepnets.records import differences, provenance, results, tolerances
 from deepnets.records.results import TrainingRecord
-from project import ROOT, SERIES, Clone, clone, miniature, shrink_networks
+from project import ROOT, SERIES, Clone, miniature, small_clone
 
 RUN, DIRTY = "vgg16-sgd-random", "resnet50-adam-random"
 OPTIMIZATION = "src/deepnets/training/optimization.py"
@@ -47,10 +47,7 @@ def _edit(copy: Clone, before: str, after: str) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone with small runs: of a commit, beside the grid, with changes that are gone."""
-    copy = clone(tmp_path_factory.mktemp("project"))
-    copy.edit_params(_study)
-    shrink_networks(copy)
-    copy.commit("small")
+    copy = small_clone(tmp_path_factory.mktemp("project"), _study)
     starts = [["download"], ["preprocess"], *(["initialize", f"{a}-random"] for a in _ARCHS)]
     own = {"PYTHONPATH": str(copy.folder / "src")}
     commands = [*starts, ["train", RUN], ["evaluate", RUN]]

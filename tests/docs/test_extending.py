@@ -10,7 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from deepnets.data.datasets import mlxtend
-from project import ROOT, Clone, clone, miniature, shrink_networks
+from project import ROOT, Clone, miniature, small_clone
 
 PAGE = (ROOT / "docs/extending.md").read_text()
 ROWS = ("densenet121-adam-random", "vgg16-adamw-random")
@@ -37,10 +37,7 @@ def _merge(content: Any, added: Any) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone to which both were added as the page says, and trained: two steps each."""
-    copy = clone(tmp_path_factory.mktemp("project"))
-    shrink_networks(copy)
-    copy.edit_params(miniature)
-    copy.commit("miniature")
+    copy = small_clone(tmp_path_factory.mktemp("project"), miniature)
     for text in _blocks("python"):
         (copy.folder / text.splitlines()[0].removeprefix("# ")).write_text(text)
     for text in _blocks("yaml"):

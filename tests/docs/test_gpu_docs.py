@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from project import ROOT, Clone, clone, one_run, shrink_networks, without
+from project import ROOT, Clone, one_run, small_clone, without
 
 PAGE = (ROOT / "docs/gpu.md").read_text()
 RUN = "vgg16-sgd-random"
@@ -42,10 +42,7 @@ def _type(place: Clone, commands: str, **variables: str) -> str:
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     here, there = (tmp_path_factory.mktemp(name) for name in ("here", "there"))
-    home = clone(here / "deepnets", followed=True)
-    shrink_networks(home)
-    home.edit_params(lambda params: one_run(params, RUN))
-    home.commit()
+    home = small_clone(here / "deepnets", lambda params: one_run(params, RUN), followed=True)
     pack, work, adopt = _blocks()
 
     _type(home, pack)

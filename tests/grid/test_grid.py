@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deepnets.base import files
-from project import Clone, clone, miniature, shrink_networks
+from project import Clone, miniature, small_clone
 from project import environment as variables
 
 ROWS = ("vgg16-sgd-random", "resnet50-adam-random")
@@ -28,11 +28,7 @@ def _study(params: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    copy = clone(tmp_path_factory.mktemp("project"), followed=True)
-    shrink_networks(copy)
-    copy.edit_params(_study)
-    copy.commit("two rows")
-    return copy
+    return small_clone(tmp_path_factory.mktemp("project"), _study, followed=True)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deepnets.base import files
-from project import Clone, clone, environment, miniature, shrink_networks
+from project import Clone, environment, miniature, small_clone
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs `make ray`")
 
@@ -30,10 +30,7 @@ def _study(params: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The six trainings, by this machine's own grid."""
-    copy = clone(tmp_path_factory.mktemp("project"))
-    shrink_networks(copy)
-    copy.edit_params(_study)
-    copy.commit("two rows, three seeds")
+    copy = small_clone(tmp_path_factory.mktemp("project"), _study)
     copy.run("deepnets", "grid")
     return copy
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from project import Clone, clone, miniature, shrink_networks
+from project import Clone, miniature, small_clone
 
 RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
 
@@ -20,11 +20,12 @@ RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the miniature grid has been reproduced and committed."""
-    copy = clone(tmp_path_factory.mktemp("project"), followed=True)
-    shrink_networks(copy)
-    copy.edit_params(miniature)
-    copy.edit_params(lambda p: p["diagnose"].update(runs=["vgg16-sgd-random"], steps=3))
-    copy.commit("miniature")
+    copy = small_clone(
+        tmp_path_factory.mktemp("project"),
+        miniature,
+        lambda p: p["diagnose"].update(runs=["vgg16-sgd-random"], steps=3),
+        followed=True,
+    )
     result = copy.run("deepnets", "repro")
     (copy.folder / "first-repro.log").write_text(result.stdout + result.stderr)
     copy.run("git", "add", "-A", ":!first-repro.log")
