@@ -103,7 +103,7 @@ $(READY): requirements.lock pyproject.toml $(MOVED)
 	@test -z "$(MOVED)" || { echo "$(VENV) was made in another place: making it anew, without what gpu added"; rm -rf $(VENV); }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	    "expected Python 3.11 to 3.13, found %d.%d: run make PYTHON=/path/to/python3.12" % v)'
-	@echo "setting up $(VENV) from requirements.lock (about 1.5 GB) ..."
+	@echo "setting up $(VENV) from requirements.lock (about 3.7 GB) ..."
 	@if command -v uv >/dev/null; then \
 	    uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
 	    uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock && \
