@@ -70,7 +70,10 @@ def stale_stages(names: Sequence[str]) -> set[str]:
 def trainings(
     study: Params, names: Sequence[str], seeds: Sequence[int], stale: set[str] | None
 ) -> list[Training]:
-    """What is to be trained of the rows `names` with `seeds`; those that take longest come first.
+    """What is to be trained of the rows `names` with `seeds`, in the order in which to start.
+
+    Each row's first seed comes before all others, since what it compiles for a GPU the others find.
+    Of either, those that take longest come first, and equals as params.yaml has them.
 
     Args:
         study: parameters.
@@ -88,7 +91,8 @@ def trainings(
         elif f"train@{name}" not in stale:
             continue
         found += [Training(name, run) for run in runs]
-    return sorted(found, key=lambda training: -_images(training.run))
+    first = {training.name: training.seed for training in reversed(found)}
+    return sorted(found, key=lambda t: (t.seed != first[t.name], -_images(t.run)))
 
 
 def _trained(paths: project.RunFiles) -> Mapping[int, Mapping[str, object]]:
