@@ -106,7 +106,7 @@ def _is_relu(activation: Any) -> bool:
     return activation is keras.activations.relu
 
 
-@jax.custom_vjp
+@jax.custom_vjp  # type: ignore[untyped-decorator]
 def _relu(images: Any) -> Any:
     return jnp.maximum(images, 0)
 
