@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +45,16 @@ def prepare(study: Params, names: Sequence[str]) -> None:
         stages = [*_BEFORE, *(f"initialize@{start}" for start in starts)]
         failed = dvc.run("repro", "--quiet", *stages, folder=Path()) != 0
     else:
-        commands = [[stage] for stage in _BEFORE] + [["initialize", start] for start in starts]
-        failed = any(
-            subprocess.run([sys.executable, "-m", "deepnets", *command], check=False).returncode
-            for command in commands
-        )
+        failed = any(map(_fails, [[stage] for stage in _BEFORE]))
+        with ThreadPoolExecutor() as pool:
+            failed = failed or any(pool.map(_fails, [["initialize", start] for start in starts]))
     if failed:
         raise UserError("what the trainings start from could not be made, see above: mend that")
+
+
+def _fails(command: Sequence[str]) -> bool:
+    ended = subprocess.run([sys.executable, "-m", "deepnets", *command], check=False)
+    return ended.returncode != 0
 
 
 def stale_stages(names: Sequence[str]) -> set[str]:
