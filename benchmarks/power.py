@@ -32,11 +32,11 @@ TRIED = (*range(3, 11), 12, 14, 16, 18, 20, 25, 30)
 POWER = 0.8
 TEST_IMAGES = 10_000
 # Whatever it is, as long as nothing comes near 1: differences and spreads are what counts.
-BASE = 0.9
+BASE = 0.8
 CHANCE = 0.1135
 
 # Of the margin.
-DIFFERENCES = (0, 0.5, 1, 2, 4)
+DIFFERENCES = (0, 0.5, 1, 2, 4, 20)
 # With which a seed of the row, and of the other, learns.
 CHANCES = ((0, 0), (0.3, 0.3), (1, 1), (0.3, 0), (0.5, 0), (0.9, 0.3), (1, 0.5), (1, 0.3), (1, 0))
 
@@ -154,7 +154,7 @@ def lists(
     unlike = normal_pair(rng, 0, margin, small, large)
     edge = normal_pair(rng, margin, margin, middle, middle)
     edge_unlike = normal_pair(rng, margin, margin, large, small)
-    clear = normal_pair(rng, 10 * margin, margin, middle, middle)
+    clear = normal_pair(rng, max(10 * margin, 5 * middle), margin, middle, middle)
     stuck = stuck_pair(rng, 0.5, middle)
     yield "all alike", [alike] * count
     yield "all alike on average, one row spreads more", [unlike] * count

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr
 from scipy.stats import binomtest, fisher_exact, rankdata, t
 
 
@@ -61,22 +62,31 @@ def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
+def welch(a: Sequence[float], b: Sequence[float]) -> float:
+    """One-sided p-value of Welch's t test (1947) that the mean of `a` is no larger than that of `b`.
+
+    Where neither has any spread, what is seen is certain: 0 or 1.
+    """
+    mean, error, freedom = _welch(a, b)
+    if error == 0:
+        return float(mean <= 0)
+    # The tail of Student's t, as `t.sf` has it, twenty times as fast.
+    return float(stdtr(freedom, -mean / error))
+
+
 def welch_interval(
     a: Sequence[float], b: Sequence[float], level: float = 0.95
 ) -> tuple[float, float] | None:
-    """Welch's t interval (1947) for the mean of `a` less that of `b`.
+    """Welch's t interval for the mean of `a` less that of `b`.
 
     None where there is none: a single value, or no spread in either.
     """
     if min(len(a), len(b)) < 2:
         return None
-    shares = [float(np.var(values, ddof=1)) / len(values) for values in (a, b)]
-    if sum(shares) == 0:
+    mean, error, freedom = _welch(a, b)
+    if error == 0:
         return None
-    # Satterthwaite's degrees of freedom, 1946.
-    freedom = sum(shares) ** 2 / (shares[0] ** 2 / (len(a) - 1) + shares[1] ** 2 / (len(b) - 1))
-    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(shares))
-    mean = float(np.mean(a) - np.mean(b))
+    half = float(t.ppf((1 + level) / 2, freedom)) * error
     return mean - half, mean + half
 
 
@@ -91,6 +101,17 @@ def mean_bounds(values: Sequence[float], level: float = 0.95) -> tuple[float, fl
     half = float(t.ppf(level, len(values) - 1)) * error
     mean = float(np.mean(values))
     return mean - half, mean + half
+
+
+def _welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """Difference of means, its standard error, and Satterthwaite's degrees of freedom (1946)."""
+    shares = [float(np.var(values, ddof=1)) / len(values) for values in (a, b)]
+    mean = float(np.mean(a) - np.mean(b))
+    # Of equal values, what is computed is the rounding of their mean.
+    if sum(shares) < 1e-24:
+        return round(mean, 12), 0.0, 1.0
+    freedom = sum(shares) ** 2 / (shares[0] ** 2 / (len(a) - 1) + shares[1] ** 2 / (len(b) - 1))
+    return mean, math.sqrt(sum(shares)), freedom
 
 
 # Without ties there is one distribution for as many seeds; with ties, one a pattern of them.

@@ -18,6 +18,7 @@ from deepnets.records.significance import (
     mean_bounds,
     rank_sum,
     share_interval,
+    welch,
     welch_interval,
 )
 from deepnets.records.statistics import spread
@@ -32,7 +33,7 @@ Word = Literal["yes", "no", "it depends", "undecided", "not run"]
 
 
 class Sample(NamedTuple):
-    """The test accuracies of a pair's two rows, fractions, one a seed, and what is asked of them."""
+    """The test accuracies of a pair's two rows, one a seed, and what is asked of them."""
 
     row: Sequence[float]
     than: Sequence[float]
@@ -110,7 +111,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class GoalAnswer:
-    """What is known of a goal: the row that validation has chosen and its tests, if there is one."""
+    """What is known of a goal, and the row that validation has chosen, if there is one."""
 
     goal: Goal
     word: Word
@@ -184,7 +185,7 @@ def p_values_of(sample: Sample, margin: float) -> tuple[float, float]:
         less = fisher(than, seeds[1], row, seeds[0])
         return min(1.0, 2 * more), min(1.0, 2 * less)
     row_s, than_s = _exact(sample.row), _exact(sample.than)
-    return rank_sum(row_s, than_s), rank_sum(than_s, _exact([of - margin for of in row_s]))
+    return _ahead(row_s, than_s), _ahead(than_s, _exact([of - margin for of in row_s]))
 
 
 def answer(
@@ -262,6 +263,15 @@ def _word(
     if p_yes <= limit and (sample.by == "learning" or mean >= margin):
         return "yes"
     return "undecided"
+
+
+def _ahead(a: Sequence[float], b: Sequence[float]) -> float:
+    """The larger p-value of two tests that `a` is not ahead of `b`, each right where the other errs.
+
+    The rank test assumes no distribution, but takes rows that spread differently for different,
+    also where they are alike on average; Welch's test assumes no equal spread.
+    """
+    return max(rank_sum(a, b), welch(a, b)) if min(len(a), len(b)) > 1 else 1.0
 
 
 def _exact(accuracies: Sequence[float]) -> list[float]:
