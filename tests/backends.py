@@ -20,7 +20,7 @@ from deepnets.config import params, registry
 from deepnets.config.fields import Arch
 from deepnets.config.sections import RunParams
 from deepnets.data import splits
-from deepnets.networks import models, saving, variants
+from deepnets.networks import models, saving, variants, views
 from deepnets.training import augment, batches, loop, steps
 from project import ON_JAX, ROOT, environment
 
@@ -30,13 +30,19 @@ ARCHS: tuple[Arch, ...] = ("vgg16", "resnet50")
 # With the study's own rates, rounding grows from step to step. Adam divides by the gradient's size:
 # with its own epsilon, the rounding errors of gradients that are zero in theory move weights as far
 # as others.
-STEPS = 20
+STEPS, SIZE = 20, 32
 RATES = {
     "sgd": {"learning_rate": 0.001},
     "adam": {
         **{"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 0.1},
         **{"momentum": None, "nesterov": None},
     },
+}
+
+# Of a network that sees the image at twice its size and lacks its last stage.
+VARIANT = {
+    **{"arch": "resnet50", "optimizer": "sgd", "zero_gamma": True, **RATES["sgd"]},
+    **{"upsampling": 2, "stages": 3},
 }
 
 # Before what a process computes: the small networks in the place of the real ones.
@@ -95,7 +101,9 @@ def record() -> dict[str, np.ndarray]:
     for arch in ARCHS:
         for optimizer, rates in RATES.items():
             changes = {"arch": arch, "optimizer": optimizer, "zero_gamma": True, **rates}
-            found |= _steps(run.model_copy(update=changes))
+            found |= _steps(f"{arch}_{optimizer}", run.model_copy(update=changes))
+    variant = run.model_copy(update=VARIANT)
+    found |= _steps("variant", variant) | _opened(variant)
 
     classifier = models.build(run.arch, training.images.shape[1], run.dropout)
     saving.load_start(classifier, project.start_file(project.STARTS / run.start, run.seed))
@@ -111,27 +119,42 @@ def record() -> dict[str, np.ndarray]:
     return found
 
 
-def _steps(run: RunParams) -> dict[str, np.ndarray]:
+def _steps(name: str, run: RunParams) -> dict[str, np.ndarray]:
     """Weights before and after an epoch of STEPS steps from the seed, and the loss of each.
 
     Pixels are made up: of digits, some channels are almost the same everywhere, and to normalise
     them makes rounding grow.
     """
-    generator, size, count = np.random.default_rng(0), 32, STEPS * run.batch_size
-    images = generator.integers(0, 256, (count, size, size, 3), np.uint8)
+    generator, count = np.random.default_rng(0), STEPS * run.batch_size
+    images = generator.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     training = splits.Split(images, generator.integers(0, 10, count).astype(np.uint8))
-    classifier = models.build(run.arch, size, run.dropout, run.batch_norm_momentum)
-    classifier.set_weights(models.initialize(run.arch, "he", run.seed, size).get_weights())
-    variants.start(classifier, classifier, run)
+    classifier = _started(run)
     stepper = steps.for_run(classifier, run, training)
     start = _flat(classifier)
     losses = [result["loss"] for result in stepper.train(training, run, 1)]
-    name = f"{run.arch}_{run.optimizer}"
     return {
         f"{name}_start": start,
         f"{name}_loss": np.concatenate(losses),
         f"{name}_weights": _flat(classifier),
     }
+
+
+def _started(run: RunParams) -> keras.Model:
+    classifier = models.build(run.arch, SIZE, run.dropout, run.batch_norm_momentum, run)
+    variants.start(classifier, models.initialize(run.arch, "he", run.seed, SIZE), run)
+    return classifier
+
+
+def _opened(run: RunParams) -> dict[str, np.ndarray]:
+    """Probabilities by each saved model of `run` in the folder: this backend's, others' before."""
+    saving.save(_started(run), Path(f"{keras.backend.backend()}.keras"))
+    return {f"opened_{path.stem}": opened(path) for path in sorted(Path().glob("*.keras"))}
+
+
+def opened(path: Path) -> np.ndarray:
+    """What a saved model says of noise, float32 (8, 10)."""
+    images = np.random.default_rng(1).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)
+    return views.predict(views.scoring_view(saving.load(path)), images)
 
 
 def _flat(classifier: keras.Model) -> np.ndarray:

@@ -42,7 +42,10 @@ RATES: dict[str, dict[str, float]] = {
 # Networks with all kinds of layers that stand-ins are made for, and some that have none.
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("vgg16", "adam", {"batch_norm": True, "highway": True, "label_smoothing": 0.1}),
-    ("resnet50", "sgd", {"nesterov": True, "stem": "small", "input_channels": 1}),
+    (
+        *("resnet50", "sgd"),
+        {"nesterov": True, "stem": "small", "input_channels": 1, "upsampling": 2, "stages": 3},
+    ),
 ]
 
 

@@ -39,6 +39,7 @@ def test_help_lists_every_field_and_who_alone_has_it() -> None:
         "adam or sgd",
         "sgd: share of the last step",
         "resnet50: standard, or small (3x3, stride 1, no pooling)",
+        "resnet50: 4, or 3 (without the last, conv5)",
         "vgg16: true adds gated connections",
     ):
         assert text in words

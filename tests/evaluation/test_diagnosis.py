@@ -39,7 +39,7 @@ def run_of(arch: Arch, **changes: Any) -> RunParams:
 
 def probed(run: RunParams) -> tuple[keras.Model, dict[str, Any]]:
     """A network with weights of its own, and what the probe says of it."""
-    model = models.build(run.arch, SIZE, 0.0, run.batch_norm_momentum)
+    model = models.build(run.arch, SIZE, 0.0, run.batch_norm_momentum, run)
     found = diagnosis.Probe(run, SIZE).measure(model.get_weights(), IMAGES, LABELS)
     return model, found
 
@@ -48,12 +48,16 @@ def size(values: Any) -> float:
     return float(np.sqrt(np.mean(np.square(np.asarray(values, np.float64)))))
 
 
-@pytest.mark.parametrize("arch", ["vgg16", "resnet50"])
-def test_gradients_are_those_of_the_loss(arch: Arch) -> None:
+@pytest.mark.parametrize(
+    ("arch", "changes"),
+    [("vgg16", {}), ("resnet50", {}), ("resnet50", {"stages": 3, "upsampling": 2})],
+    ids=str,
+)
+def test_gradients_are_those_of_the_loss(arch: Arch, changes: dict[str, Any]) -> None:
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the tape is TensorFlow's")
-    model, found = probed(run_of(arch))
+    model, found = probed(run_of(arch, **changes))
     loss = keras.losses.SparseCategoricalCrossentropy()
     with tf.GradientTape() as tape:
         value = loss(LABELS, model(IMAGES, training=True))

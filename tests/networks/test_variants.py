@@ -12,7 +12,8 @@ import small_networks
 from deepnets.config import params, registry, rows
 from deepnets.config.fields import Arch
 from deepnets.config.sections import RunParams
-from deepnets.networks import models, saving, variants, views
+from deepnets.networks import initializers, models, saving, variants, views
+from deepnets.reporting import diagrams
 from deepnets.training import optimization, steps
 from deepnets.training.batches import Batch
 from project import ROOT
@@ -70,6 +71,11 @@ def digits() -> np.ndarray:
 # normalisation has 4 a channel, half of them trained. ResNet50's stem has 7 x 7 x 3 x 64 weights.
 _GATED = sum(9 * c * c + c for c in (64, 128, 256, 256, 512, 512, 512, 512, 512))
 _VGG_CHANNELS = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512
+# ResNet50's last stage: a shortcut and three blocks, the first from 1024 channels, the others from
+# 2048; a bias and two averages a channel.
+_LAST_CHANNELS = 2048 + 3 * (512 + 512 + 2048)
+_LAST_AVERAGES = 2 * _LAST_CHANNELS
+_LAST_STAGE = 1024 * (2048 + 512) + 2 * 2048 * 512 + 3 * (9 * 512 + 2048) * 512 + 5 * _LAST_CHANNELS
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,7 @@ _VGG_CHANNELS = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512
         ("resnet50", {"stem": "small"}, 23_608_202 - 40 * 3 * 64, 53_120),
         ("resnet50", {"stem": "small", "input_channels": 1}, 23_608_202 - 138 * 64, 53_120),
         ("resnet50", {"zero_gamma": True}, 23_608_202, 53_120),
+        ("resnet50", {"stages": 3}, 23_608_202 - _LAST_STAGE - 10 * 1024, 53_120 - _LAST_AVERAGES),
     ],
     ids=str,
 )
@@ -129,6 +136,88 @@ def test_small_stem_keeps_the_image_at_its_size() -> None:
     assert not layers.keys() & {"conv1_pad", "pool1_pad", "pool1_pool"}
     kernel = backbone.get_layer("resnet50").get_layer("conv1_conv").kernel
     assert tuple(kernel.shape) == (3, 3, 3, 64)
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes", "last", "channels"),
+    [
+        ("vgg16", {"upsampling": 2}, "block5_pool", 512),
+        ("resnet50", {"upsampling": 2}, "conv5_block3_out", 2048),
+        ("resnet50", {"stages": 3}, "conv4_block6_out", 1024),
+    ],
+    ids=str,
+)
+def test_last_maps_of_two_pixels_a_side(
+    arch: Arch, changes: dict[str, Any], last: str, channels: int
+) -> None:
+    """Those of the plain networks have one."""
+    with initializers.nothing_drawn():
+        model = models.build(arch, SIZE, 0.5, variant=run_of(arch, **changes))
+    assert model.input_shape == (None, SIZE, SIZE, 3)
+    listed = models.layers(model)
+    layers = {layer["name"]: layer for layer in listed}
+    assert layers["avg_pool"]["inputs"] == [last]
+    assert layers[last]["output_shape"] == [2, 2, channels]
+    first, *_, end, top = [stage.name for stage in diagrams.stages(listed)]
+    assert (first, end, top) == ("input", last.partition("_")[0], "top")
+    drawn = [text.get_text() for text in diagrams.network(listed, "").axes[0].texts]
+    assert drawn.count("upsample") == ("upsampling" in changes)
+
+
+@pytest.mark.parametrize("arch", ["vgg16", "resnet50"])
+def test_upsampling_is_the_network_of_larger_images(
+    arch: Arch, small_starts: dict[Arch, Path], digits: np.ndarray
+) -> None:
+    model = models.start(run_of(arch, upsampling=2), SIZE, small_starts[arch])
+    large = models.start(run_of(arch), 2 * SIZE, small_starts[arch])
+    images = digits.astype(np.float32) / 255
+    doubled = _doubled(_doubled(images, axis=1), axis=2)
+    ours = np.asarray(model.get_layer(arch)(images))
+    theirs = np.asarray(large.get_layer(arch)(doubled))
+    assert np.ptp(theirs, axis=0).max() > 1e-3
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def _doubled(images: np.ndarray, axis: int) -> np.ndarray:
+    """A new pixel has three quarters of the nearest and one of the next, at edges itself."""
+    count = images.shape[axis]
+    near = np.arange(2 * count) // 2
+    beside = np.clip(near + np.tile([-1, 1], count), 0, count - 1)
+    return 0.75 * images.take(near, axis) + 0.25 * images.take(beside, axis)
+
+
+def test_without_the_last_stage_the_one_before_is_averaged(
+    small_starts: dict[Arch, Path], digits: np.ndarray
+) -> None:
+    start = small_starts["resnet50"]
+    plain = models.start(run_of("resnet50"), SIZE, start).get_layer("resnet50")
+    inside = keras.Model(plain.inputs, plain.get_layer("conv4_block1_out").output)
+    run = run_of("resnet50", stages=3, weights="he")
+    model = models.start(run, SIZE, start)
+    images = digits.astype(np.float32) / 255
+    np.testing.assert_allclose(
+        np.asarray(model.get_layer("resnet50")(images)),
+        np.asarray(inside(images)).mean(axis=(1, 2)),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    logits = model.get_layer("logits")
+    drawn = initializers.draw("glorot_uniform", (64, 10), run.seed, "logits")
+    np.testing.assert_array_equal(logits.kernel.numpy(), drawn)
+    assert not logits.bias.numpy().any()
+
+
+def test_a_larger_image_is_computed_in_bfloat16_where_all_is(
+    small_starts: dict[Arch, Path], digits: np.ndarray
+) -> None:
+    run = run_of("resnet50", upsampling=2, stages=3)
+    model = models.start(run, SIZE, small_starts["resnet50"])
+    inputs = [digits, np.tile(IDENTITY, (8, 1)), np.zeros(8, np.uint32)]
+    plain = np.asarray(steps.training_view(model)(inputs))
+    with views.computing_in(model, "mixed_bfloat16"):
+        assert model.get_layer("resnet50").get_layer("upsampling").compute_dtype == "bfloat16"
+        rounded = np.asarray(steps.training_view(model)(inputs))
+    assert 0 < np.abs(rounded - plain).max() < 0.05 * np.abs(plain).max() + 0.02
 
 
 def test_zero_gamma_starts_out_with_a_view_of_one_corner(starts: dict[Arch, Path]) -> None:
@@ -224,6 +313,7 @@ def test_one_channel_is_three_with_a_third_of_the_first_kernels_rate(
         ("vgg16", {"batch_norm": True}),
         ("resnet50", {"stem": "small"}),
         ("resnet50", {"zero_gamma": True}),
+        ("resnet50", {"stages": 3, "upsampling": 2}),
     ],
     ids=str,
 )
@@ -237,8 +327,15 @@ def test_variants_share_what_they_have_in_common(
     assert saving.weights_digest(first) == saving.weights_digest(again)
     kernels = {w.path: w.numpy() for w in plain.weights if w.name == "kernel"}
     own = {w.path: w.numpy() for w in first.weights if w.name == "kernel"}
-    differing = {path for path in kernels if not np.array_equal(kernels[path], own[path])}
-    assert differing == ({"conv1_conv/kernel"} if "stem" in changes else set())
+    lacking = kernels.keys() - own.keys()
+    assert {path.partition("_")[0] for path in lacking} == (
+        {"conv5"} if "stages" in changes else set()
+    )
+    differing = {
+        path for path in kernels.keys() & own if not np.array_equal(kernels[path], own[path])
+    }
+    others = {"stem": {"conv1_conv/kernel"}, "stages": {"logits/kernel"}}
+    assert differing == set().union(*(others.get(key, set()) for key in changes))
 
 
 def test_zero_gamma_silences_the_last_norm_of_each_block(starts: dict[Arch, Path]) -> None:
@@ -293,10 +390,18 @@ def test_a_saved_variant_is_loaded_in_safe_mode(
     np.testing.assert_array_equal(views.predict(loaded, digits), views.predict(model, digits))
 
 
-def test_a_saved_small_stem_is_loaded_in_safe_mode(
-    small_starts: dict[Arch, Path], digits: np.ndarray, tmp_path: Path
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stem": "small", "input_channels": 1, "zero_gamma": True},
+        {"stages": 3, "upsampling": 2, "input_channels": 1},
+    ],
+    ids=str,
+)
+def test_a_saved_variant_of_resnet50_is_loaded_in_safe_mode(
+    changes: dict[str, Any], small_starts: dict[Arch, Path], digits: np.ndarray, tmp_path: Path
 ) -> None:
-    run = run_of("resnet50", stem="small", input_channels=1, zero_gamma=True)
+    run = run_of("resnet50", **changes)
     model = models.start(run, SIZE, small_starts["resnet50"])
     saving.save(model, tmp_path / "model.keras")
     loaded = saving.load(tmp_path / "model.keras")
@@ -332,6 +437,7 @@ def test_smoothed_labels_cost_what_the_formula_says(
     ("arch", "changes", "said"),
     [
         ("vgg16", {"stem": "small"}, "stem is a setting of resnet50, not of vgg16: remove it"),
+        ("vgg16", {"stages": 3}, "stages is a setting of resnet50, not of vgg16: remove it"),
         ("vgg16", {"zero_gamma": True}, "zero_gamma is a setting of resnet50"),
         ("resnet50", {"highway": True}, "highway is a setting of vgg16"),
         ("resnet50", {"batch_norm": True}, "batch_norm is a setting of vgg16"),

@@ -232,6 +232,18 @@ def test_any_network_has_an_estimate() -> None:
         assert clock.lines(now, STEP, NOW)[1].endswith(f", if {later.arch} is as fast")
 
 
+def test_a_variant_has_a_pace_of_its_own() -> None:
+    large = RESNET.model_copy(update={"upsampling": 2})
+    assert _timed(trained(large, seconds=1000.0)) == {"resnet50 upsampling 2": 1000 / (1562 * 32)}
+    assert _timed(trained(RESNET.model_copy(update={"input_range": "unit"}))).keys() == {"resnet50"}
+    plan = replace(PLAN, grid={"vgg16-sgd-random": [RESNET], "later": [large]})
+    nothing: dict[str, list[TrainingRecord]] = {"vgg16-sgd-random": [], "later": []}
+    for done, untimed in (([], ["resnet50 upsampling 2"]), ([trained(large)], [])):
+        known = nothing | {"another": done}
+        now = situation(runs=[RESNET], plan=plan, trained=known)
+        assert clock.estimate(now, STEP).untimed == untimed
+
+
 def test_an_estimate_that_fails_does_not_end_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     from deepnets.reporting.console import Console
 

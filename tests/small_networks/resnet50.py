@@ -21,5 +21,5 @@ ARCHITECTURE = Architecture(
     build=build,
     input_range="unit",
     imagenet=PublishedWeights(url="nowhere.h5", md5=32 * "0"),
-    variants=frozenset({"stem", "zero_gamma"}),
+    variants=frozenset({"stem", "stages", "zero_gamma"}),
 )

@@ -558,7 +558,9 @@ def test_a_variant_is_not_set_beside_the_study() -> None:
     assert published.of(plain) is not None
     for changes in (
         {"input_channels": 1},
+        {"upsampling": 2},
         {"stem": "small"},
+        {"stages": 3},
         {"zero_gamma": True},
         {"label_smoothing": 0.1},
         {"decay": "cosine"},

@@ -69,7 +69,11 @@ def study(
 
 
 @pytest.fixture(scope="module")
-def on_jax(study: Clone, bare: tuple[list[str], dict[str, str]]) -> dict[str, np.ndarray]:
+def on_jax(
+    study: Clone,
+    bare: tuple[list[str], dict[str, str]],
+    on_tensorflow: dict[str, np.ndarray],  # whose saved model is opened
+) -> dict[str, np.ndarray]:
     """`backends.record` on JAX, in an environment where TensorFlow could be imported."""
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
     variables = bare[1] | {"PYTHONPATH": path}
@@ -120,15 +124,13 @@ def test_augmented_pixels_agree_within_one_grey_level(
     assert np.abs(on_jax["pixels"] - on_tensorflow["pixels"]).max() <= 1
 
 
-@pytest.mark.parametrize("optimizer", backends.RATES)
-@pytest.mark.parametrize("arch", backends.ARCHS)
+@pytest.mark.parametrize(
+    "name",
+    [*(f"{arch}_{name}" for arch in backends.ARCHS for name in backends.RATES), "variant"],
+)
 def test_steps_from_one_seed_differ_by_rounding_only(
-    arch: str,
-    optimizer: str,
-    on_jax: dict[str, np.ndarray],
-    on_tensorflow: dict[str, np.ndarray],
+    name: str, on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
 ) -> None:
-    name = f"{arch}_{optimizer}"
     start = on_tensorflow[f"{name}_start"]
     np.testing.assert_array_equal(on_jax[f"{name}_start"], start)
     ours, theirs = (of[f"{name}_weights"] for of in (on_jax, on_tensorflow))
@@ -161,6 +163,18 @@ def test_a_model_trained_on_jax_predicts_the_same_on_tensorflow(study: Clone) ->
     theirs = views.predict(model, images)
     np.testing.assert_allclose(ours.reshape(theirs.shape), theirs, atol=1e-5)
     assert theirs.std(axis=0).max() > 100 * np.abs(ours.reshape(theirs.shape) - theirs).max()
+
+
+def test_a_saved_variant_is_opened_on_either_backend(
+    study: Clone, on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
+) -> None:
+    expected = on_tensorflow["opened_tensorflow"]
+    assert np.ptp(expected, axis=0).max() > 1e-3
+    for ours in (
+        *(on_jax["opened_tensorflow"], on_jax["opened_jax"]),
+        backends.opened(study.folder / "jax.keras"),
+    ):
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_the_same_training_again_gives_the_same_bits(

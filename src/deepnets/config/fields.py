@@ -167,16 +167,20 @@ class Variant(Section):
     """What a network is built otherwise than the study's; the defaults are the study's own.
 
     The small stem is that of He et al. 2016, section 4.2; batch normalisation that of Ioffe and
-    Szegedy 2015. What a network has of the last three, its own file says (networks/architectures/).
+    Szegedy 2015. What a network has of the last four, its own file says (networks/architectures/).
     """
 
     input_range: InputRange = Field(
         default="study", description="study, unit [0, 1], symmetric [-1, 1], or standardized"
     )
     input_channels: Literal[1, 3] = Field(default=3, description="3 (tiled) or 1")
+    upsampling: Literal[1, 2] = Field(
+        default=1, description="2 doubles the image's side inside the network (bilinear)"
+    )
     stem: Literal["standard", "small"] = Field(
         default="standard", description="standard, or small (3x3, stride 1, no pooling)"
     )
+    stages: Literal[3, 4] = Field(default=4, description="4, or 3 (without the last, conv5)")
     batch_norm: bool = Field(default=False, description="true normalises after each convolution")
     highway: bool = Field(default=False, description="true adds gated connections")
 

@@ -23,7 +23,7 @@ from deepnets.base.errors import UserError
 PixelRange = Literal["unit", "symmetric", "standardized"]
 
 # Settings of a run that only networks have which say so.
-OwnVariant = Literal["stem", "zero_gamma", "batch_norm", "highway"]
+OwnVariant = Literal["stem", "stages", "zero_gamma", "batch_norm", "highway"]
 
 # Those of the study come first, wherever they are listed.
 _STUDYS = ("mnist", "vgg16", "resnet50", "adam", "sgd")

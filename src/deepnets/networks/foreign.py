@@ -32,7 +32,7 @@ _OWN_PARTS = frozenset(
             for name in (
                 *("Activation", "Add", "BatchNormalization", "Conv2D", "Cropping3D", "Dense"),
                 *("Dropout", "GlobalAveragePooling2D", "InputLayer", "Multiply", "Rescaling"),
-                *("Reshape", "Softmax", "Subtract"),
+                *("Reshape", "Softmax", "Subtract", "UpSampling2D"),
             )
         ),
     }

@@ -36,6 +36,8 @@ _RESCALING: dict[PixelRange, dict[str, float]] = {
 
 _SMALL_STEM = "conv1_conv"
 _NO_POOLING = frozenset({"conv1_pad", "pool1_pad", "pool1_pool"})
+# What the names of the last stage's layers begin with.
+_LAST_STAGE = "conv5_"
 
 
 def rescaling(arch: Arch, variant: Variant) -> dict[str, float]:
@@ -50,7 +52,9 @@ def has_own_layers(variant: Variant) -> bool:
     """Whether the networks of `variant` have other layers than the plain ones."""
     return (
         variant.input_channels != 3
+        or variant.upsampling != 1
         or variant.stem != "standard"
+        or variant.stages != 4
         or variant.batch_norm
         or variant.highway
     )
@@ -60,7 +64,7 @@ def rebuild(backbone: keras.Model, variant: Variant) -> keras.Model:
     """`backbone` with other layers, where `variant` has others: float32 (n, size, size, 3) still.
 
     Layers keep their names. What is new is called like the layer that it belongs to, and _bn,
-    _relu, _gate, _change, _share or _highway.
+    _relu, _gate, _change, _share or _highway; what is done to the image has names of its own.
     """
     if not has_own_layers(variant):
         return backbone
@@ -75,10 +79,12 @@ def rebuild(backbone: keras.Model, variant: Variant) -> keras.Model:
         return type(layer).from_config(config)
 
     def call(layer: keras.Layer, x: Any, **options: Any) -> Any:
-        if variant.input_channels == 1 and layer.name == first:
-            x = _one_channel(x)
+        if layer.name == first:
+            x = _image(x, variant)
         if variant.stem == "small" and layer.name in _NO_POOLING:
             return x
+        if variant.stages == 3 and layer.name.startswith(_LAST_STAGE):
+            return x[0] if isinstance(x, list) else x
         y = layer(x, **options)
         if isinstance(layer, keras.layers.Conv2D):
             if variant.batch_norm:
@@ -96,8 +102,9 @@ def start(classifier: keras.Model, plain: keras.Model, run: RunParams) -> None:
 
     A layer that both networks have starts as in the plain one. One input channel gets the sum of
     the kernels of three, which computes the same of the one as those of the three tiled ones. A
-    small stem and the gates are drawn from the run's seed: the stem as the run's `weights` say, the
-    gates as Keras draws by default (Glorot uniform).
+    small stem, the gates, and the last layer where it has other inputs are drawn from the run's
+    seed: the stem as the run's `weights` say, the others as Keras draws by default (Glorot
+    uniform), which is how the last layer of a plain network is drawn.
 
     Args:
         classifier: from `models.build` for `run`.
@@ -115,6 +122,9 @@ def start(classifier: keras.Model, plain: keras.Model, run: RunParams) -> None:
 def _take_over(classifier: keras.Model, plain: keras.Model, run: RunParams) -> None:
     for own, theirs in _shared_layers(classifier, plain):
         values = theirs.get_weights()
+        if isinstance(own, keras.layers.Dense) and own.kernel.shape != values[0].shape:
+            shape = tuple(own.kernel.shape)
+            values[0] = initializers.draw("glorot_uniform", shape, run.seed, own.name)
         if not isinstance(own, keras.layers.Conv2D):
             own.set_weights(values)
             continue
@@ -135,6 +145,15 @@ def _take_over(classifier: keras.Model, plain: keras.Model, run: RunParams) -> N
 
 def _first(backbone: keras.Model) -> str:
     return str(next(x for x in backbone.layers if not isinstance(x, keras.layers.InputLayer)).name)
+
+
+def _image(images: Any, variant: Variant) -> Any:
+    """What the first layer sees of `images`, float32 (n, size, size, 3)."""
+    x = _one_channel(images) if variant.input_channels == 1 else images
+    if variant.upsampling != 1:
+        size = variant.upsampling
+        x = keras.layers.UpSampling2D(size, interpolation="bilinear", name="upsampling")(x)
+    return x
 
 
 def _one_channel(images: Any) -> Any:

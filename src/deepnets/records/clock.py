@@ -4,6 +4,7 @@ Nothing here prints, reads a file or looks at the time, and nothing can change w
 computes. An estimate counts the images that go through training steps, those that are only scored
 (validation and test), and the start of each training, whose first step compiles. It knows no
 network: what has not been timed on this machine is taken to be as fast as the training at hand.
+A variant, whose maps may be four times as large, is a network of its own.
 """
 
 import statistics
@@ -13,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from deepnets.base import progress
+from deepnets.config.fields import Variant
 from deepnets.config.sections import RunParams
 from deepnets.records.results import TrainingRecord
 
@@ -155,17 +157,17 @@ def estimate(situation: Situation, measured: Measured) -> Estimate:
     images, plan = situation.images, situation.plan
     measured_pace = measured.step / run.batch_size
     # For its own network, what has just been measured knows best how busy the machine is.
-    pace = timed(situation) | {run.arch: measured_pace}
+    pace = timed(situation) | {_network(run): measured_pace}
 
     def train(one: RunParams, epochs: int) -> float:
         trained = images_per_epoch(one, images["train"]) + SCORED * images["validation"]
-        return epochs * trained * pace.get(one.arch, measured_pace)
+        return epochs * trained * pace.get(_network(one), measured_pace)
 
     def whole(one: RunParams) -> float:
         return measured.start + train(one, one.epochs)
 
     def test(one: RunParams) -> float:
-        return SCORED * images["test"] * pace.get(one.arch, measured_pace)
+        return SCORED * images["test"] * pace.get(_network(one), measured_pace)
 
     done = situation.step * run.batch_size * measured_pace
     own = train(run, run.epochs - situation.epoch + 1) - done + sum(map(whole, later))
@@ -175,7 +177,7 @@ def estimate(situation: Situation, measured: Measured) -> Estimate:
     pending = {row: seeds for row in others if (seeds := _pending(row, situation))}
     todo = [one for seeds in pending.values() for one in seeds]
     grid = own + sum(map(test, situation.runs)) + sum(whole(one) + test(one) for one in todo)
-    untimed = sorted({one.arch for one in todo} - set(pace))
+    untimed = sorted(set(map(_network, todo)) - set(pace))
     return Estimate(own, grid, 1 + len(pending), len(plan.grid), untimed)
 
 
@@ -216,8 +218,10 @@ def timed(situation: Situation) -> dict[str, float]:
         ):
             seconds = [row["seconds"] for row in result.timing[1:] or result.timing]
             images = images_per_epoch(result.params, result.provenance["images"]["train"])
-            known.setdefault(result.params.arch, []).append(statistics.median(seconds) / images)
-    return {arch: statistics.median(each) for arch, each in known.items()}
+            known.setdefault(_network(result.params), []).append(
+                statistics.median(seconds) / images
+            )
+    return {network: statistics.median(each) for network, each in known.items()}
 
 
 def hints(situation: Situation) -> list[str]:
@@ -251,6 +255,14 @@ def _pending(name: str, situation: Situation) -> list[RunParams]:
         if is_current(result, situation.provenance)
     }
     return [run for run in situation.plan.grid[name] if run.seed not in done]
+
+
+def _network(run: RunParams) -> str:
+    """The network of `run` in words: its arch, and what it has built otherwise."""
+    fields = Variant.model_fields.items()
+    own = {key: getattr(run, key) for key, field in fields if getattr(run, key) != field.default}
+    own.pop("input_range", None)  # the same arithmetic
+    return " ".join([run.arch, *(f"{key} {value}" for key, value in own.items())])
 
 
 def _conditions(provenance: Mapping[str, Any]) -> Any:

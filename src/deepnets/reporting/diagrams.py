@@ -39,6 +39,7 @@ _WORDS = {
     "MaxPooling2D": "max pool",
     "Rescaling": "scale",
     "Softmax": "softmax",
+    "UpSampling2D": "upsample",
     "ZeroPadding2D": "pad",
 }
 

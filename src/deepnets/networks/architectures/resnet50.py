@@ -22,5 +22,5 @@ ARCHITECTURE = Architecture(
         "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         md5="4d473c1dd8becc155b73f8504c6f6626",
     ),
-    variants=frozenset({"stem", "zero_gamma"}),
+    variants=frozenset({"stem", "stages", "zero_gamma"}),
 )
