@@ -57,7 +57,7 @@ class Pair:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path, help="its folder")
-    parser.add_argument("--draws", type=int, default=2000, help="of each scenario")
+    parser.add_argument("--draws", type=int, default=1000, help="of each pair; twice as many lists")
     arguments = parser.parse_args()
     study = params.load(arguments.study / params.FILE)
     count = sum(len(question.ahead) for question in study.report.questions)
@@ -92,7 +92,7 @@ def table(
         pair = learning_pair(*chances)
         found += _lines("learning", pair, lambda n, of=chances: _compute(*of, n, report, count))
     for scenario, pairs in lists(rng, report.margin, spreads, count):
-        yes, no, wrong = _judge_lists(pairs, seeds, report, draws)
+        yes, no, wrong = _judge_lists(pairs, seeds, report, 2 * draws)
         line = ("list", scenario, "", seeds, yes, no, wrong, "")
         found.append(dict(zip(COLUMNS, line, strict=True)))
     return found

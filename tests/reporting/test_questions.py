@@ -170,7 +170,9 @@ def test_every_pair_of_our_studies_is_decided_if_all_its_seeds_are_apart(study: 
     for place, sample in enumerate(samples):
         # Even if nothing else of the list is decided.
         others = [Sample([0.9] * seeds, [0.9 + MARGIN / 2] * seeds) for _ in samples[1:]]
-        others = [Sample([0.5, 0.9] * (seeds // 2 + 1), [0.5, 0.9] * (seeds // 2 + 1))] * len(others)
+        others = [Sample([0.5, 0.9] * (seeds // 2 + 1), [0.5, 0.9] * (seeds // 2 + 1))] * len(
+            others
+        )
         found = questions.judge(
             [*others[:place], sample, *others[place:]],
             content.report.level,
@@ -183,7 +185,9 @@ def test_every_pair_of_our_studies_is_decided_if_all_its_seeds_are_apart(study: 
 
 
 def test_our_studies_share_one_level_and_use_new_seeds() -> None:
-    studies = [params.load(ROOT / f"studies/{of}/params.yaml") for of in ("open-questions", "at-scale")]
+    studies = [
+        params.load(ROOT / f"studies/{of}/params.yaml") for of in ("open-questions", "at-scale")
+    ]
     assert sum(of.report.level for of in studies) == 0.05
     full = params.load(ROOT / "studies/full/params.yaml").train.seeds
     for of in studies:

@@ -63,7 +63,7 @@ def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, flo
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """One-sided p-value of Welch's t test (1947) that the mean of `a` is no larger than that of `b`.
+    """One-sided p-value of Welch's t test (1947) that `a` is on average no larger than `b`.
 
     Where neither has any spread, what is seen is certain: 0 or 1.
     """

@@ -125,11 +125,12 @@ def rules(report: Report, count: int) -> list[str]:
         "The unit is the seed, not the image. Seeds of two rows are not paired: a row's test "
         "accuracies, one a seed, stand against another's. Where a side names several rows, the "
         "one with the highest mean validation accuracy stands for it.",
-        "A pair asks for accuracy or for learning, fixed beforehand. Accuracy: the exact one-sided "
-        "rank-sum test over seeds, by permutation. A yes has to reject that the first row is not "
-        f"more accurate, and its mean has to be ahead by {_margin(report)} or more, the smallest "
-        "difference that matters here; a no has to reject that it is more accurate by "
-        f"{_margin(report)} or more.",
+        "A pair asks for accuracy or for learning, fixed beforehand. Accuracy: two one-sided tests "
+        "have to agree, the exact rank-sum test over seeds, by permutation, and Welch's t test; "
+        "the first assumes no distribution, the second no equal spread, and the larger p-value "
+        "counts. A yes has to reject that the first row is not more accurate, and its mean has to "
+        f"be ahead by {_margin(report)} or more, the smallest difference that matters here; a no "
+        f"has to reject that it is more accurate by {_margin(report)} or more.",
         f"Learning: a test accuracy above {FLOOR} (always the same digit gets at most 0.1135). "
         "Fisher's exact test on how many seeds learned; a yes has to reject that the first row "
         "learns no more often, a no that it learns no less often. Rows that learn equally often "
@@ -137,7 +138,7 @@ def rules(report: Report, count: int) -> list[str]:
         f"The list has {count} pairs and one level, {report.level:g}, for any wrong yes or no in "
         "it. It is divided by Holm's step-down method: the smaller p-value of each pair in turn, "
         f"the smallest of all against {report.level:g}/{count}, and so on. Pairs that lack a seed "
-        "are not run and count as well, so that what is missing makes nothing easier.",
+        "are not run, and count as well, so that what is missing makes nothing easier.",
         "A question with several pairs: yes or no, if all say so; it depends, if some say yes and "
         "all others no. Undecided is everything else: it does not mean that the rows are alike. "
         "Intervals (Welch's t of the difference of means; Clopper and Pearson's of how often a row "
@@ -161,6 +162,10 @@ def judge(
     samples: Sequence[Sample], level: float, margin: float, count: int | None = None
 ) -> list[Judgement]:
     """What the pairs of a list say.
+
+    A pair counts once in Holm's method, by the smaller of its two p-values, since at most one of
+    its hypotheses is true (of learning, both may be, and each p-value is doubled). What is proven
+    for one hypothesis a pair is simulated for two in benchmarks/power.py.
 
     Args:
         samples: of the pairs that were run.
@@ -266,7 +271,7 @@ def _word(
 
 
 def _ahead(a: Sequence[float], b: Sequence[float]) -> float:
-    """The larger p-value of two tests that `a` is not ahead of `b`, each right where the other errs.
+    """The larger p-value of two tests that `a` is not ahead, each right where the other errs.
 
     The rank test assumes no distribution, but takes rows that spread differently for different,
     also where they are alike on average; Welch's test assumes no equal spread.
