@@ -146,7 +146,7 @@ def _power(power: pd.DataFrame) -> list[str]:
         "Simulated before the runs by `python benchmarks/power.py`: how often a pair says yes and "
         f"no with {', '.join(map(str, counts))} seeds a row (what is left is undecided), at the "
         "first and hardest step of Holm's method, and the seeds that are needed to say what is "
-        "right four times in five (none: more than 30, or nothing would be right). Spreads are "
+        "right four times in five (none: more than 20, or nothing would be right). Spreads are "
         "standard deviations over seeds, the smallest, middle and largest of the pilot's rows.",
         tables.markdown(pd.DataFrame(rows)),
         "Whole lists, judged together: the share of pairs that say yes and no, and of lists with "
