@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from deepnets.reporting import accuracies, curves, drawing, layers
-from deepnets.reporting.accuracies import Effect
+from deepnets.reporting import curves, drawing, layers, seeds
 
 
 @pytest.fixture
@@ -27,34 +26,44 @@ def lines(axis: Any) -> list[list[float]]:
     return [[float(y) for y in line.get_ydata()] for line in axis.get_lines()]
 
 
-def test_effects_show_mean_interval_and_every_seed(drawn: list[Figure]) -> None:
-    effects = [
-        Effect("one", "weights he", [0.5, 0.7], (0.1, 1.1)),
-        Effect("two", "a_very_long_change " * 5, [-0.02], None),
+def test_every_seed_is_a_point_and_the_pilots_are_hollow(drawn: list[Figure]) -> None:
+    style = drawing.Run("row", "sgd", "he")
+    shown = [
+        seeds.Line("row", style, [0.97, 0.98, 0.97], [0.95, 0.96]),
+        seeds.Line("other", style, [0.1135], (), stands=False),
+        seeds.Line("absent", style, [], ()),
     ]
-    accuracies.effects({"VGG-16": effects, "ResNet50": effects[:1]}, Path("x"))
+    seeds.draw(shown, Path("x"), goal=0.99)
     (figure,) = drawn
-    upper, lower = figure.axes
-    names = [label.get_text() for label in upper.get_yticklabels()]
-    assert names[0] == "one\nweights he"
-    assert names[1].startswith("two\na_very_long_change")
-    assert len(names[1].splitlines()[1]) <= 48
-    shown = [[float(x) for x in line.get_xdata()] for line in upper.get_lines()]
-    assert [10.0, 110.00000000000001] in shown
-    assert [50.0, 70.0] in shown
-    assert [60.0] in shown
-    assert [-2.0] in shown
-    assert len(lower.get_yticklabels()) == 1
+    (axis,) = figure.axes
+    points = {
+        (line.get_markerfacecolor() == "white", tuple(map(float, line.get_xdata())))
+        for line in axis.get_lines()
+        if line.get_linestyle() == "None"
+    }
+    assert points >= {
+        (False, (0.97, 0.98, 0.97)),
+        (True, (0.95, 0.96)),
+        (False, (0.1135,)),
+    }
+    # None hides another, whatever their values.
+    heights = next(line.get_ydata() for line in axis.get_lines() if len(line.get_xdata()) == 3)
+    assert len(set(map(float, heights))) == 3
+    means = [list(map(float, line.get_xdata())) for line in axis.get_lines()]
+    assert [pytest.approx(0.9733, abs=1e-4)] * 2 in means
+    assert [0.99, 0.99] in means
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["row", "(other)", "absent"]
+    assert [text.get_text() for text in axis.texts] == ["not run yet"]
 
 
-def test_learning_shows_a_row_over_the_one_that_it_was_made_of(drawn: list[Figure]) -> None:
-    own = [[{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.9}]]
-    before = [[{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]]
-    curves.learning({"first": (before, []), "second": (own, before)}, Path("x"))
+def test_learning_shows_a_line_a_seed(drawn: list[Figure]) -> None:
+    one = [{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.9}]
+    two = [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]
+    curves.learning({"first": [one, two], "second": [two]}, Path("x"))
     (figure,) = drawn
     assert [axis.get_title() for axis in figure.axes[:2]] == ["first", "second"]
-    assert lines(figure.axes[0]) == [[0.1, 0.2]]
-    assert lines(figure.axes[1]) == [[0.1, 0.2], [0.5, 0.9]]
+    assert lines(figure.axes[0]) == [[0.5, 0.9], [0.1, 0.2]]
+    assert lines(figure.axes[1]) == [[0.1, 0.2]]
 
 
 def moment(scale: float, gradient: float) -> dict[str, Any]:

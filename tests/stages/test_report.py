@@ -15,7 +15,7 @@ from deepnets.base import files, project
 from deepnets.config.params import FILE, load
 from deepnets.records import results
 from deepnets.records.results import Outcome
-from deepnets.reporting import histories, page, published, tables, verdicts
+from deepnets.reporting import histories, page, published, questions, tables, verdicts
 from deepnets.reporting.comparisons import Scale
 from deepnets.reporting.sections import claims, origins
 from deepnets.stages import report
@@ -270,14 +270,6 @@ def test_every_picture_is_there(study: Path, text: str) -> None:
         assert (study / project.REPORTS / picture).is_file()
 
 
-def test_only_the_first_seeds_of_a_row_have_pictures_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report, "PICTURED_SEEDS", 1)
-    made_up.reported(tmp_path, made_up.small, {}, drawn=())
-    assert {path.name for path in tmp_path.glob("reports/runs/*/*")} == {"seed-0"}
-
-
 def test_page_needs_nothing_but_itself(study: Path) -> None:
     html = (study / report.PAGE).read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
@@ -362,7 +354,7 @@ def test_figures_that_a_report_does_not_show_go(tmp_path_factory: pytest.TempPat
     folder = made_up.reported(tmp_path_factory.mktemp("shorter"), made_up.small, {})
     before = {path.name for path in (folder / project.REPORTS).iterdir()}
     for suffix in ("png", "svg"):
-        (folder / project.REPORTS / f"effects.{suffix}").touch()
+        (folder / project.REPORTS / f"earlier.{suffix}").touch()
     _without_probabilities(folder, "*")
     assert {path.name for path in (folder / project.REPORTS).iterdir()} == before
 
@@ -441,17 +433,12 @@ def test_the_studys_curves_stand_beside_rows_at_its_scale(full_scale: None, tmp_
     assert "the study's hist.p" in made_up.words(folder, "curves")
 
 
-@pytest.mark.parametrize("kind", ["questions", "ladder"])
 def test_the_studys_curves_are_no_part_of_another_studys_report(
-    full_scale: None, tmp_path: Path, kind: str
+    full_scale: None, tmp_path: Path
 ) -> None:
     def other(params: dict[str, Any]) -> None:
         made_up.small(params)
-        if kind == "questions":
-            params["report"]["questions"] = QUESTIONS[:1]
-        else:
-            longer = dict(params["runs"]["vgg16-adam-random"])
-            params["runs"]["vgg16-adam-random-long"] = longer | {"epochs": 8}
+        params["report"]["questions"] = QUESTIONS[:1]
 
     text = (made_up.reported(tmp_path, other, {}, drawn=()) / report.TEXT).read_text()
     assert not any(words in text for words in OWN)
@@ -490,11 +477,16 @@ QUESTIONS = [
         "diagnosed": ["resnet50-sgd-random"],
     },
 ]
+GOAL = {
+    "question": "Is it above?",
+    "rows": ["vgg16-adam-random", "vgg16-adam-imagenet"],
+    "above": 0.9969,
+}
 
 
 def _asking(params: dict[str, Any]) -> None:
     made_up.small(params)
-    params["report"]["questions"] = QUESTIONS
+    params["report"] |= {"questions": QUESTIONS, "goal": GOAL}
     params["diagnose"]["runs"] = ["resnet50-sgd-random"]
     params["runs"]["resnet50-adam-random"]["input_channels"] = 1
 
@@ -509,38 +501,95 @@ def _moment(accuracy: float) -> dict[str, Any]:
     }
 
 
+DRAWN = ("question-1", "question-2", "goal", "learning", "flow", "norms")
+
+
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of the same study, with questions."""
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study with questions, a pilot and what the rules can do, and its report."""
     moments = {"start": _moment(0.1), "after 100 steps": _moment(0.9), "end": _moment(0.95)}
     diagnosis = {"run": "resnet50-sgd-random", "seed": 0, "images": 128, "moments": moments}
     folder = tmp_path_factory.mktemp("asked")
-    drawn = ("effects", "learning", "flow", "norms")
-    made_up.reported(folder, _asking, {"resnet50-sgd-random": diagnosis}, drawn)
-    for name in drawn:
-        assert (folder / project.REPORTS / f"{name}.png").stat().st_size > 4_000
-    return (folder / report.TEXT).read_text()
+    for source, name in ((PILOT, project.PILOT), (POWER, project.POWER)):
+        files.write_text(folder / name, source)
+    files.write_text(folder / report.PAIRS_TABLE, "of an earlier report")
+    return made_up.reported(folder, _asking, {"resnet50-sgd-random": diagnosis}, DRAWN)
 
 
-def test_questions_take_the_place_of_the_claims(asked: str, text: str) -> None:
+PILOT = """row,seed,test_accuracy,val_accuracy
+vgg16-adam-random,7,0.9812,0.98
+vgg16-adam-random,8,0.9912,0.98
+"""
+
+POWER = """asks,scenario,right,seeds,yes,no,wrong,needed
+accuracy,ahead by 1 points,yes,3,0.0,0.0,0.0,7
+accuracy,ahead by 1 points,yes,5,0.25,0.125,0.0011,7
+list,all alike,,5,0.0003,0.0924,0.0123,
+"""
+
+
+@pytest.fixture(scope="module")
+def asked(asking: Path) -> str:
+    return (asking / report.TEXT).read_text()
+
+
+def test_questions_take_the_place_of_the_claims(asking: Path, asked: str, text: str) -> None:
     assert "## The study's claims" not in asked
     assert "## The questions" not in text
     assert "## What flows through the layers" not in text
-    assert asked.index("## The questions") < asked.index("## Results")
+    assert asked.index("## The questions") < asked.index("## By which rules")
+    assert asked.index("## By which rules") < asked.index("## Results")
+    for name in DRAWN:
+        assert (asking / project.REPORTS / f"{name}.png").stat().st_size > 4_000
+    # Of many seeds none has pictures of its own, and none is tested against another.
+    assert not list((asking / project.RUN_FIGURES).glob("*/*"))
+    assert not (asking / report.PAIRS_TABLE).exists()
 
 
-def test_an_answer_has_its_numbers_cause_and_command(asked: str) -> None:
+def test_an_answer_has_its_numbers_cause_figure_and_command(asked: str) -> None:
     answer = asked[asked.index("### Is Adam") : asked.index("### Is SGD")]
     assert "### Is Adam \\*better\\*?" in answer
     assert "**Undecided.** vgg16-adam-random 0.9850 ± 0.0071 against vgg16-sgd-random" in answer
+    assert "learned with 2 and 1 of 2 seeds" in answer
     assert "One seed collapsed." in answer
-    assert "`deepnets diff vgg16-adam-random vgg16-sgd-random`" in answer
+    assert "](question-1.png)" in answer
+    assert "`deepnets grid --rows vgg16-adam-random vgg16-sgd-random`" in answer
 
 
 def test_an_answer_that_lacks_a_run_says_so_and_what_is_known(asked: str) -> None:
-    answer = asked[asked.index("### Is SGD") : asked.index("### By which rules")]
+    answer = asked[asked.index("### Is SGD") : asked.index("### Is it above?")]
     assert "**Not run.** To be tested with every seed: resnet50-adam-random" in answer
     assert "After 100 steps, resnet50-sgd-random gets 0.90 of 128 validation images" in answer
+
+
+def test_a_goal_is_answered_by_the_rows_that_are_there(asking: Path, asked: str) -> None:
+    answer = asked[asked.index("### Is it above?") : asked.index("## By which rules")]
+    assert "**Undecided.** vgg16-adam-random 0.9850" in answer
+    assert "To be tested with every seed: vgg16-adam-imagenet." in answer
+    assert "(vgg16-adam-imagenet)" in made_up.words(asking, "goal")
+
+
+def test_the_rules_the_pilot_and_what_the_rules_can_do_are_told(asking: Path, asked: str) -> None:
+    section = asked[asked.index("## By which rules") : asked.index("## What flows")]
+    for rule in questions.rules(load(asking / FILE).report, 2):
+        assert f"- {rule}" in section
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    assert ["vgg16-adam-random", "0.9812, 0.9912"] in lines
+    assert [
+        "accuracy",
+        "ahead by 1 points",
+        "yes",
+        "0.00, 0.00",
+        "0.25, 0.12",
+        "0.0011",
+        "7",
+    ] in lines
+    assert ["all alike", "5", "0.00", "0.09", "0.0123"] in lines
+    table = pd.read_csv(asking / report.ANSWERS_TABLE)
+    assert table[["row", "than", "says"]].values.tolist() == [
+        ["vgg16-adam-random", "vgg16-sgd-random", "undecided"]
+    ]
+    assert "p of yes" in table
 
 
 def test_rows_alike_in_optimizer_and_weights_have_their_names(tmp_path: Path) -> None:
@@ -552,13 +601,6 @@ def test_rows_alike_in_optimizer_and_weights_have_their_names(tmp_path: Path) ->
     vgg16 = _results((folder / report.TEXT).read_text(), "VGG-16")
     names = [line.split("|")[1].strip() for line in vgg16.splitlines() if line.startswith("|")]
     assert {"run", "vgg16-adam-random", "vgg16-sgd-random"} <= set(names)
-
-
-def test_every_row_stands_beside_the_one_that_it_was_made_of(asked: str) -> None:
-    table = asked[asked.index("## A factor at a time") :].split("\n\n")[1]
-    assert [line.split("|")[1:4] for line in table.splitlines()[2:]] == [
-        [" vgg16-sgd-random ", " vgg16-adam-random ", " optimizer sgd "]
-    ]
 
 
 def test_a_variant_is_not_set_beside_the_study() -> None:
@@ -575,25 +617,3 @@ def test_a_variant_is_not_set_beside_the_study() -> None:
         {"batch_norm_momentum": 0.9},
     ):
         assert published.of(plain.model_copy(update=changes)) is None
-
-
-# --- a study of the fewest epochs
-
-
-def test_ladder_takes_the_place_of_the_claims(tmp_path: Path) -> None:
-    def climbing(params: dict[str, Any]) -> None:
-        made_up.small(params)
-        longer = dict(params["runs"]["vgg16-adam-random"])
-        params["runs"]["vgg16-adam-random-long"] = longer | {"epochs": 8}
-
-    folder = made_up.reported(tmp_path, climbing, {}, drawn=["climbs"])
-    assert (folder / project.REPORTS / "climbs.png").stat().st_size > 4_000
-    text = (folder / report.TEXT).read_text()
-    assert "## The study's claims" not in text
-    table = text[text.index("## The fewest epochs") :].split("\n\n")[1]
-    # The only one that was run is 0.99 and 0.98 accurate, below both goals.
-    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in table.splitlines()[2:]]
-    assert rows == [
-        ["VGG-16", "0.9924, from random weights", "2", "none"],
-        ["VGG-16", "0.9969, from ImageNet weights", "2", "none"],
-    ]

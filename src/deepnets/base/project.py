@@ -19,6 +19,9 @@ PROBABILITIES = Path("data/probabilities")
 REPORTS = Path("reports")
 # Those of each training, in REPORTS.
 RUN_FIGURES = REPORTS / "runs"
+# Of a study with questions: the accuracies that were known before its rules, and what these can do.
+PILOT = Path("metrics/pilot.csv")
+POWER = Path("metrics/power.csv")
 # What JAX has compiled for a GPU, in the root.
 COMPILED = Path(".cache/jax")
 

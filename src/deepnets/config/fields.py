@@ -91,6 +91,12 @@ Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A folder, an argument on a command line and, in DVC, a part of a path whose parts dots divide.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")]
+# Rows of the grid: one, or several of which the best by validation accuracy stands for them.
+Rows = Annotated[
+    Annotated[Name, Tag(PLAIN)]
+    | Annotated[list[Name], Field(min_length=2, max_length=20), Tag(OTHER)],
+    _or(lambda value: isinstance(value, list)),
+]
 # Of starting weights: one of WEIGHTS, or one that the study describes.
 Weights = Name
 

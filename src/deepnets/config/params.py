@@ -25,6 +25,7 @@ from deepnets.config.sections import (
     RunParams,
     StartingWeights,
     Train,
+    rows_of,
 )
 from deepnets.config.words import describe, shown
 
@@ -187,7 +188,9 @@ def _named_runs(params: Params) -> Iterator[tuple[str, str]]:
     for number, question in enumerate(params.report.questions, start=1):
         place = f"report.questions, number {number}"
         for pair in question.ahead:
-            yield f"{place}: ahead", pair.row
-            yield f"{place}: ahead", pair.than
+            for side in (pair.row, pair.than):
+                yield from ((f"{place}: ahead", name) for name in rows_of(side))
         for name in question.diagnosed:
             yield f"{place}: diagnosed", name
+    for name in params.report.goal.rows if params.report.goal else ():
+        yield "report.goal", name

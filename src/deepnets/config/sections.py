@@ -14,6 +14,7 @@ from deepnets.config.fields import (
     Name,
     RatePerArch,
     Row,
+    Rows,
     Section,
     Seed,
     Seeds,
@@ -100,10 +101,14 @@ class Diagnose(Section):
 
 
 class Pair(Section):
-    """Two rows of the grid: whether `row` ends more accurate `than` the other."""
+    """Two rows of the grid: whether `row` ends more accurate, or learns more often, `than` another.
 
-    row: Name
-    than: Name
+    Several rows in place of one: the one with the highest validation accuracy stands for them.
+    """
+
+    row: Rows
+    than: Rows
+    by: Literal["accuracy", "learning"] = "accuracy"
 
 
 class Question(Section):
@@ -119,11 +124,27 @@ class Question(Section):
     known: Line | None = None
 
 
+class Goal(Section):
+    """A question of its own: whether the best of `rows` by validation is above a test accuracy."""
+
+    question: Line
+    rows: Annotated[list[Name], Field(min_length=1, max_length=20)]
+    above: Annotated[float, Field(gt=0, lt=1)]
+    known: Line | None = None
+
+
 class Report(Section):
-    """Heading of the report, and the questions that it answers instead of the study's claims."""
+    """Heading of the report, and the questions that it answers instead of the study's claims.
+
+    `level` is the chance of any wrong answer in the whole list, `margin` the smallest difference in
+    test accuracy that matters.
+    """
 
     title: Line
+    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.005
     questions: list[Question] = Field(default_factory=list)
+    goal: Goal | None = None
 
 
 class Publish(Section):
@@ -210,6 +231,11 @@ class RunParams(Settings, Shared, Row):
         """The parameters that apply, as flat as the columns they become in MLflow."""
         values = self.model_dump()
         return {key: values[key] for key in sorted(values) if values[key] is not None}
+
+
+def rows_of(side: str | list[str]) -> list[str]:
+    """The rows of one side of a pair."""
+    return [side] if isinstance(side, str) else side
 
 
 def owners(field: str) -> list[str]:

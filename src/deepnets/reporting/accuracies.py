@@ -1,6 +1,5 @@
-"""Rows below each other, by what they have reached: test accuracies, epochs, gains, ladders."""
+"""Rows below each other, by what they have reached: test accuracies, epochs."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
-from deepnets.reporting import drawing, ladders, published
+from deepnets.reporting import drawing
 
 _STUDY: dict[str, Any] = {
     "color": "black",
@@ -22,9 +20,6 @@ _STUDY: dict[str, Any] = {
     "linestyle": "none",
     "markersize": 4.5,
 }
-
-# Percentage points; differences below the first are drawn on a linear scale.
-_POINTS = (1, 3, 10, 30, 100)
 
 
 @dataclass(frozen=True)
@@ -38,19 +33,6 @@ class AccuracyRow:
     accuracy: float | None = None
     interval: tuple[float, float] | None = None
     study: float | None = None
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a row changes of another one, and how much more accurate that made it.
-
-    `differences` are those in test accuracy by seed, fractions; `interval` is that of their mean.
-    """
-
-    row: str
-    change: str
-    differences: Sequence[float]
-    interval: tuple[float, float] | None
 
 
 def comparison(results: Mapping[drawing.Run, AccuracyRow], stem: Path) -> None:
@@ -142,124 +124,6 @@ def convergence(
         axis.set_xlabel("epochs")
     _name_rows(axes[0, 0], reached)
     drawing.add_legend(figure, drawing.style_key(reached))
-    drawing.save(figure, stem)
-
-
-def effects(panels: Mapping[str, Sequence[Effect]], stem: Path) -> None:
-    """What each factor did to the test accuracy: mean, 95 % interval over the seeds, every seed.
-
-    Args:
-        panels: heading -> effects, a panel each.
-        stem: the path to drawing.write, without .png; so in all functions here.
-    """
-    counts = [len(of) for of in panels.values()]
-    figure, axes = plt.subplots(
-        len(panels),
-        1,
-        layout="constrained",
-        figsize=(drawing.WIDTH, 0.36 * sum(counts) + 0.5 * len(panels) + 0.8),
-        height_ratios=counts,
-        sharex=True,
-        squeeze=False,
-    )
-    for axis, (title, shown) in zip(axes[:, 0], panels.items(), strict=True):
-        for place, effect in enumerate(shown):
-            points = 100 * np.array(effect.differences)
-            if effect.interval is not None:
-                axis.plot(100 * np.array(effect.interval), [place, place], color=drawing.BLUE)
-            axis.plot(points, [place + 0.25] * len(points), "|", color=drawing.GREY, markersize=6)
-            axis.plot(points.mean(), place, "o", color=drawing.BLUE, markersize=5)
-        axis.axvline(0, color="black", linewidth=0.8)
-        names = [f"{of.row}\n{textwrap.shorten(of.change, 48, placeholder=' ...')}" for of in shown]
-        axis.set_yticks(range(len(shown)), names)
-        axis.set_ylim(len(shown) - 0.4, -0.6)
-        axis.tick_params(axis="y", length=0)
-        axis.set_title(title)
-    axis = axes[-1, 0]
-    axis.set_xscale("symlog", linthresh=_POINTS[0], linscale=0.6)
-    axis.set_xlim(-_POINTS[-1], _POINTS[-1])
-    places = FixedLocator([*(-p for p in reversed(_POINTS)), 0, *_POINTS])
-    drawing.ticks(axis.xaxis, places, lambda value: f"{value:+g}" if value else "0")
-    axis.set_xlabel(f"percentage points of test accuracy gained (linear up to {_POINTS[0]})")
-    handles = [
-        Line2D([], [], color=drawing.BLUE, marker="o", label="mean, 95 % interval over the seeds"),
-        Line2D([], [], color=drawing.GREY, marker="|", linestyle="none", label="one seed"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    drawing.save(figure, stem)
-
-
-def climbs(panels: Sequence[tuple[str, Sequence[ladders.Climb]]], stem: Path) -> None:
-    """Validation accuracy by epochs, and the test accuracy of the rung that it has chosen.
-
-    Args:
-        panels: a heading, and how a ladder gets to each goal, at least one; a panel each.
-        stem: see `drawing.save`.
-    """
-    figure, axes = plt.subplots(
-        1,
-        len(panels),
-        layout="constrained",
-        figsize=(drawing.WIDTH, 2.8),
-        sharey=True,
-        squeeze=False,
-    )
-    for axis, (title, shown) in zip(axes[0], panels, strict=True):
-        rungs = shown[0].rungs
-        for seed in range(len(rungs[0].validation)):
-            axis.errorbar(
-                [rung.epochs for rung in rungs],
-                [100 * rung.validation[seed] for rung in rungs],
-                [100 * rung.error[seed] for rung in rungs],
-                color=drawing.BLUE,
-                marker="o",
-                markersize=4,
-                capsize=3,
-                linewidth=1,
-            )
-        for climb in shown:
-            axis.axhline(100 * climb.goal, color=drawing.GREY, linestyle="--", linewidth=0.8)
-            axis.annotate(
-                f"study, {published.WEIGHTS[climb.weights]}",
-                (1, 100 * climb.goal),
-                xycoords=("axes fraction", "data"),
-                xytext=(-2, 2),
-                textcoords="offset points",
-                ha="right",
-                color=drawing.GREY,
-                fontsize=drawing.SMALL,
-            )
-            rung = climb.chosen
-            if rung is None or rung.test is None or rung.interval is None:
-                continue
-            low, high = rung.interval
-            axis.errorbar(
-                rung.epochs,
-                100 * rung.test,
-                [[100 * (rung.test - low)], [100 * (high - rung.test)]],
-                color=drawing.VERMILION,
-                marker="s",
-                markersize=4,
-                capsize=3,
-            )
-        axis.set_xscale("log", base=2)
-        axis.set_xlim(rungs[0].epochs / 1.5, rungs[-1].epochs * 1.5)
-        drawing.ticks(axis.xaxis, FixedLocator([rung.epochs for rung in rungs]))
-        axis.set_title(title)
-        axis.set_xlabel("epochs")
-    axes[0, 0].set_ylabel("accuracy, %")
-    handles = [
-        Line2D([], [], color=drawing.BLUE, marker="o", label="validation, ± one standard error"),
-        Line2D(
-            [],
-            [],
-            color=drawing.VERMILION,
-            marker="s",
-            linestyle="none",
-            label="test, 95 % interval, of the rung that validation has chosen",
-        ),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     drawing.save(figure, stem)
 
 

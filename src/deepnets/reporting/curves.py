@@ -128,11 +128,11 @@ def learning_curves(
     drawing.save(figure, stem)
 
 
-def learning(rows: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], stem: Path) -> None:
-    """Validation accuracy by epoch, a panel a row, each seed a line; grey: what it was made of.
+def learning(rows: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], stem: Path) -> None:
+    """Validation accuracy by epoch, a panel a row, each seed a line.
 
     Args:
-        rows: name -> its histories and those of its parent, one a seed (none for the first).
+        rows: name -> its histories, one a seed.
         stem: see `drawing.save`.
     """
     columns = 4
@@ -148,14 +148,11 @@ def learning(rows: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], stem: Path
     )
     for axis in axes.flat[len(rows) :]:
         axis.axis("off")
-    for place, (axis, (name, (own, before))) in enumerate(
-        zip(axes.flat, rows.items(), strict=False)
-    ):
-        for histories, style in ((before, {"color": "0.65"}), (own, {"color": drawing.BLUE})):
-            for rows_of_seed in histories:
-                epochs = [row["epoch"] for row in rows_of_seed]
-                values = [row["val_accuracy"] for row in rows_of_seed]
-                axis.plot(epochs, values, marker=".", linewidth=1, **style)
+    for place, (axis, (name, histories)) in enumerate(zip(axes.flat, rows.items(), strict=False)):
+        for history in histories:
+            epochs = [row["epoch"] for row in history]
+            values = [row["val_accuracy"] for row in history]
+            axis.plot(epochs, values, marker=".", linewidth=0.8, alpha=0.7, color=drawing.BLUE)
         axis.set_title(name, fontsize=drawing.SMALL)
         # 0.97 and 0.98 differ as visibly as 0.3 and 0.4.
         axis.set_yscale("logit", nonpositive="clip")
@@ -166,11 +163,6 @@ def learning(rows: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], stem: Path
         if place + columns >= len(rows):
             axis.set_xlabel("epoch")
     figure.supylabel("validation accuracy", fontsize=8)
-    handles = [
-        Line2D([], [], color=drawing.BLUE, marker=".", label="the row, a line a seed"),
-        Line2D([], [], color="0.65", marker=".", label="the row that it was made of"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     drawing.save(figure, stem)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from deepnets.reporting import drawing
-from deepnets.reporting.questions import after_steps, path
+from deepnets.reporting.mechanisms import after_steps, path
 
 # By moment, in their order: the start, after some steps, the end.
 _MOMENTS: tuple[dict[str, Any], ...] = (

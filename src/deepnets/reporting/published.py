@@ -119,18 +119,6 @@ def described(key: Key) -> str:
     return f"{network(arch)}, {OPTIMIZERS[optimizer]}, {WEIGHTS[weights]}"
 
 
-def is_at_scale(run: RunParams) -> bool:
-    """Whether `run` is meant as one of the study's eight rows, with all epochs and images."""
-    images = run.train_images or TRAIN_IMAGES
-    return of(run) is not None and run.epochs == EPOCHS and images >= TRAIN_IMAGES
-
-
-def best_test_accuracy(weights: Weights) -> float:
-    """The highest test accuracy that the study reached from `weights`, which it must have used."""
-    tested = [of.test_accuracy for key, of in _RESULTS.items() if key[2] == weights]
-    return max(accuracy for accuracy in tested if accuracy is not None)
-
-
 def ending_with(arch: Arch, accuracy: float, loss: float) -> Key | None:
     """The row of `arch` whose training ends with these two, as the study printed them.
 

@@ -1,149 +1,251 @@
 """What finished runs answer to the questions of a study, by rules that are fixed beforehand.
 
-`RULES` states them for readers of the report.
+`rules` states them for readers of the report. What a list of pairs says is decided together
+(`judge`), since its level is divided among them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from deepnets.config.sections import Pair, Question, RunEntry
+from deepnets.config.sections import Goal, Pair, Question, Report, rows_of
 from deepnets.records.results import TrainingRecord
-from deepnets.records.statistics import mean_interval, spread
-from deepnets.reporting.comparisons import Comparison, Runs, compare_runs, evaluated, p_text
-
-LEVEL = 0.05
-
-# In test accuracy: a mean difference below this answers no question.
-MARGIN = 0.005
+from deepnets.records.significance import (
+    fisher,
+    holm,
+    mean_bounds,
+    rank_sum,
+    share_interval,
+    welch,
+    welch_interval,
+)
+from deepnets.records.statistics import spread
+from deepnets.reporting.comparisons import Runs, evaluated, p_text
 
 # The test accuracy that a network has to exceed to count as one that learns at all: one that
 # always says the same digit has up to 0.1135.
 FLOOR = 0.2
 
-# A paragraph each, for the report.
-RULES = (
-    "A pair of rows differs in what the question asks about. It says yes if its first row is more "
-    "accurate with every seed, the 95 % interval of the mean difference over the seeds (Student's "
-    f"t) lies above 0, the mean is {100 * MARGIN:g} percentage points or more, and the exact "
-    f"McNemar test on the same test images says p < {LEVEL}. It says no if that interval lies "
-    f"below {100 * MARGIN:g} percentage points.",
-    f"A network that gets at most {FLOOR} of the test images right has not learned. Where one seed "
-    "of a pair ends so, seeds are counted in place of an interval: yes, if the first row learned "
-    "with every seed and the second with none; no, if it is the other way round or neither learned "
-    "with any.",
-    "Yes and no: all pairs of the question say so. It depends: some say yes and all others no. "
-    "Undecided: anything else, and whatever has one seed only; it does not mean that the rows are "
-    "alike. Not run: a row lacks a seed.",
-    "An answer holds for this scale and these rates. Every question stands at 95 % by itself: of "
-    "many, chance alone may answer one.",
-)
-
+By = Literal["accuracy", "learning"]
 Word = Literal["yes", "no", "it depends", "undecided", "not run"]
+
+
+class Sample(NamedTuple):
+    """The test accuracies of a pair's two rows, one a seed, and what is asked of them."""
+
+    row: Sequence[float]
+    than: Sequence[float]
+    by: By = "accuracy"
+
+
+class Judgement(NamedTuple):
+    """What a pair says, by `rules`.
+
+    `p_yes` is the p-value of the hypothesis that a yes rejects, `p_no` that of the one that a no
+    rejects; `limit` what they may be at most (0: nothing would do).
+    """
+
+    word: Literal["yes", "no", "undecided"]
+    p_yes: float
+    p_no: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row that may stand for a side of a pair, by its mean validation accuracy."""
+
+    row: str
+    validation: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """The row that stands for a side, what it was chosen from, and its tests: a value a seed."""
+
+    runs: Runs
+    accuracies: list[float]
+    candidates: list[Candidate]
+
+    @property
+    def learned(self) -> int:
+        """With how many seeds."""
+        return sum(accuracy > FLOOR for accuracy in self.accuracies)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A pair of which both rows have every seed, and what it says."""
+
+    pair: Pair
+    row: Side
+    than: Side
+    judgement: Judgement
+
+    @property
+    def difference(self) -> float:
+        """Of the mean test accuracies."""
+        return float(np.mean(self.row.accuracies) - np.mean(self.than.accuracies))
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Welch's 95 % interval of it; it decides nothing."""
+        return welch_interval(self.row.accuracies, self.than.accuracies)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a question: a word, a sentence with the numbers, and one on the mechanism.
+    """What is known of a question: a word, a sentence with the numbers, and the pairs behind it.
 
-    `pairs` are those of its rows that were compared.
+    `missing` are the pairs that lack a seed.
     """
 
-    question: str
+    question: Question
     word: Word
     numbers: str
-    mechanism: str
-    pairs: list[Pair]
+    compared: list[Compared]
+    missing: list[Pair] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class GoalAnswer:
+    """What is known of a goal, and the row that validation has chosen, if there is one."""
+
+    goal: Goal
+    word: Word
+    numbers: str
+    chosen: Side | None
+
+
+def rules(report: Report, count: int) -> list[str]:
+    """A paragraph each, for the report of a study with so many pairs."""
+    return [
+        "The unit is the seed, not the image. Seeds of two rows are not paired: a row's test "
+        "accuracies, one a seed, stand against another's. Where a side names several rows, the "
+        "one with the highest mean validation accuracy stands for it.",
+        "A pair asks for accuracy or for learning, fixed beforehand. Accuracy: two one-sided tests "
+        "have to agree, the exact rank-sum test over seeds, by permutation, and Welch's t test; "
+        "the first assumes no distribution, the second no equal spread, and the larger p-value "
+        "counts. A yes has to reject that the first row is not more accurate, and its mean has to "
+        f"be ahead by {_margin(report)} or more, the smallest difference that matters here; a no "
+        f"has to reject that it is more accurate by {_margin(report)} or more.",
+        f"Learning: a test accuracy above {FLOOR} (always the same digit gets at most 0.1135). "
+        "Fisher's exact test on how many seeds learned; a yes has to reject that the first row "
+        "learns no more often, a no that it learns no less often. Rows that learn equally often "
+        "fit both, so that each p-value counts twice.",
+        f"The list has {count} pairs and one level, {report.level:g}, for any wrong yes or no in "
+        "it. It is divided by Holm's step-down method: the smaller p-value of each pair in turn, "
+        f"the smallest of all against {report.level:g}/{count}, and so on. Pairs that lack a seed "
+        "are not run, and count as well, so that what is missing makes nothing easier.",
+        "A question with several pairs: yes or no, if all say so; it depends, if some say yes and "
+        "all others no. Undecided is everything else: it does not mean that the rows are alike. "
+        "Intervals (Welch's t of the difference of means; Clopper and Pearson's of how often a row "
+        "learns; 95 %, each by itself) are shown and decide nothing.",
+        *(
+            [
+                "Whether a row is above a given test accuracy: of the rows that have every seed, "
+                "the one with the highest mean validation accuracy is taken. Yes, if the lower 95 "
+                "% bound of its mean test accuracy over seeds (Student's t, one-sided) is above; "
+                "no, if the upper one is below; its level is its own. The test images are given, "
+                "as they were for the number that it is compared with."
+            ]
+            if report.goal
+            else []
+        ),
+        "An answer holds for this scale, these rates and these test images.",
+    ]
+
+
+def judge(
+    samples: Sequence[Sample], level: float, margin: float, count: int | None = None
+) -> list[Judgement]:
+    """What the pairs of a list say.
+
+    A pair counts once in Holm's method, by the smaller of its two p-values, since at most one of
+    its hypotheses is true (of learning, both may be, and each p-value is doubled). What is proven
+    for one hypothesis a pair is simulated for two in benchmarks/power.py.
+
+    Args:
+        samples: of the pairs that were run.
+        level: the chance of any wrong yes or no in the list.
+        margin: the smallest difference in test accuracy that matters.
+        count: of all pairs of the list (None: all were run).
+    """
+    p_values = [p_values_of(sample, margin) for sample in samples]
+    limits = holm([min(of) for of in p_values], level, count)
+    return [
+        Judgement(_word(sample, margin, *of, limit), *of, limit)
+        for sample, of, limit in zip(samples, p_values, limits, strict=True)
+    ]
+
+
+def p_values_of(sample: Sample, margin: float) -> tuple[float, float]:
+    """Of the hypothesis that a yes rejects, and of the one that a no rejects."""
+    if sample.by == "learning":
+        row, than = (sum(of > FLOOR for of in side) for side in (sample.row, sample.than))
+        seeds = len(sample.row), len(sample.than)
+        more = fisher(row, seeds[0], than, seeds[1])
+        less = fisher(than, seeds[1], row, seeds[0])
+        return min(1.0, 2 * more), min(1.0, 2 * less)
+    row_s, than_s = _exact(sample.row), _exact(sample.than)
+    return _ahead(row_s, than_s), _ahead(than_s, _exact([of - margin for of in row_s]))
 
 
 def answer(
-    question: Question,
-    found: Mapping[str, Sequence[TrainingRecord]],
-    diagnoses: Mapping[str, dict[str, Any]],
-    seeds: Sequence[int],
-) -> Answer:
-    """The answer that the runs in `found` give.
+    report: Report, found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+) -> list[Answer]:
+    """The answers that the runs in `found` give, a question each.
 
     Args:
-        question: as params.yaml has it.
+        report: the section of params.yaml.
         found: the seeds of each row that have been trained.
-        diagnoses: what `diagnose` wrote, by row.
         seeds: all that a row has to have been tested with.
     """
-    compared = {pair: compare(pair, found) for pair in question.ahead}
-    complete = {
-        pair: of for pair, of in compared.items() if of is not None and set(of.seeds) == set(seeds)
-    }
-    words = {pair: judge(of) for pair, of in complete.items()}
-    missing = [f"{pair.row} beside {pair.than}" for pair in compared if pair not in complete]
-    several = len(compared) > 1
-    sentences = [
-        "; ".join(describe(of) + f": {words[pair]}" * several for pair, of in complete.items()),
-        "To be tested with every seed: " * bool(missing) + ", ".join(missing),
+    pairs = [pair for question in report.questions for pair in question.ahead]
+    sides = [(_side(pair.row, found, seeds), _side(pair.than, found, seeds)) for pair in pairs]
+    run = [
+        (place, row, than)
+        for place, (row, than) in enumerate(sides)
+        if row is not None and than is not None and _tested_alike(row, than)
     ]
-    shown = {name: diagnoses[name] for name in question.diagnosed if name in diagnoses}
-    return Answer(
-        question.question,
-        "not run" if missing else _together(set(words.values())),
-        " ".join(f"{sentence}." for sentence in sentences if sentence),
-        _sentence("; ".join(filter(None, [diagnosed(shown), question.known]))),
-        list(complete),
-    )
+    samples = [Sample(row.accuracies, than.accuracies, pairs[at].by) for at, row, than in run]
+    judged = judge(samples, report.level, report.margin, len(pairs))
+    compared = {
+        at: Compared(pairs[at], row, than, of)
+        for (at, row, than), of in zip(run, judged, strict=True)
+    }
+    answers, first = [], 0
+    for question in report.questions:
+        places = range(first, first + len(question.ahead))
+        first += len(question.ahead)
+        known = [compared[at] for at in places if at in compared]
+        missing = [pairs[at] for at in places if at not in compared]
+        word = "not run" if missing else _together({of.judgement.word for of in known})
+        answers.append(Answer(question, word, _numbers(known, missing), known, missing))
+    return answers
 
 
-def compare(pair: Pair, found: Mapping[str, Sequence[TrainingRecord]]) -> Comparison | None:
-    """The two rows side by side; None where they share no seed and test images."""
-    row, than = (evaluated(name, found.get(name, [])) for name in (pair.row, pair.than))
-    return compare_runs(row, than)
-
-
-def judge(comparison: Comparison) -> Literal["yes", "no", "undecided"]:
-    """What a pair says, by `RULES`."""
-    every = len(comparison.seeds)
-    low_high = interval(comparison)
-    if low_high is None and every > 1:
-        learned = _learned(comparison.accuracies_a), _learned(comparison.accuracies_b)
-        if learned == (every, 0):
-            return "yes"
-        return "no" if learned in ((0, every), (0, 0)) else "undecided"
-    if low_high is None:
-        return "undecided"
-    # Accuracies are fractions: what is MARGIN to the image must not fall short by their rounding.
-    low, high, mean = (round(of, 9) for of in (*low_high, float(np.mean(comparison.differences))))
-    if high < MARGIN:
-        return "no"
-    gains = low > 0 and mean >= MARGIN
-    return "yes" if gains and comparison.counts(1, LEVEL) else "undecided"
-
-
-def interval(comparison: Comparison) -> tuple[float, float] | None:
-    """Of the mean difference, 95 %; None for one seed, and where one has not learned."""
-    every = len(comparison.seeds)
-    if _learned(comparison.accuracies_a) < every or _learned(comparison.accuracies_b) < every:
-        return None
-    return mean_interval(comparison.differences)
-
-
-def describe(comparison: Comparison) -> str:
-    """A comparison with its spread: `a 0.97 ± 0.01 against b 0.95 ± 0.02 (+2.0 points, ...)`."""
-    low_high = interval(comparison)
-    every = len(comparison.seeds)
-    learned = _learned(comparison.accuracies_a), _learned(comparison.accuracies_b)
-    numbers = [points([float(np.mean(comparison.differences))]) + " points"]
-    if low_high:
-        numbers[0] += f", 95 % interval {points(low_high)}"
-    if learned == (0, 0):
-        numbers.append("neither has learned")
-    elif learned != (every, every):
-        numbers.append(f"learned with {learned[0]} against {learned[1]} of {every} seeds")
-    numbers.append(f"ahead with {comparison.seeds_ahead} of {every} seeds")
-    numbers.append(f"p {p_text(comparison.p_value, '= ')}")
-    return (
-        f"{_mean(comparison.a, comparison.accuracies_a)} against "
-        f"{_mean(comparison.b, comparison.accuracies_b)} in test accuracy ({'; '.join(numbers)})"
-    )
+def answer_goal(
+    goal: Goal, found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+) -> GoalAnswer:
+    """The answer to `goal`, likewise."""
+    complete = [name for name in goal.rows if _complete(name, found, seeds)]
+    missing = [name for name in goal.rows if name not in complete]
+    lacking = f" To be tested with every seed: {', '.join(missing)}." if missing else ""
+    chosen = _side(complete, found, seeds) if complete else None
+    if chosen is None:
+        return GoalAnswer(goal, "not run", lacking.strip(), None)
+    bounds = mean_bounds(chosen.accuracies)
+    word: Word = "undecided"
+    if bounds:
+        word = "yes" if bounds[0] > goal.above else "no" if bounds[1] < goal.above else "undecided"
+    every = ", ".join(f"{of:.4f}" for of in chosen.accuracies)
+    text = f"{_mean(chosen)} in test accuracy ({every}) beside {goal.above:.4f}"
+    if bounds:
+        text += f"; one-sided 95 % bounds of the mean {bounds[0]:.4f} and {bounds[1]:.4f}"
+    return GoalAnswer(goal, word, f"{text}{_chosen(chosen)}.{lacking}", chosen)
 
 
 def points(differences: Sequence[float]) -> str:
@@ -151,108 +253,117 @@ def points(differences: Sequence[float]) -> str:
     return " to ".join(f"{100 * difference:+.2f}" for difference in differences)
 
 
-def parent(name: str, entries: Mapping[str, RunEntry]) -> str | None:
-    """The row that `name` was made of: of those before it, for the same network, the most alike.
+def name(side: str | list[str]) -> str:
+    """A side of a pair, for people."""
+    return " or ".join(rows_of(side))
 
-    None for the first row of a network.
+
+def _word(
+    sample: Sample, margin: float, p_yes: float, p_no: float, limit: float
+) -> Literal["yes", "no", "undecided"]:
+    if p_no <= limit:
+        return "no"
+    # Accuracies are fractions: what is the margin to the image must not fall short by rounding.
+    mean = round(float(np.mean(sample.row) - np.mean(sample.than)), 9)
+    if p_yes <= limit and (sample.by == "learning" or mean >= margin):
+        return "yes"
+    return "undecided"
+
+
+def _ahead(a: Sequence[float], b: Sequence[float]) -> float:
+    """The larger p-value of two tests that `a` is not ahead, each right where the other errs.
+
+    The rank test assumes no distribution, but takes rows that spread differently for different,
+    also where they are alike on average; Welch's test assumes no equal spread.
     """
-    own, best, fewest = entries[name], None, 0
-    for other, entry in entries.items():
-        if other == name:
-            break
-        if entry.arch == own.arch:
-            count = len(changes(own, entry))
-            if best is None or count < fewest:
-                best, fewest = other, count
-    return best
+    return max(rank_sum(a, b), welch(a, b)) if min(len(a), len(b)) > 1 else 1.0
 
 
-def changes(own: RunEntry, other: RunEntry) -> dict[str, Any]:
-    """The values of `own` that `other` has not; None for one that is left out."""
-    ours, theirs = own.model_dump(), other.model_dump()
-    return {key: ours[key] for key in ours if ours[key] != theirs[key]}
+def _exact(accuracies: Sequence[float]) -> list[float]:
+    """Without what the fractions of images are off by in floating point, which would break ties."""
+    return [round(accuracy, 9) for accuracy in accuracies]
 
 
-def after_steps(diagnosis: Mapping[str, Any]) -> str:
-    """The moment between the start and the end, by its name."""
-    return next(name for name in map(str, diagnosis["moments"]) if name.startswith("after"))
-
-
-def diagnosed(diagnoses: Mapping[str, Mapping[str, Any]]) -> str:
-    """The numbers of one seed's diagnoses that bear on whether a network learns, row by row.
-
-    Of networks with batch normalisation these are accuracies, of others what flows through the
-    layers. The first row of each kind says what its numbers are, those after it follow suit.
-    """
-    said = []
-    explained: set[bool] = set()
-    for name, of in diagnoses.items():
-        normalised = bool(of["moments"]["start"]["batch_norms"])
-        tell = _told_by_norms if normalised else _told_by_flow
-        said.append(tell(name, of, normalised not in explained))
-        explained.add(normalised)
-    return "; ".join(said)
-
-
-def _told_by_norms(name: str, diagnosis: Mapping[str, Any], explain: bool) -> str:
-    moment = after_steps(diagnosis)
-    then, end = (
-        {by: f"{diagnosis['moments'][key][by]['accuracy']:.2f}" for by in ("batch", "moving")}
-        for key in (moment, "end")
-    )
-    if not explain:
-        return (
-            f"{name} {then['batch']} and {then['moving']}, at the end {end['batch']} and "
-            f"{end['moving']}"
-        )
-    return (
-        f"{moment}, {name} gets {then['batch']} of {diagnosis['images']} validation images right "
-        f"with their own statistics and {then['moving']} with its moving averages, at the end "
-        f"{end['batch']} and {end['moving']}"
-    )
-
-
-def _told_by_flow(name: str, diagnosis: Mapping[str, Any], explain: bool) -> str:
-    moment = after_steps(diagnosis)
-    convolutions = path(diagnosis["moments"]["start"])[:-1]
-    first, last = (f"{convolutions[at]['activation']:.2g}" for at in (0, -1))
-    gradient = f"{path(diagnosis['moments'][moment])[0]['gradient']:.2g}"
-    if not explain:
-        return f"{name} from {first} to {last}, then {gradient}"
-    return (
-        f"from the first convolution to the last, activations of {name} go from {first} to {last} "
-        f"at the start, and {moment} the first kernel's gradient is {gradient}"
-    )
-
-
-def path(moment: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The layers with a kernel, without gates, each with the activation that goes on from it.
-
-    For a layer with a highway connection that is what the connection puts out.
-    """
-    found = {of["name"]: of for of in moment["layers"]}
-    return [
-        of | {"activation": found.get(f"{of['name']}_highway", of)["activation"]}
-        for of in moment["layers"]
-        if "gradient" in of and not of["name"].endswith("_gate")
+def _side(
+    rows: str | list[str], found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+) -> Side | None:
+    """The row of `rows` that validation has chosen; None where one of them lacks a seed."""
+    names = rows_of(rows)
+    if not all(_complete(row, found, seeds) for row in names):
+        return None
+    tested = [evaluated(row, found[row]) for row in names]
+    best = max(tested, key=lambda runs: runs.validation_accuracy)
+    accuracies = [
+        float(np.mean(result.predicted == result.labels)) for result in best.results.values()
     ]
+    return Side(best, accuracies, [Candidate(of.name, of.validation_accuracy) for of in tested])
 
 
-def _together(words: Collection[str]) -> Word:
+def _complete(
+    row: str, found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+) -> bool:
+    return set(seeds) <= set(evaluated(row, found.get(row, [])).results)
+
+
+def _tested_alike(*sides: Side) -> bool:
+    """Whether all were tested on the same images."""
+    labels = [of.labels for side in sides for of in side.runs.results.values()]
+    return all(np.array_equal(labels[0], other) for other in labels[1:])  # type: ignore[arg-type]
+
+
+def _numbers(known: Sequence[Compared], missing: Sequence[Pair]) -> str:
+    sentences = ["; ".join(_describe(of, bool(missing) or len(known) > 1) for of in known)]
+    lacking = ", ".join(f"{name(pair.row)} beside {name(pair.than)}" for pair in missing)
+    sentences += [f"To be tested with every seed: {lacking}"] if missing else []
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+def _describe(compared: Compared, with_word: bool) -> str:
+    row, than, judgement = compared.row, compared.than, compared.judgement
+    seeds = len(row.accuracies)
+    p_value = p_text(min(judgement.p_yes, judgement.p_no), "= ")
+    if compared.pair.by == "learning":
+        shares = [
+            f"{side.runs} learned with {side.learned} of {seeds} seeds "
+            f"({' to '.join(f'{of:.2f}' for of in share_interval(side.learned, seeds))})"
+            for side in (row, than)
+        ]
+        text = f"{' and '.join(shares)}, p {p_value}"
+    else:
+        interval = compared.interval
+        text = (
+            f"{_mean(row)} against {_mean(than)} in test accuracy, "
+            f"{points([compared.difference])} points"
+            + (f" (95 % interval {points(interval)})" if interval else "")
+            + (
+                f", learned with {row.learned} and {than.learned} of {seeds} seeds"
+                if (row.learned, than.learned) != (seeds, seeds)
+                else ""
+            )
+            + f", p {p_value}"
+        )
+    return text + _chosen(row) + _chosen(than) + (f": {judgement.word}" if with_word else "")
+
+
+def _chosen(side: Side) -> str:
+    """What a row was chosen from, with the validation accuracies that chose it."""
+    if len(side.candidates) < 2:
+        return ""
+    others = ", ".join(f"{of.row} {of.validation:.4f}" for of in side.candidates)
+    return f", {side.runs.name} chosen by validation accuracy ({others})"
+
+
+def _together(words: set[Literal["yes", "no", "undecided"]]) -> Word:
     """What pairs that say `words` answer together."""
-    if set(words) == {"yes", "no"}:
+    if words == {"yes", "no"}:
         return "it depends"
-    return "yes" if set(words) == {"yes"} else "no" if set(words) == {"no"} else "undecided"
+    return "yes" if words == {"yes"} else "no" if words == {"no"} else "undecided"
 
 
-def _learned(accuracies: Sequence[float]) -> int:
-    return sum(accuracy > FLOOR for accuracy in accuracies)
+def _margin(report: Report) -> str:
+    return f"{100 * report.margin:g} percentage points"
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
-
-
-def _mean(runs: Runs, accuracies: Sequence[float]) -> str:
-    mean, deviation = spread(accuracies)
-    return f"{runs} {mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+def _mean(side: Side) -> str:
+    mean, deviation = spread(side.accuracies)
+    return f"{side.runs} {mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")

@@ -116,11 +116,19 @@ def calibration(result: TrainingRecord) -> statistics.Calibration | None:
 
 
 def earlier(path: Path) -> pd.DataFrame:
-    """The table of results of the report before this one; an empty one where there is none."""
+    """The table at `path`, of what was made before this report; empty where there is none."""
     try:
         return pd.read_csv(path)
     except (OSError, ValueError):
         return pd.DataFrame()
+
+
+def pilot(path: Path) -> dict[str, list[float]]:
+    """By row, the test accuracies in the table at `path`; none where there is no such table."""
+    table = earlier(path)
+    if table.empty:
+        return {}
+    return {str(row): of["test_accuracy"].tolist() for row, of in table.groupby("row", sort=False)}
 
 
 def terminal(path: Path) -> str:

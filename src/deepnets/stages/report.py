@@ -4,27 +4,69 @@ Works with whatever runs are there, and says which are missing.
 """
 
 import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from deepnets.base import files, project
 from deepnets.config import params
+from deepnets.config.sections import RunParams
 from deepnets.records import results
-from deepnets.reporting import drawing, histories, ladders, page, published, run_figures, tables
+from deepnets.reporting import (
+    drawing,
+    histories,
+    page,
+    published,
+    questions,
+    run_figures,
+    tables,
+)
 from deepnets.reporting.sections import claims, origins
+from deepnets.reporting.sections import questions as asked
 from deepnets.reporting.sections import results as shown
 
 HISTORY = project.REPORTS / "history.csv"
 RESULTS_TABLE = project.REPORTS / "results.csv"
+# Two networks beside each other; in a study with questions, two rows.
 PAIRS_TABLE = project.REPORTS / "pairs.csv"
+ANSWERS_TABLE = project.REPORTS / "answers.csv"
 TEXT = project.REPORTS / "report.md"
 PAGE = project.REPORTS / "report.html"
 
-# Figures of their own have the first so many seeds of a row: git keeps them.
-PICTURED_SEEDS = 3
+
+@dataclass(frozen=True)
+class _Found:
+    """A study with what is there of its rows."""
+
+    study: params.Params
+    runs: dict[str, list[RunParams]]
+    paths: dict[str, project.RunFiles]
+    styles: dict[str, drawing.Run]
+    trained: shown.Trained
+    diagnoses: dict[str, dict[str, Any]]
+    table: pd.DataFrame
 
 
 def main() -> None:
     """Write the tables, the figures and the text, as Markdown and as one page of HTML."""
     study = params.load()
+    found = _find(study)
+    kept = tables.keep_calibration(found.table, tables.earlier(RESULTS_TABLE))
+    _write(RESULTS_TABLE, found.table)
+    _write(HISTORY, tables.history(found.trained))
+    of_questions = study.report.questions or study.report.goal
+    sections = _answers(found) if of_questions else _beside_the_study(found, kept)
+    text = "\n\n".join(part for section in sections for part in section) + "\n"
+    files.write_text(TEXT, text)
+    files.write_text(PAGE, page.render(study.report.title, text, project.REPORTS))
+    _remove_figures_but(text)
+    done = int(found.table["test_accuracy"].notna().sum())
+    print(f"{PAGE}: {done} of {len(found.table)} runs")
+
+
+def _find(study: params.Params) -> _Found:
     seeds, entries = study.train.seeds, study.runs
     runs = {name: [study.run_params(name, seed) for seed in seeds] for name in entries}
     paths = {name: project.grid_run(name, entry.start) for name, entry in entries.items()}
@@ -33,58 +75,72 @@ def main() -> None:
     }
     loaded = {name: results.load(paths[name], runs[name]) for name in entries}
     trained = {name: trainings for name, trainings in loaded.items() if trainings}
-
-    table = tables.results(runs, trained)
-    kept = tables.keep_calibration(table, tables.earlier(RESULTS_TABLE))
-    pairs = tables.pairs(trained)
-    for path, frame in (
-        (RESULTS_TABLE, table),
-        (PAIRS_TABLE, pairs),
-        (HISTORY, tables.history(trained)),
-    ):
-        files.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
-    pictured = [(name, of) for name, all_of in trained.items() for of in all_of[:PICTURED_SEEDS]]
-    for name, result in pictured:
-        run_figures.draw(styles[name], paths[name], result, study.evaluate.mistakes)
-    run_figures.remove_all_but(paths[name].figures(result.seed) for name, result in pictured)
     diagnoses = {
         name: files.read_json(paths[name].diagnosis)
         for name in study.diagnose.runs
         if paths[name].diagnosis.is_file()
     }
-    asked = study.report.questions
-    first = {name: resolved[0] for name, resolved in runs.items()}
-    # A study of the published rows at their scale is about these, whatever stands beside them.
-    is_own = any(map(published.is_at_scale, first.values()))
-    rungs = [] if is_own else ladders.ladders(first)
+    table = tables.results(runs, trained)
+    return _Found(study, runs, paths, styles, trained, diagnoses, table)
+
+
+def _answers(found: _Found) -> list[list[str]]:
+    """The report of a study with questions.
+
+    Its rows have many seeds: no training has figures of its own.
+    """
+    report, seeds = found.study.report, found.study.train.seeds
+    answered = questions.answer(report, found.trained, seeds)
+    goal = questions.answer_goal(report.goal, found.trained, seeds) if report.goal else None
+    pilot = tables.pilot(project.PILOT)
+    _write(ANSWERS_TABLE, asked.pairs(answered))
+    PAIRS_TABLE.unlink(missing_ok=True)
+    run_figures.remove_all_but([])
+    return [
+        shown.heading(report.title, found.runs, found.table, found.trained),
+        asked.answers(answered, goal, found.trained, found.styles, found.diagnoses, pilot),
+        asked.by_which_rules(report, answered, pilot, tables.earlier(project.POWER)),
+        claims.diagnoses(found.diagnoses),
+        shown.results(found.table, found.trained, found.styles),
+        shown.learning(found.trained),
+        origins.provenance(found.runs, found.trained),
+    ]
+
+
+def _beside_the_study(found: _Found, kept: list[str]) -> list[list[str]]:
+    """The report of rows like the study's, beside what it published."""
+    runs, trained, styles, table = found.runs, found.trained, found.styles, found.table
+    pairs = tables.pairs(trained)
+    _write(PAIRS_TABLE, pairs)
+    ANSWERS_TABLE.unlink(missing_ok=True)
+    for name, trainings in trained.items():
+        for result in trainings:
+            run_figures.draw(styles[name], found.paths[name], result, found.study.evaluate.mistakes)
+    run_figures.remove_all_but(
+        found.paths[name].figures(result.seed) for name, of in trained.items() for result in of
+    )
     # What the study has stands only beside rows on its data, and what it stored only beside rows
     # that are meant to be its own.
     own = published.on_its_data(trained)
-    beside_stored = {} if asked or rungs else histories.comparable(own)
-    stored = histories.beside(beside_stored)
-    sections = [
-        shown.heading(study.report.title, runs, table, trained),
-        *([claims.answers(asked, trained, diagnoses, seeds)] if asked else []),
-        *([claims.effects(entries, trained)] if asked else []),
-        *([claims.climbs(rungs, trained)] if rungs else []),
-        *([] if asked or rungs or (trained and not own) else [claims.verdicts(own)]),
-        claims.diagnoses(diagnoses),
+    beside_stored = histories.comparable(own)
+    return [
+        shown.heading(found.study.report.title, runs, table, trained),
+        *([] if trained and not own else [claims.verdicts(own)]),
+        claims.diagnoses(found.diagnoses),
         shown.results(table, trained, styles),
-        shown.curves(trained, styles, stored),
+        shown.curves(trained, styles, histories.beside(beside_stored)),
         *histories.sections(beside_stored),
         shown.convergence(trained, styles),
-        shown.errors(trained, paths),
+        shown.errors(trained, found.paths),
         shown.calibration(table, kept, trained, styles),
         shown.pairs(pairs),
-        shown.networks(trained, paths),
+        shown.networks(trained, found.paths),
         origins.provenance(runs, trained),
     ]
-    text = "\n\n".join(part for section in sections for part in section) + "\n"
-    files.write_text(TEXT, text)
-    files.write_text(PAGE, page.render(study.report.title, text, project.REPORTS))
-    _remove_figures_but(text)
-    done = int(table["test_accuracy"].notna().sum())
-    print(f"{PAGE}: {done} of {len(table)} runs")
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    files.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _remove_figures_but(text: str) -> None:

@@ -128,6 +128,21 @@ def curves(trained: Trained, styles: Styles, stored: Sequence[History]) -> list[
     ]
 
 
+def learning(trained: Trained) -> list[str]:
+    """Curves of a study with many rows and seeds."""
+    if not trained:
+        return []
+    by_epoch.learning(
+        {name: [of.history for of in seeds] for name, seeds in trained.items()},
+        project.REPORTS / "learning",
+    )
+    return [
+        "## Learning curves",
+        "A panel a row, a line a seed.",
+        "![Validation accuracy by epoch, a panel a row](learning.png)",
+    ]
+
+
 def convergence(trained: Trained, styles: Styles) -> list[str]:
     if not trained:
         return []
