@@ -313,7 +313,7 @@ def test_the_best_recipes_are_those_of_the_pilot_at_scale() -> None:
 
 def _questions_table(heading: str) -> list[list[str]]:
     text = (ROOT / "docs/open-questions.md").read_text()
-    lines = text[text.index(f"| {heading} |") :].partition("\n\n")[0].splitlines()[2:]
+    lines = text[text.index(f"| {heading}") :].partition("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
 
 
