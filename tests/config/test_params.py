@@ -47,6 +47,15 @@ SHARED = {
     "highway": False,
     "warmup_epochs": 0,
 }
+# A row of the tour, and what may be asked of it.
+ROW = "vgg16-sgd-he"
+GOAL = {"question": "Is it above?", "rows": [ROW], "above": 0.99}
+
+
+def asking(**own: Any) -> list[Any]:
+    return [{"question": "Is it so?", "ahead": [{"row": ROW, "than": "vgg16-adam-he"} | own]}]
+
+
 OPTIMIZERS = {
     "adam": {
         "learning_rate": 0.001,
@@ -364,6 +373,18 @@ def test_unknown_run_lists_the_known_ones() -> None:
         ("runs", ["vgg16-sgd-he"], "runs: expected a valid dictionary"),
         ("runs/vgg16-sgd-he", None, "runs.vgg16-sgd-he: expected a valid dictionary"),
         ("report/title", 3, "report.title: expected a valid string; received 3"),
+        ("report/level", 0.5, "report.level: expected less than 0.5; received 0.5"),
+        ("report/margin", 0, "report.margin: expected greater than 0; received 0"),
+        ("report/goal", GOAL | {"above": 1}, "report.goal.above: expected less than 1; received 1"),
+        ("report/goal", GOAL | {"rows": ["none"]}, "report.goal: no run is called 'none'"),
+        ("report/questions", asking(row="none"), "number 1: ahead: no run is called 'none'"),
+        (
+            "report/questions",
+            asking(than=[ROW, "none"]),
+            "number 1: ahead: no run is called 'none'",
+        ),
+        ("report/questions", asking(than=[ROW]), "ahead.0.than: expected List should have at"),
+        ("report/questions", asking(by="speed"), "ahead.0.by: expected 'accuracy' or 'learning'"),
         # ranges
         ("train/epochs", 0, "train.epochs: expected greater than or equal to 1; received 0"),
         (

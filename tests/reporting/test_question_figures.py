@@ -54,6 +54,8 @@ def test_every_seed_is_a_point_and_the_pilots_are_hollow(drawn: list[Figure]) ->
     assert [0.99, 0.99] in means
     assert [label.get_text() for label in axis.get_yticklabels()] == ["row", "(other)", "absent"]
     assert [text.get_text() for text in axis.texts] == ["not run yet"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["a seed", "a seed of the pilot", "to be above: 0.99"]
 
 
 def test_learning_shows_a_line_a_seed(drawn: list[Figure]) -> None:

@@ -104,7 +104,10 @@ def draw(shown: Sequence[Line], stem: Path, goal: float | None = None) -> None:
         Line2D([], [], label="a seed", **grey),
         Line2D([], [], label="a seed of the pilot", markerfacecolor="white", **grey),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    if goal is not None:
+        label = f"to be above: {goal:g}"
+        handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.8, label=label))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     drawing.save(figure, stem)
 
 
