@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 # The same examples every time; `pytest --hypothesis-profile=stress` tries many more, and others.
-settings.register_profile("test", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile("test", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("stress", max_examples=2_000, deadline=None)
 settings.load_profile("test")
 

@@ -44,7 +44,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("vgg16", "adam", {"batch_norm": True, "highway": True, "label_smoothing": 0.1}),
     (
         *("resnet50", "sgd"),
-        {"nesterov": True, "stem": "small", "input_channels": 1, "upsampling": 2, "stages": 3},
+        {"nesterov": True, "input_channels": 1, "upsampling": 2, "stages": 3},
     ),
 ]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from deepnets.networks import runtime
@@ -178,6 +179,30 @@ def miniature(params: dict[str, Any]) -> None:
     for name in set(params["runs"]) - rows:
         del params["runs"][name]
     params["initialize"] = ["vgg16-random", "resnet50-random"]
+
+
+def keep_reproduced(copy: Clone, factory: pytest.TempPathFactory) -> None:
+    """Keep a clone in which the `miniature` has been reproduced, for other files of tests."""
+    kept = _kept(factory)
+    partial = kept.with_name("partial")
+    shutil.copytree(
+        copy.folder, partial, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlruns")
+    )
+    partial.rename(kept)
+
+
+def reproduced(folder: Path, factory: pytest.TempPathFactory) -> bool:
+    """Copy what was kept to `folder`, which is empty; returns whether there is any."""
+    if not _kept(factory).is_dir():
+        return False
+    shutil.copytree(_kept(factory), folder, symlinks=True, dirs_exist_ok=True)
+    return True
+
+
+def _kept(factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reproduced"
 
 
 def one_run(params: dict[str, Any], name: str) -> None:

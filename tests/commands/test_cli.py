@@ -12,6 +12,7 @@ import pytest
 
 from deepnets.__main__ import main
 from deepnets.base import files
+from deepnets.data import mirrors
 from deepnets.stages import report
 from project import ROOT, Clone, Edit, edit_yaml, without
 
@@ -99,22 +100,19 @@ def test_truncated_data(study: Clone) -> None:
     assert "test_images.npy is not the file that was written" in _refused(study, "preprocess")
 
 
-def test_no_mirror_reachable(study: Clone, tmp_path: Path) -> None:
+def test_no_mirror_reachable(
+    study: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit_yaml(study.folder / "params.yaml", lambda p: p["download"].update(source="mnist"))
-    proxy = "http://127.0.0.1:9"
-    line = study.run(
-        "deepnets",
-        "download",
-        env={
-            "https_proxy": proxy,
-            "http_proxy": proxy,
-            "no_proxy": "",
-            "DEEPNETS_MIRROR": "/nowhere",
-        },
-        check=False,
-    )
-    assert line.returncode == 1
-    said = line.stderr.strip().splitlines()[-1]
+    for name in ("https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("DEEPNETS_MIRROR", "/nowhere")
+    # Between two tries it waits for seconds.
+    monkeypatch.setattr(mirrors, "_RETRIES", 0)
+    monkeypatch.chdir(study.folder)
+    assert main(["download"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "MNIST could not be fetched (/nowhere: neither mnist.npz nor" in said
     assert "set DEEPNETS_MIRROR to a directory or URL" in said
     assert not list((study.folder / "data" / "raw").iterdir())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from project import Clone, miniature, small_clone
+from project import Clone, keep_reproduced, miniature, small_clone
 
 RUNS = ("vgg16-sgd-random", "resnet50-adam-random")
 
@@ -30,6 +30,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     (copy.folder / "first-repro.log").write_text(result.stdout + result.stderr)
     copy.run("git", "add", "-A", ":!first-repro.log")
     copy.run("git", "commit", "-qm", "results")
+    keep_reproduced(copy, tmp_path_factory)
     return copy
 
 
