@@ -42,7 +42,7 @@ TARGETS = {"vgg16": 1.45, "resnet50": 3.0}
 _IMAGES, _VALIDATION = 50_000, 10_000
 _STEPS = _IMAGES // BATCH
 # Rounds, of so many steps for the others and of an epoch for ours.
-_REPEATS, _ROUND = 3, 200
+_REPEATS, _ROUND = 3, 400
 # Steps that both ways are compared after. Rounding grows: after 20 steps of VGG-16 from He's
 # weights on made-up pixels, weights that began 1e-7 apart are a sixth of the way apart.
 _CHECKED = 4
@@ -55,8 +55,11 @@ def pixels(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return images, generator.integers(0, 10, count).astype(np.uint8)
 
 
-def ours(arch: str, optimizer: str) -> dict[str, Any]:
-    """Epochs by `stages.train.fit`, checkpoints, validation and all; see `_table`."""
+def ours(arch: str, optimizer: str, only_first: bool) -> dict[str, Any]:
+    """Epochs by `training.loop.fit`, checkpoints, validation and all; see `_describe`.
+
+    With `only_first` it ends where the first step can be taken.
+    """
     from deepnets.networks import runtime
     from deepnets.records import machine
 
@@ -77,6 +80,9 @@ def ours(arch: str, optimizer: str) -> dict[str, Any]:
     # As a training begins: this compiles, so that the first epoch starts when its first step can.
     stepper.program(training, run)
     repeats = stepper.repeats(training, run)
+    first_s = time.time() - psutil.Process().create_time()
+    if only_first:
+        return {"first_s": first_s, "ms": []}
     ends: list[float] = []
     with TemporaryDirectory() as name, loop.after_one_another(runtime.on_jax_gpu()) as submit:
         folder = Path(name)
@@ -89,10 +95,8 @@ def ours(arch: str, optimizer: str) -> dict[str, Any]:
         rows, _ = loop.fit(classifier, run, training, validation, folder, save, stepper=stepper)
     alone = _steps_alone(stepper, training, run)
     whole = [after - before for before, after in pairwise(ends)]
-    first = rows.timing[0]
-    waited = first["finished_ms"] / 1000 - first["seconds"] - first["validation_seconds"]
     return {
-        "first_s": waited - psutil.Process().create_time(),
+        "first_s": first_s,
         "ms": [1000 * of["seconds"] / _STEPS for of in rows.timing[1:]],
         "validation_ms": [1000 * of["validation_seconds"] for of in rows.timing[1:]],
         "epoch_s": whole,
@@ -265,10 +269,13 @@ def check(arch: str, optimizer: str) -> dict[str, Any]:
     }
 
 
-def _run(side: str, arch: str, optimizer: str) -> dict[str, Any]:
-    """What a process of its own finds, or how it `failed`."""
+def _run(side: str, arch: str, optimizer: str, compiled: str = "") -> dict[str, Any]:
+    """What a process of its own finds, or how it `failed`; `compiled` keeps its programs."""
     command = [sys.executable, __file__, "--side", side, "--arch", arch, "--optimizer", optimizer]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    cache = {"JAX_COMPILATION_CACHE_DIR": compiled} if compiled else {}
+    cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} if compiled else {}
+    environment = os.environ | cache
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     with suppress(IndexError, json.JSONDecodeError):
         answer: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
         return answer
@@ -278,7 +285,9 @@ def _run(side: str, arch: str, optimizer: str) -> dict[str, Any]:
 def _answer(side: str, arch: str, optimizer: str) -> dict[str, Any]:
     if side in ("eager", "captured"):
         return pytorch(arch, optimizer, side == "captured")
-    return {"ours": ours, "keras": keras, "check": check}[side](arch, optimizer)
+    if side in ("first", "ours"):
+        return ours(arch, optimizer, side == "first")
+    return {"keras": keras, "check": check}[side](arch, optimizer)
 
 
 def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]]) -> str:
@@ -300,7 +309,9 @@ def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]
         mine = found[f"{key} ours"]
         epoch = statistics.median(mine["epoch_s"])
         scored = statistics.median(mine["validation_ms"]) / 1000
-        parts = [arch, optimizer, f"{epoch:.2f}", f"{scored:.3f}", f"{mine['first_s']:.1f}"]
+        nothing = found[f"{key} first"]["first_s"]
+        parts = [arch, optimizer, f"{epoch:.2f}", f"{scored:.3f}"]
+        parts += [f"{nothing:.1f}", f"{mine['first_s']:.1f}"]
         if mine["alone_ms"] is not None:
             rest = epoch - scored - mine["alone_ms"] * _STEPS / 1000
             parts += [f"{mine['alone_ms']:.2f}", f"{rest / epoch:.1%}"]
@@ -308,7 +319,8 @@ def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]
     headers = ["network", "optimizer", "ours, ms a step", "target"]
     for side in list(SIDES)[1:]:
         headers += [SIDES[side], "over ours"]
-    whole = ["network", "optimizer", "epoch, s", "of it validation", "to first step, s"]
+    whole = ["network", "optimizer", "epoch, s", "of it validation"]
+    whole += ["to first step, s", "the same with the compilation cache"]
     whole += ["steps alone, ms", "share that is neither"]
     checked = [
         [*key.split(), f"{of['moved']:.3g}", f"{of['difference']:.2g}", of["same_again"]]
@@ -334,7 +346,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--arch", choices=TARGETS, help="default: both")
     parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd", help="default: sgd")
-    parser.add_argument("--side", choices=[*SIDES, "check"], help="only this, as a line of JSON")
+    parser.add_argument(
+        "--side", choices=["first", *SIDES, "check"], help="only this, as a line of JSON"
+    )
     parser.add_argument("--check", action="store_true", help="only the comparison of both ways")
     arguments = parser.parse_args()
     if arguments.side:
@@ -350,16 +364,17 @@ def main() -> None:
     if arguments.check:
         raise SystemExit(any("failed" in of for of in checks.values()))
     sides = [side for side in SIDES if side in ("ours", "keras") or find_spec("torch")]
-    work = [(*pair, side) for pair in pairs for side in sides]
+    work = [(*pair, side) for pair in pairs for side in ["first", *sides]]
     found: dict[str, dict[str, Any]] = {}
-    with tqdm(work, leave=False, dynamic_ncols=True) as bar:
+    with TemporaryDirectory() as folder, tqdm(work, leave=False, dynamic_ncols=True) as bar:
         for arch, optimizer, side in bar:
             bar.set_description(f"{arch} {optimizer}: {side}")
-            found[f"{arch} {optimizer} {side}"] = _run(side, arch, optimizer)
+            compiled = folder if side in ("first", "ours") else ""
+            found[f"{arch} {optimizer} {side}"] = _run(side, arch, optimizer, compiled)
     failed = {key: of["failed"] for key, of in (found | checks).items() if "failed" in of}
     for key, why in failed.items():
         print(f"{key} failed:\n{why}", file=sys.stderr)
-    if any("failed" in of for key, of in found.items() if key.endswith("ours")):
+    if any("failed" in of for key, of in found.items() if key.endswith(("first", "ours"))):
         raise SystemExit(1)
     measured = {key: of for key, of in found.items() if "failed" not in of}
     checks = {key: of for key, of in checks.items() if "failed" not in of}

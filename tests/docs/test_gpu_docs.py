@@ -6,6 +6,7 @@ Its own commands are run, on a miniature of the study.
 import json
 import re
 import shutil
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,16 @@ RUN = "vgg16-sgd-random"
 
 @dataclass(frozen=True)
 class Journey:
-    """The project at home, its checkout on the box, and what was printed in each."""
+    """The project at home, its checkout on the box, and what was printed in each.
+
+    `trained` has what the box had come to when the results were packed.
+    """
 
     home: Clone
     box: Clone
+    trained: Path
     said_on_the_box: str
+    said_of_a_grid: str
     said_at_home: str
 
 
@@ -43,7 +49,7 @@ def _type(place: Clone, commands: str, **variables: str) -> str:
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     here, there = (tmp_path_factory.mktemp(name) for name in ("here", "there"))
     home = small_clone(here / "deepnets", lambda params: one_run(params, RUN), followed=True)
-    pack, work, adopt = _blocks()
+    pack, work, grid, adopt = _blocks()
 
     _type(home, pack)
     shutil.move(here / "box.tgz", there)
@@ -53,12 +59,27 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     tools.mkdir()
     (tools / "python").write_text(f'#!/bin/sh\nexec {" ".join(python)} "$@"\n')
     (tools / "python").chmod(0o755)
-    said_on_the_box = _type(Clone(there, followed=True), work, PATH=f"{tools}:/usr/bin:/bin")
+    path = {"PATH": f"{tools}:/usr/bin:/bin"}
+    said_on_the_box = _type(Clone(there, followed=True), work, **path)
+    box = Clone(there / "box/deepnets", followed=True)
+    as_a_grid = {
+        "PYTHONPATH": f"{there}/box/site:{box.folder}/src",
+        "DEEPNETS_MIRROR": str(there / "box/mnist"),
+    }
+    shutil.copytree(box.folder / "metrics", there / "trained/metrics")
+    said_of_a_grid = _type(box, _of_this_study(grid), **path, **as_a_grid)
 
     shutil.move(there / "box/results.tgz", here)
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{home.folder}/mlflow.db"}
     said_at_home = _type(home, adopt, **store)
-    return Journey(home, Clone(there / "box/deepnets"), said_on_the_box, said_at_home)
+    return Journey(home, box, there / "trained", said_on_the_box, said_of_a_grid, said_at_home)
+
+
+def _of_this_study(grid: str) -> str:
+    """The grid's command for the miniature, whose one row is to be trained anew."""
+    study = re.sub(r"studies/\S+ studies/\S+", ".", grid).replace("results.tgz", "numbers.tgz")
+    assert study != grid
+    return f"rm -r models\n{study}"
 
 
 def test_jax_alone_is_chosen_and_said(journey: Journey) -> None:
@@ -83,8 +104,17 @@ def test_the_results_are_taken_over_at_home(journey: Journey) -> None:
     for name in ("history.csv", "test.json", "provenance.json"):
         place = Path("metrics") / RUN / name
         taken = (journey.home.folder / place).read_bytes()
-        assert taken == (journey.box.folder / place).read_bytes()
+        assert taken == (journey.trained / place).read_bytes()
     assert (journey.home.folder / "models" / RUN / "seed-0.keras").is_file()
+
+
+def test_a_grid_packs_numbers_and_no_models(journey: Journey) -> None:
+    assert "1 training is due" in journey.said_of_a_grid
+    assert "`deepnets adopt` does" in journey.said_of_a_grid
+    with tarfile.open(journey.box.folder.parent / "numbers.tgz") as packed:
+        names = packed.getnames()
+    assert f"./metrics/{RUN}/predictions.csv" in names
+    assert not [name for name in names if name.endswith((".keras", ".npy"))]
 
 
 def test_what_is_fetched_is_locked() -> None:

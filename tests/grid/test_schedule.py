@@ -210,6 +210,17 @@ def test_what_is_due_is_what_dvc_would_train_longest_first() -> None:
     assert images == sorted(images, reverse=True)
 
 
+def test_each_row_s_first_seed_is_trained_before_any_second() -> None:
+    """What it compiles for a GPU the others find."""
+    a, b, _ = NAMES
+    found = due.trainings(STUDY, [a, b], [4, 5, 6], {f"train@{a}", f"train@{b}"})
+    first, rest = found[:2], found[2:]
+    assert {(t.name, t.seed) for t in first} == {(a, 4), (b, 4)}
+    # Row by row after that, so that a grid that is cut off leaves whole ones.
+    name = rest[0].name
+    assert [(t.name, t.seed) for t in rest[:2]] == [(name, 5), (name, 6)]
+
+
 @pytest.mark.parametrize(("fails", "status"), [(0, 0), (1, 1)])
 def test_a_row_that_cannot_be_evaluated_is_said_by_the_exit_status(
     fails: int, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

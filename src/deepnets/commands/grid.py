@@ -183,7 +183,13 @@ def _finish(study: Params, names: Sequence[str], stale: set[str] | None, whole: 
     Returns:
         The exit status: FAILED where a row could not be evaluated, which DVC has said.
     """
-    if whole and dvc.available():
+    if not dvc.available():
+        print(
+            "trained and tested, see metrics/; `deepnets report` makes the report, and at home "
+            "`deepnets adopt` does, which takes all of it over (docs/gpu.md)"
+        )
+        return 0
+    if whole:
         repro.main(Path())
         return 0
     from deepnets.stages import publish, report

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +45,16 @@ def prepare(study: Params, names: Sequence[str]) -> None:
         stages = [*_BEFORE, *(f"initialize@{start}" for start in starts)]
         failed = dvc.run("repro", "--quiet", *stages, folder=Path()) != 0
     else:
-        commands = [[stage] for stage in _BEFORE] + [["initialize", start] for start in starts]
-        failed = any(
-            subprocess.run([sys.executable, "-m", "deepnets", *command], check=False).returncode
-            for command in commands
-        )
+        failed = any(map(_fails, [[stage] for stage in _BEFORE]))
+        with ThreadPoolExecutor() as pool:
+            failed = failed or any(pool.map(_fails, [["initialize", start] for start in starts]))
     if failed:
         raise UserError("what the trainings start from could not be made, see above: mend that")
+
+
+def _fails(command: Sequence[str]) -> bool:
+    ended = subprocess.run([sys.executable, "-m", "deepnets", *command], check=False)
+    return ended.returncode != 0
 
 
 def stale_stages(names: Sequence[str]) -> set[str]:
@@ -70,7 +74,10 @@ def stale_stages(names: Sequence[str]) -> set[str]:
 def trainings(
     study: Params, names: Sequence[str], seeds: Sequence[int], stale: set[str] | None
 ) -> list[Training]:
-    """What is to be trained of the rows `names` with `seeds`; those that take longest come first.
+    """What is to be trained of the rows `names` with `seeds`, in the order in which to start.
+
+    Each row's first seed comes before all others, since what it compiles for a GPU the others find.
+    Of either, those that take longest come first, and equals as params.yaml has them.
 
     Args:
         study: parameters.
@@ -88,7 +95,8 @@ def trainings(
         elif f"train@{name}" not in stale:
             continue
         found += [Training(name, run) for run in runs]
-    return sorted(found, key=lambda training: -_images(training.run))
+    first = {training.name: training.seed for training in reversed(found)}
+    return sorted(found, key=lambda t: (t.seed != first[t.name], -_images(t.run)))
 
 
 def _trained(paths: project.RunFiles) -> Mapping[int, Mapping[str, object]]:
