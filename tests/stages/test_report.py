@@ -270,6 +270,14 @@ def test_every_picture_is_there(study: Path, text: str) -> None:
         assert (study / project.REPORTS / picture).is_file()
 
 
+def test_only_the_first_seeds_of_a_row_have_pictures_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "PICTURED_SEEDS", 1)
+    made_up.reported(tmp_path, made_up.small, {}, drawn=())
+    assert {path.name for path in tmp_path.glob("reports/runs/*/*")} == {"seed-0"}
+
+
 def test_page_needs_nothing_but_itself(study: Path) -> None:
     html = (study / report.PAGE).read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
