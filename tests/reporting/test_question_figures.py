@@ -85,7 +85,8 @@ def moment(scale: float, gradient: float) -> dict[str, Any]:
     }
 
 
-DIAGNOSIS = {"moments": {"start": moment(1, 0.0), "after 100 steps": moment(2, 0.5)}}
+MOMENTS = {"start": moment(1, 0.0), "after 100 steps": moment(2, 0.5)}
+DIAGNOSIS = {"seeds": {"100": MOMENTS}}
 
 
 def test_flow_shows_sums_and_kernels_without_gates(drawn: list[Figure]) -> None:
@@ -97,7 +98,15 @@ def test_flow_shows_sums_and_kernels_without_gates(drawn: list[Figure]) -> None:
     # A gradient of nothing has no place on a logarithmic axis.
     assert np.isnan(first).all()
     assert then == [0.5, 0.5]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*DIAGNOSIS["moments"]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*MOMENTS]
+
+
+def test_flow_shows_a_line_a_seed(drawn: list[Figure]) -> None:
+    other = {name: moment(3, 0.5) for name in MOMENTS}
+    layers.flow({"row": {"seeds": {"100": MOMENTS, "101": other}}}, Path("x"))
+    (figure,) = drawn
+    assert lines(figure.axes[0]) == [[3.0], [6.0], [9.0], [9.0]]
+    assert len(figure.legends[0].get_texts()) == len(MOMENTS)
 
 
 def test_norms_show_what_the_averages_cost(drawn: list[Figure]) -> None:

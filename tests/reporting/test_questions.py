@@ -200,28 +200,31 @@ def test_validation_chooses_the_row_that_stands_for_several() -> None:
     answered = ask(found, (["lucky", "chosen"], "base"))
     (pair,) = answered.compared
     assert pair.row.runs.name == "chosen"
-    assert "chosen chosen by validation accuracy (lucky 0.8000, chosen 0.9500)" in answered.numbers
+    chosen = "chosen was chosen by validation accuracy (lucky 0.8000, chosen 0.9500)"
+    assert answered.numbers[0].endswith(f"; {chosen}.")
     del found["lucky"]
     assert ask(found, (["lucky", "chosen"], "base")).word == "not run"
 
 
 def test_answer_shows_its_numbers() -> None:
     answered = ask(BASE | row("row", 100, 90, 95, 92, 97), ("row", "base"))
-    assert answered.numbers == (
+    assert answered.numbers == [
         "row 0.9052 ± 0.0040 against base 0.8000 ± 0.0079 in test accuracy, +10.52 points (95 % "
         "interval +9.55 to +11.49), p = 0.0040."
-    )
+    ]
     stuck = row("row", 900, 90, 95, 92, 97)
-    assert ", learned with 4 and 5 of 5 seeds, p = " in ask(BASE | stuck, ("row", "base")).numbers
+    assert (
+        ", learned with 4 and 5 of 5 seeds, p = " in ask(BASE | stuck, ("row", "base")).numbers[0]
+    )
 
 
 def test_answer_about_learning_counts_seeds() -> None:
     found = BASE | row("row", 900, 900, 900, 900, 900)
     answered = ask(found, ("base", "row", "learning"))
-    assert answered.numbers == (
+    assert answered.numbers == [
         "base learned with 5 of 5 seeds (0.48 to 1.00) and row learned with 0 of 5 seeds (0.00 to "
         "0.52), p = 0.0079."
-    )
+    ]
 
 
 def test_pairs_answer_together() -> None:
@@ -233,8 +236,7 @@ def test_pairs_answer_together() -> None:
     )
     answered = ask(found, ("good", "base"), ("bad", "base"))
     assert answered.word == "it depends"
-    assert ": yes; bad 0.69" in answered.numbers
-    assert answered.numbers.endswith(": no.")
+    assert [of.split(" 0.")[0] for of in answered.numbers] == ["yes: good", "no: bad"]
     assert ask(found, ("bad", "base"), ("base", "good")).word == "no"
     assert ask(found, ("good", "base"), ("base", "bad")).word == "yes"
     assert ask(found, ("good", "base"), ("mixed", "base")).word == "undecided"
@@ -246,12 +248,12 @@ def test_what_was_not_run_is_named() -> None:
     answered = ask(found, ("row", "base"))
     assert (answered.word, answered.numbers) == (
         "not run",
-        "To be tested with every seed: row beside base.",
+        ["To be tested with every seed: row beside base."],
     )
     answered = ask(found, ("good", "base"), ("begun", "base"))
     assert answered.word == "not run"
-    assert answered.numbers.startswith("good 0.9052")
-    assert answered.numbers.endswith(": yes. To be tested with every seed: begun beside base.")
+    assert answered.numbers[0].startswith("yes: good 0.9052")
+    assert answered.numbers[1:] == ["To be tested with every seed: begun beside base."]
     assert [pair.row for pair in answered.missing] == ["begun"]
 
 

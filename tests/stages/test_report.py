@@ -516,7 +516,7 @@ DRAWN = ("question-1", "question-2", "goal", "learning", "flow", "norms")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study with questions, a pilot and what the rules can do, and its report."""
     moments = {"start": _moment(0.1), "after 100 steps": _moment(0.9), "end": _moment(0.95)}
-    diagnosis = {"run": "resnet50-sgd-random", "seed": 0, "images": 128, "moments": moments}
+    diagnosis = {"run": "resnet50-sgd-random", "images": 128, "seeds": {"0": moments}}
     folder = tmp_path_factory.mktemp("asked")
     for source, name in ((PILOT, project.PILOT), (POWER, project.POWER)):
         files.write_text(folder / name, source)

@@ -97,14 +97,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a question: a word, a sentence with the numbers, and the pairs behind it.
+    """What is known of a question: a word, a sentence a pair with its numbers, and the pairs.
 
     `missing` are the pairs that lack a seed.
     """
 
     question: Question
     word: Word
-    numbers: str
+    numbers: list[str]
     compared: list[Compared]
     missing: list[Pair] = field(default_factory=list)
 
@@ -311,14 +311,14 @@ def _tested_alike(*sides: Side) -> bool:
     return all(np.array_equal(labels[0], other) for other in labels[1:])  # type: ignore[arg-type]
 
 
-def _numbers(known: Sequence[Compared], missing: Sequence[Pair]) -> str:
-    sentences = ["; ".join(_describe(of, bool(missing) or len(known) > 1) for of in known)]
+def _numbers(known: Sequence[Compared], missing: Sequence[Pair]) -> list[str]:
+    several = len(known) + len(missing) > 1
+    sentences = [f"{of.judgement.word}: " * several + f"{_describe(of)}." for of in known]
     lacking = ", ".join(f"{name(pair.row)} beside {name(pair.than)}" for pair in missing)
-    sentences += [f"To be tested with every seed: {lacking}"] if missing else []
-    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+    return sentences + ([f"To be tested with every seed: {lacking}."] if missing else [])
 
 
-def _describe(compared: Compared, with_word: bool) -> str:
+def _describe(compared: Compared) -> str:
     row, than, judgement = compared.row, compared.than, compared.judgement
     seeds = len(row.accuracies)
     p_value = p_text(min(judgement.p_yes, judgement.p_no), "= ")
@@ -342,7 +342,7 @@ def _describe(compared: Compared, with_word: bool) -> str:
             )
             + f", p {p_value}"
         )
-    return text + _chosen(row) + _chosen(than) + (f": {judgement.word}" if with_word else "")
+    return text + _chosen(row) + _chosen(than)
 
 
 def _chosen(side: Side) -> str:
@@ -350,7 +350,7 @@ def _chosen(side: Side) -> str:
     if len(side.candidates) < 2:
         return ""
     others = ", ".join(f"{of.row} {of.validation:.4f}" for of in side.candidates)
-    return f", {side.runs.name} chosen by validation accuracy ({others})"
+    return f"; {side.runs.name} was chosen by validation accuracy ({others})"
 
 
 def _together(words: set[Literal["yes", "no", "undecided"]]) -> Word:
