@@ -66,3 +66,12 @@ def test_of_several_seeds_the_median_is_told() -> None:
     assert told.endswith("gradient is 0.002 (medians of 3 seeds)")
     seeds["2"] = seed(0.1, None)
     assert "gradient is nan" in mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}})
+
+
+def test_a_diagnosis_without_its_end_says_nothing_of_it() -> None:
+    moment = layers() | {"batch_norms": [{}], "batch": {"accuracy": 0.93}}
+    seeds = {"0": {"start": moment, "after 100 steps": moment}}
+    assert mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}}) == (
+        "after 100 steps, row gets 0.93 of 128 validation images right with their own statistics "
+        "and 0.10 with its moving averages"
+    )

@@ -91,7 +91,8 @@ def _finish(figure: Any, axes: Any, diagnoses: Mapping[str, Any], stem: Path) ->
         axis.set_yscale("log")
     for axis in axes[-1]:
         axis.set_xlabel("layer, from the image")
-    moments = next(iter(next(iter(diagnoses.values()))["seeds"].values()))
+    # Some may lack their end.
+    moments = max((seed for of in diagnoses.values() for seed in of["seeds"].values()), key=len)
     handles = [
         Line2D([], [], label=moment, **style)
         for style, moment in zip(_MOMENTS, moments, strict=False)

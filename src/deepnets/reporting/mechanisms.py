@@ -53,20 +53,18 @@ def diagnosed(diagnoses: Mapping[str, Diagnosis]) -> str:
 def _told_by_norms(name: str, diagnosis: Diagnosis, explain: bool) -> str:
     moment = after_steps(diagnosis)
 
-    then, end = (
-        {by: f"{right(diagnosis, at, by):.2f}" for by in ("batch", "moving")}
-        for at in (moment, "end")
+    batch, moving = (f"{right(diagnosis, moment, by):.2f}" for by in ("batch", "moving"))
+    text = (
+        f"{moment}, {name} gets {batch} of {diagnosis['images']} validation images right with "
+        f"their own statistics and {moving} with its moving averages"
+        if explain
+        else f"{name} {batch} and {moving}"
     )
-    if not explain:
-        return (
-            f"{name} {then['batch']} and {then['moving']}, at the end {end['batch']} and "
-            f"{end['moving']}"
-        )
-    return (
-        f"{moment}, {name} gets {then['batch']} of {diagnosis['images']} validation images right "
-        f"with their own statistics and {then['moving']} with its moving averages, at the end "
-        f"{end['batch']} and {end['moving']}"
-    )
+    # A model that is not at hand has no end.
+    if not all("end" in seed for seed in diagnosis["seeds"].values()):
+        return text
+    batch, moving = (f"{right(diagnosis, 'end', by):.2f}" for by in ("batch", "moving"))
+    return f"{text}, at the end {batch} and {moving}"
 
 
 def _told_by_flow(name: str, diagnosis: Diagnosis, explain: bool) -> str:

@@ -29,7 +29,8 @@ def main(name: str) -> None:
     training, validation = splits.load("train"), splits.load("validation")
     for seed in seeds:
         files.verify(paths.start(seed))
-        results.require_model(paths, seed)
+        if not results.lacks_only_model(paths, seed):
+            files.verify(paths.model(seed))
     # It would be taken for that of these models if what follows fails.
     paths.diagnosis.unlink(missing_ok=True)
 
@@ -49,13 +50,19 @@ def _moments(
     batch: splits.Split,
     study: params.Params,
 ) -> dict[str, Any]:
-    """What the probe says of a seed at the start, after its first steps, and at the end."""
+    """What the probe says of a seed at the start, after its first steps, and at the end.
+
+    Without the end where git alone has its training: the first two are made here.
+    """
     size = training.images.shape[1]
     classifier = models.start(run, size, paths.start(run.seed))
     weights = {"start": classifier.get_weights()}
     _train(classifier, run, training, study.diagnose.steps)
     weights[f"after {study.diagnose.steps} steps"] = classifier.get_weights()
-    weights["end"] = saving.load(paths.model(run.seed)).get_weights()
+    if results.lacks_only_model(paths, run.seed):
+        print(f"{paths.name}, seed {run.seed}: without its end, since its model is not here")
+    else:
+        weights["end"] = saving.load(paths.model(run.seed)).get_weights()
 
     probe = Probe(run, size)
     found = {
