@@ -289,6 +289,11 @@ def test_a_goal_takes_what_has_every_seed_and_names_the_rest() -> None:
     assert answered.chosen is not None
     assert answered.chosen.runs.name == "two"
     assert answered.numbers.endswith(" To be tested with every seed: one.")
+    assert answered.word == "yes"
+    # What is missing may be better.
+    low = row("two", 106, 107, 108, 109, 110)
+    assert questions.answer_goal(GOAL, low, SEEDS).word == "undecided"
+    assert questions.answer_goal(GOAL, low | row("one", *[120] * 5), SEEDS).word == "no"
     assert questions.answer_goal(GOAL, {}, SEEDS).word == "not run"
 
 

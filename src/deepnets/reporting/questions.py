@@ -148,8 +148,8 @@ def rules(report: Report, count: int) -> list[str]:
                 "Whether a row is above a given test accuracy: of the rows that have every seed, "
                 "the one with the highest mean validation accuracy is taken. Yes, if the lower 95 "
                 "% bound of its mean test accuracy over seeds (Student's t, one-sided) is above; "
-                "no, if the upper one is below; its level is its own. The test images are given, "
-                "as they were for the number that it is compared with."
+                "no, if the upper one is below and no row lacks a seed; its level is its own. The "
+                "test images are given, as they were for the number that it is compared with."
             ]
             if report.goal
             else []
@@ -240,7 +240,8 @@ def answer_goal(
     bounds = mean_bounds(chosen.accuracies)
     word: Word = "undecided"
     if bounds:
-        word = "yes" if bounds[0] > goal.above else "no" if bounds[1] < goal.above else "undecided"
+        below = bounds[1] < goal.above and not missing
+        word = "yes" if bounds[0] > goal.above else "no" if below else "undecided"
     every = ", ".join(f"{of:.4f}" for of in chosen.accuracies)
     text = f"{_mean(chosen)} in test accuracy ({every}) beside {goal.above:.4f}"
     if bounds:
