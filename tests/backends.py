@@ -39,12 +39,6 @@ RATES = {
     },
 }
 
-# Of a network that sees the image at twice its size and lacks its last stage.
-VARIANT = {
-    **{"arch": "resnet50", "optimizer": "sgd", "zero_gamma": True, **RATES["sgd"]},
-    **{"upsampling": 2, "stages": 3},
-}
-
 # Before what a process computes: the small networks in the place of the real ones.
 SMALL = """
 from deepnets.networks import runtime
@@ -55,11 +49,14 @@ from small_networks import ENTRIES
 registry.architectures().update(ENTRIES)
 """
 
-# `python -c PROGRAM OUT.npz` ends with a line of those modules that it should do without.
+# `python -c PROGRAM OUT.npz` ends with a line of those modules that it should do without. What is
+# recorded after that saves and opens models, for which Keras imports TensorFlow where there is one.
 PROGRAM = f"""{SMALL}
 import sys, numpy, backends
-numpy.savez(sys.argv[1], **backends.record())
-print(sorted({{"tensorflow", "mlflow"}} & set(sys.modules)))
+found = backends.record()
+imported = sorted({{"tensorflow", "mlflow"}} & set(sys.modules))
+numpy.savez(sys.argv[1], **found, **backends.record_opened())
+print(imported)
 """
 
 
@@ -101,9 +98,7 @@ def record() -> dict[str, np.ndarray]:
     for arch in ARCHS:
         for optimizer, rates in RATES.items():
             changes = {"arch": arch, "optimizer": optimizer, "zero_gamma": True, **rates}
-            found |= _steps(f"{arch}_{optimizer}", run.model_copy(update=changes))
-    variant = run.model_copy(update=VARIANT)
-    found |= _steps("variant", variant) | _opened(variant)
+            found |= _steps(run.model_copy(update=changes))
 
     classifier = models.build(run.arch, training.images.shape[1], run.dropout)
     saving.load_start(classifier, project.start_file(project.STARTS / run.start, run.seed))
@@ -119,7 +114,7 @@ def record() -> dict[str, np.ndarray]:
     return found
 
 
-def _steps(name: str, run: RunParams) -> dict[str, np.ndarray]:
+def _steps(run: RunParams) -> dict[str, np.ndarray]:
     """Weights before and after an epoch of STEPS steps from the seed, and the loss of each.
 
     Pixels are made up: of digits, some channels are almost the same everywhere, and to normalise
@@ -128,10 +123,13 @@ def _steps(name: str, run: RunParams) -> dict[str, np.ndarray]:
     generator, count = np.random.default_rng(0), STEPS * run.batch_size
     images = generator.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     training = splits.Split(images, generator.integers(0, 10, count).astype(np.uint8))
-    classifier = _started(run)
+    classifier = models.build(run.arch, SIZE, run.dropout, run.batch_norm_momentum)
+    classifier.set_weights(models.initialize(run.arch, "he", run.seed, SIZE).get_weights())
+    variants.start(classifier, classifier, run)
     stepper = steps.for_run(classifier, run, training)
     start = _flat(classifier)
     losses = [result["loss"] for result in stepper.train(training, run, 1)]
+    name = f"{run.arch}_{run.optimizer}"
     return {
         f"{name}_start": start,
         f"{name}_loss": np.concatenate(losses),
@@ -139,15 +137,13 @@ def _steps(name: str, run: RunParams) -> dict[str, np.ndarray]:
     }
 
 
-def _started(run: RunParams) -> keras.Model:
+def record_opened() -> dict[str, np.ndarray]:
+    """What a variant says that this backend saves in the folder, and that which lies there."""
+    run = params.load().run_params(RUN, 0)
+    run = run.model_copy(update={"arch": "resnet50", "upsampling": 2, "stages": 3})
     classifier = models.build(run.arch, SIZE, run.dropout, run.batch_norm_momentum, run)
     variants.start(classifier, models.initialize(run.arch, "he", run.seed, SIZE), run)
-    return classifier
-
-
-def _opened(run: RunParams) -> dict[str, np.ndarray]:
-    """Probabilities by each saved model of `run` in the folder: this backend's, others' before."""
-    saving.save(_started(run), Path(f"{keras.backend.backend()}.keras"))
+    saving.save(classifier, Path(f"{keras.backend.backend()}.keras"))
     return {f"opened_{path.stem}": opened(path) for path in sorted(Path().glob("*.keras"))}
 
 

@@ -27,6 +27,9 @@ from keras import ops
 
 from deepnets.networks import layers, small_maps
 
+# The largest map whose 3x3 convolutions are a product of patches.
+_LARGEST_OF_PATCHES = 4
+
 
 def stand_in(layer: keras.Layer) -> keras.Layer | None:
     """What computes `layer` of a backbone here; None where that is `layer` itself."""
@@ -71,7 +74,10 @@ def _as_product(layer: keras.layers.Conv2D) -> Callable[..., Any] | None:
     plain = layer.dilation_rate == (1, 1) and layer.groups == 1
     if plain and layer.kernel_size == (1, 1) and layer.strides[0] == layer.strides[1]:
         return _pixel_by_pixel
-    return _map_by_map if small_maps.is_small(layer) else None
+    if small_maps.is_small(layer):
+        return _map_by_map
+    small = layers.is_plain_3x3(layer) and max(layer.output.shape[1:3]) <= _LARGEST_OF_PATCHES
+    return _patch_by_patch if small else None
 
 
 def _pixel_by_pixel(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any:
@@ -87,6 +93,16 @@ def _map_by_map(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any:
     matrix = jnp.stack(small_maps.windows(kernel, height, width), axis=3)
     sides = (height * width * channels, height * width * layer.filters)
     outputs = images.reshape(-1, sides[0]) @ matrix.reshape(sides)
+    return outputs.reshape(-1, height, width, layer.filters)
+
+
+def _patch_by_patch(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any:
+    """The nine pixels around each, side by side, times one matrix."""
+    _, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [padded[:, row : row + height, at : at + width] for row in range(3) for at in range(3)]
+    patches = jnp.concatenate(taps, axis=3).reshape(-1, 9 * channels)
+    outputs = patches @ kernel.reshape(9 * channels, layer.filters)
     return outputs.reshape(-1, height, width, layer.filters)
 
 
