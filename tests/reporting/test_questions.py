@@ -112,13 +112,23 @@ def test_a_gain_that_is_real_and_too_small_on_average_is_no_yes() -> None:
     assert found.word == "undecided"
 
 
-def test_rows_that_differ_in_spread_alone_are_not_decided() -> None:
-    """The rank test by itself would: one is above the other's middle with most seeds."""
-    wide = [0.9 - 0.03, 0.9 - 0.02, *[0.9 + 0.006] * 8]
-    narrow = [0.9 + 0.0001 * of for of in range(-5, 5)]
+def test_a_row_that_spreads_more_takes_more_than_the_order_of_its_seeds() -> None:
+    """The rank test by itself would take two bad seeds of ten for nothing."""
+    wide = [0.85, 0.86, *[0.925] * 8]
+    narrow = [0.905 + 0.0001 * of for of in range(-5, 5)]
+    assert np.mean(wide) - np.mean(narrow) > MARGIN
     assert significance.rank_sum(wide, narrow) < 0.025
-    assert np.mean(wide) < np.mean(narrow)
-    assert judged(wide, narrow).word != "yes"
+    assert significance.welch(wide, narrow) > 0.1
+    assert judged(wide, narrow, level=0.025).word == "undecided"
+
+
+def test_ties_are_ties_whatever_fractions_round_to() -> None:
+    counts = [0, 10, 20, 30, 40]
+    tied = significance.rank_sum(counts, counts)
+    for base in range(8000, 9900, 7):
+        row, than = ([(base + more + of) / 10_000 for of in counts] for more in (50, 0))
+        # As many images more as the margin is, seed by seed.
+        assert judged(row, than).p_no == pytest.approx(tied)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +231,10 @@ def test_answer_shows_its_numbers() -> None:
 def test_answer_about_learning_counts_seeds() -> None:
     found = BASE | row("row", 900, 900, 900, 900, 900)
     answered = ask(found, ("base", "row", "learning"))
+    # Two in ten right is no more than one digit may get.
+    found |= row("two", *[800] * 5)
+    assert "row learned with 0 of 5" in ask(found, ("base", "row", "learning")).numbers[0]
+    assert "two learned with 0 of 5" in ask(found, ("base", "two", "learning")).numbers[0]
     assert answered.numbers == [
         "base learned with 5 of 5 seeds (0.48 to 1.00) and row learned with 0 of 5 seeds (0.00 to "
         "0.52), p = 0.0079."
