@@ -34,6 +34,7 @@ from common import BATCH, SIZE, recipe
 SIDES = {
     "ours": "this project",
     "keras": "plain Keras `fit` on JAX",
+    "repeatable": "the same with `--xla_gpu_deterministic_ops`",
     "eager": "PyTorch eager",
     "captured": "PyTorch, its whole step as a CUDA graph",
 }
@@ -278,7 +279,9 @@ def _run(side: str, arch: str, optimizer: str, compiled: str = "") -> dict[str, 
     command = [sys.executable, __file__, "--side", side, "--arch", arch, "--optimizer", optimizer]
     cache = {"JAX_COMPILATION_CACHE_DIR": compiled} if compiled else {}
     cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} if compiled else {}
-    environment = os.environ | cache
+    # What JAX has a user set for the same bits again.
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+    environment = os.environ | cache | ({"XLA_FLAGS": flags} if side == "repeatable" else {})
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     with suppress(IndexError, json.JSONDecodeError):
         answer: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
@@ -291,7 +294,7 @@ def _answer(side: str, arch: str, optimizer: str) -> dict[str, Any]:
         return pytorch(arch, optimizer, side == "captured")
     if side in ("first", "ours"):
         return ours(arch, optimizer, side == "first")
-    return {"keras": keras, "check": check}[side](arch, optimizer)
+    return check(arch, optimizer) if side == "check" else keras(arch, optimizer)
 
 
 def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]]) -> str:
@@ -372,7 +375,9 @@ def main() -> None:
     print(json.dumps(checks, indent=2), flush=True)
     if arguments.check:
         raise SystemExit(any("failed" in of for of in checks.values()))
-    sides = [side for side in SIDES if side in ("ours", "keras") or find_spec("torch")]
+    sides = [
+        side for side in SIDES if side in ("ours", "keras", "repeatable") or find_spec("torch")
+    ]
     work = [(*pair, side) for pair in pairs for side in ["first", *sides]]
     found: dict[str, dict[str, Any]] = {}
     with TemporaryDirectory() as folder, tqdm(work, leave=False, dynamic_ncols=True) as bar:

@@ -60,7 +60,7 @@ _SLOW = frozenset(
         *("test_damage", "test_environment"),
         *("test_clock", "test_page", "test_report", "test_initialize", "test_train"),
         *("test_addresses", "test_without_mlflow", "test_tracking", "test_store", "test_tags"),
-        *("test_same_mathematics", "test_training_loop"),
+        *("test_same_mathematics", "test_training_loop", "test_logged_models"),
     }
 )
 
@@ -74,6 +74,7 @@ _STRESS = frozenset(
         "test_jax_alone_is_chosen_and_said",
         "test_a_checkout_without_results_counts_as_clean",
         "test_the_results_are_taken_over_at_home",
+        "test_a_grid_packs_numbers_and_no_models",
         # As test_team, whose members pull and publish:
         "test_an_empty_store_is_filled_from_the_files",
         "test_a_fresh_clone_pulls_and_has_nothing_to_do",

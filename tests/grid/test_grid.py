@@ -131,6 +131,7 @@ def test_one_that_fails_stops_no_other(study: Clone) -> None:
     assert f"{ROWS[0]}, seed 0: done: " in result.stdout
     assert f"{ROWS[0]}: written, and booked in dvc.lock" in result.stdout
     assert (study.folder / f"models/{ROWS[0]}/seed-0.keras").is_file()
+    assert len(list(study.folder.glob(f"checkpoints/{ROWS[0]}/seed-0/*/epoch-*.npz"))) == 1
     assert not (study.folder / f"models/{FAILED}").exists()
 
 

@@ -17,7 +17,7 @@ from deepnets.grid.places import Places
 from deepnets.grid.table import Table
 from deepnets.records import provenance, results
 from deepnets.records.results import TrainingRecord
-from deepnets.training import devices
+from deepnets.training import checkpoints, devices
 
 # Exit statuses: a training failed; none failed, but one at least has diverged.
 FAILED, DIVERGED = 1, 3
@@ -151,11 +151,15 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
         whole = set(study.train.seeds) <= set(new)
         if whole and dvc.available():
             rows.book(study, [f"train@{name}", f"evaluate@{name}"])
-        for seed in new:
+        for seed, record in new.items():
             there = training.files_of(study, name, seed)
             for path in there.metrics_dir.iterdir():
                 if path != training.log_of(there):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
+            # The row has the model now. Two checkpoints each of hundreds of trainings fill a disk.
+            folder = there.checkpoints(seed) / record.provenance["fingerprint"][:16]
+            for older in checkpoints.names(folder)[1:]:
+                (folder / older).unlink()
     lacking = [seed for seed in study.train.seeds if seed not in merged]
     if lacking:
         return f"{name}: written; seeds not trained yet: {', '.join(map(str, lacking))}"

@@ -16,8 +16,7 @@ from deepnets.grid.places import End
 from deepnets.grid.training import Progress
 from deepnets.networks import runtime
 
-# What a training is reckoned with: its data, the libraries, and several times the weights of
-# ResNet50. A guess on the safe side, not a measurement.
+# What a training is reckoned with: its data, the libraries, and several times the weights.
 CPU_TRAINING_BYTES = int(2.5 * 2**30)
 
 # Seconds that a process is given to end after Ctrl-C: it waits for what it is writing.

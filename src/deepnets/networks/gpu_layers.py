@@ -3,16 +3,13 @@
 A step of a small network is many short kernels, and each costs microseconds whatever it computes.
 Same mathematics; sums are in another order.
 
-- A 1x1 convolution, and a 3x3 one of a map of 1x1 or 2x2 pixels, is one matrix product: the
-  library for convolutions is slow at them (at 2x2, 20 of 36 products of a tap and a pixel are with
-  padding).
+- A 1x1 convolution, and a 3x3 one of a map of up to 4x4 pixels, is one matrix product: the library
+  for convolutions is slow at them (at 2x2, 20 of 36 products of a tap and a pixel meet padding).
 - Batch normalisation reads its input once for both moments, and once for both sums of its
   gradient. The bias of a convolution before it shifts the mean and nothing else, so it is added to
   the moving mean alone, and its gradient is the exact zero instead of what rounding leaves of one.
 - Max pooling's gradient compares instead of searching each window again; the first of equal pixels
   gets it, as in Keras.
-- ReLU's gradient looks at what the layer put out instead of what it was given, so that bias and
-  ReLU are computed where the convolution is, and one array less is written.
 """
 
 from collections.abc import Callable
@@ -35,7 +32,7 @@ def stand_in(layer: keras.Layer) -> keras.Layer | None:
     """What computes `layer` of a backbone here; None where that is `layer` itself."""
     if isinstance(layer, keras.layers.Conv2D):
         alone = _normalization_after(layer) is not None
-        if _as_product(layer) is not None or alone or _is_relu(layer.activation):
+        if _as_product(layer) is not None or alone:
             return Convolution(layer, with_bias=layer.use_bias and not alone)
     if layers.normalises_channels(layer):
         return Normalization(layer, _convolution_before(layer))
@@ -62,7 +59,7 @@ class Convolution(keras.layers.Layer):  # type: ignore[misc]
         outputs = self._product(layer, images, ops.convert_to_tensor(layer.kernel))
         if self._with_bias:
             outputs = outputs + ops.convert_to_tensor(layer.bias)
-        return _relu(outputs) if _is_relu(layer.activation) else layer.activation(outputs)
+        return layer.activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """As the convolution's; told rather than found out, which would trace `call` once more."""
@@ -116,27 +113,6 @@ def _by_library(layer: keras.layers.Conv2D, images: Any, kernel: Any) -> Any:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=layer.groups,
     )
-
-
-def _is_relu(activation: Any) -> bool:
-    return activation is keras.activations.relu
-
-
-@jax.custom_vjp  # type: ignore[untyped-decorator]
-def _relu(images: Any) -> Any:
-    return jnp.maximum(images, 0)
-
-
-def _relu_forward(images: Any) -> tuple[Any, Any]:
-    outputs = _relu(images)
-    return outputs, outputs
-
-
-def _relu_backward(outputs: Any, gradient: Any) -> tuple[Any]:
-    return (jnp.where(outputs > 0, gradient, 0),)
-
-
-_relu.defvjp(_relu_forward, _relu_backward)
 
 
 def _normalization_after(layer: keras.layers.Conv2D) -> keras.Layer | None:

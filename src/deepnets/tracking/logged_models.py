@@ -1,5 +1,6 @@
 """The models that MLflow keeps of runs ("logged models"): found, begun once, written, looked at."""
 
+import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,9 @@ from deepnets.tracking.trainings import TrackedTraining
 
 # Where in a logged model's artifacts the model is.
 FILE = "data/model.keras"
+
+# What a served model is loaded by; it goes along.
+_LOADER = Path(__file__).parent / "raw_pixels.py"
 
 
 def has_model(client: MlflowClient, run: Run, source: Path) -> bool:
@@ -118,9 +122,13 @@ def _write(folder: Path, described: Model, source: Path, provenance: Provenance)
         keras_backend=backend,
         save_exported_model=False,
     )
+    (folder / "code").mkdir()
+    shutil.copyfile(_LOADER, folder / "code" / _LOADER.name)
+    _write_example(folder, described, size)
     mlflow.pyfunc.add_to_model(
         described,
-        loader_module="mlflow.keras",
+        loader_module=_LOADER.stem,
+        code="code",
         conda_env="conda.yaml",
         python_env="python_env.yaml",
     )
@@ -135,3 +143,19 @@ def _write(folder: Path, described: Model, source: Path, provenance: Provenance)
     conda = ["name: deepnets", "channels: [conda-forge]", "dependencies:", f"- {python}"]
     conda += ["- pip", "- pip:", *(f"  - {name}" for name in needed)]
     files.write_text(folder / "conda.yaml", "\n".join(conda) + "\n")
+
+
+def _write_example(folder: Path, described: Model, size: int) -> None:
+    """An input that works, in the form of MLflow's own examples: an upright stroke, a 1."""
+    image = np.zeros((size, size), np.uint8)
+    image[size // 5 : -size // 5, size // 2 - size // 16 : size // 2 + size // 16] = 255
+    images = {"images": np.stack([image] * 3, axis=-1)[np.newaxis].tolist()}
+    example, request = "input_example.json", "serving_input_example.json"
+    files.write_text(folder / example, json.dumps(images))
+    files.write_text(folder / request, json.dumps({"inputs": images}))
+    described.saved_input_example_info = {
+        "artifact_path": example,
+        "serving_input_path": request,
+        "type": "ndarray",
+        "format": "tf-serving",
+    }
