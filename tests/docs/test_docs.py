@@ -326,7 +326,7 @@ def test_means_over_the_pilots_seeds_are_those_of_its_file() -> None:
 
 
 def test_what_the_rules_can_do_is_what_was_simulated() -> None:
-    power = pd.read_csv(ROOT / "studies/open-questions/metrics/power.csv").fillna("")
+    power = pd.read_csv(ROOT / "studies/open-questions/metrics/power.csv").astype(object).fillna("")
     pairs = power[power["asks"] != "list"]
     rows = _questions_table("two rows | right")
     assert len(rows) > 8

@@ -12,9 +12,10 @@ import pytest
 from deepnets.base import files, project
 from deepnets.config import params
 from deepnets.config.params import Params
+from deepnets.config.sections import RunParams
 from deepnets.records import provenance, results
 from deepnets.records.results import TrainingRecord
-from deepnets.reporting import published, run_figures
+from deepnets.reporting import page, published, questions, run_figures
 from project import ROOT
 
 FULL = ROOT / "studies" / "full"
@@ -101,10 +102,45 @@ def test_the_studys_random_rows_are_there_at_full_scale() -> None:
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_trainings_files_agree_with_each_other(name: str) -> None:
-    metrics, result = TRAININGS[name]
+    _check(*TRAININGS[name])
+
+
+OURS = ["open-questions", "at-scale"]
+
+
+@pytest.mark.parametrize("study", OURS)
+def test_answers_rest_on_files_that_agree_and_on_one_code_and_machine(study: str) -> None:
+    folder = ROOT / "studies" / study
+    trainings = _committed(folder, params.load(folder / params.FILE))
+    for metrics, result in trainings:
+        _check(metrics, result)
+    origins = [result.provenance for _, result in trainings]
+    assert not any(origin["git"]["dirty"] for origin in origins)
+    assert len({origin["git"]["commit"] for origin in origins}) <= 1
+    hardware = [origin["environment"]["hardware"] for origin in origins]
+    assert len({str(of["devices"] or of["cpu"]) for of in hardware}) <= 1
+
+
+@pytest.mark.parametrize("study", OURS)
+def test_a_report_tells_the_rules_that_are_applied(study: str) -> None:
+    folder = ROOT / "studies" / study
+    report = params.load(folder / params.FILE).report
+    text = (folder / "reports/report.md").read_text()
+    for rule in questions.rules(report, sum(len(of.ahead) for of in report.questions)):
+        assert f"\n- {rule}\n" in text
+    for question in report.questions:
+        assert f"### {page.literal(question.question)}" in text
+
+
+def _check(metrics: Path, result: TrainingRecord) -> None:
+    """That the files of a training agree with each other."""
     origin = result.provenance
     assert provenance.fingerprint_of(origin) == origin["fingerprint"]
-    assert origin["parameters"] == result.params.flat
+    # What a record does not know was the same for all runs then, which is the default now.
+    known = {key: of for key, of in result.params.flat.items() if key in origin["parameters"]}
+    assert origin["parameters"] == known
+    defaults = {name: field.default for name, field in RunParams.model_fields.items()}
+    assert all(defaults[key] == of for key, of in result.params.flat.items() if key not in known)
     assert len(result.history) == result.params.epochs == len(result.timing)
     trained = results.of_seed(files.read_json(metrics / "train.json"), result.seed)
     assert trained == results.summary(result.history, origin["chance_accuracy"], False)

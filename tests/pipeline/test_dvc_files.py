@@ -4,6 +4,7 @@ A small study is run stage by stage in one process, and every file that is opene
 """
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -99,9 +100,13 @@ def _shrink(params: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Traced]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study").resolve()
+
+
+@pytest.fixture(scope="module")
+def traced(folder: Path) -> dict[str, Traced]:
     """Each stage, run once after those before it."""
-    folder = tmp_path_factory.mktemp("study").resolve()
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     edit_yaml(folder / "params.yaml", _shrink)
     found = {}
@@ -172,3 +177,19 @@ def test_what_a_stage_writes_is_listed_and_the_other_way_round(
     listed = _listed(stage, "outs", "metrics", "plots")
     assert not [path for path in sorted(written) if not _below(path, listed)]
     assert not [entry for entry in listed if not any(_below(path, [entry]) for path in written)]
+
+
+def test_a_diagnosis_without_the_model_lacks_its_end(
+    traced: dict[str, Traced], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where git alone has a training; the start and the first steps are made here."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
+    path = Path(f"metrics/{RUN}/diagnosis.json")
+    (before,) = json.loads(path.read_text())["seeds"].values()
+    (model,) = Path(f"models/{RUN}").glob("*.keras")
+    model.unlink()
+    assert main(["diagnose", RUN]) == 0
+    (moments,) = json.loads(path.read_text())["seeds"].values()
+    assert list(moments) == ["start", "after 1 steps"]
+    assert moments == {name: before[name] for name in moments}

@@ -59,11 +59,12 @@ def _stages_run(output: str) -> list[str]:
 
 def test_diagnosis_looks_at_three_moments_and_is_in_the_report(grid: Clone) -> None:
     found = _json(grid, "metrics/vgg16-sgd-random/diagnosis.json")
-    assert list(found["moments"]) == ["start", "after 3 steps", "end"]
-    for of in found["moments"].values():
+    (moments,) = found["seeds"].values()
+    assert list(moments) == ["start", "after 3 steps", "end"]
+    for of in moments.values():
         assert len(of["layers"]) == 6  # five convolutions and the logits
         assert of["layers"][-1]["name"] == "logits"
-    start, end = found["moments"]["start"], found["moments"]["end"]
+    start, end = moments["start"], moments["end"]
     assert start["layers"] != end["layers"]
     text = (grid.folder / "reports/report.md").read_text()
     assert "## What flows through the layers" in text

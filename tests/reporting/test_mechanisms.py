@@ -19,7 +19,7 @@ def layers(*rows: tuple[str, float, float]) -> dict[str, Any]:
 
 def diagnosis(start: Any, then: Any, end: Any) -> dict[str, Any]:
     moments = {"start": start, "after 100 steps": then, "end": end}
-    return {"images": 128, "moments": moments}
+    return {"images": 128, "seeds": {"0": moments}}
 
 
 def test_cause_of_a_network_without_norms_is_what_flows_through_it() -> None:
@@ -53,3 +53,25 @@ def test_what_goes_on_from_a_highway_layer_is_what_its_connection_puts_out() -> 
     moment["layers"].append({"name": "a_highway", "kind": "Add", "activation": 0.7})
     shown = [(of["name"], of["activation"], of["gradient"]) for of in mechanisms.path(moment)]
     assert shown == [("a", 0.7, 1e-3), ("logits", 0.5, 0.1)]
+
+
+def test_of_several_seeds_the_median_is_told() -> None:
+    def seed(first: float, gradient: float | None) -> dict[str, Any]:
+        moment = layers(("a", first, gradient), ("b", 0.004, 1e-4), ("logits", 0.5, 0.1))  # type: ignore[arg-type]
+        return {"start": moment, "after 100 steps": moment, "end": moment}
+
+    seeds = {"0": seed(0.2, 1e-3), "1": seed(0.9, 2e-3), "2": seed(0.1, 5e-3)}
+    told = mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}})
+    assert "go from 0.2 to 0.004 at the start" in told
+    assert told.endswith("gradient is 0.002 (medians of 3 seeds)")
+    seeds["2"] = seed(0.1, None)
+    assert "gradient is nan" in mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}})
+
+
+def test_a_diagnosis_without_its_end_says_nothing_of_it() -> None:
+    moment = layers() | {"batch_norms": [{}], "batch": {"accuracy": 0.93}}
+    seeds = {"0": {"start": moment, "after 100 steps": moment}}
+    assert mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}}) == (
+        "after 100 steps, row gets 0.93 of 128 validation images right with their own statistics "
+        "and 0.10 with its moving averages"
+    )

@@ -58,6 +58,16 @@ def test_every_seed_is_a_point_and_the_pilots_are_hollow(drawn: list[Figure]) ->
     assert legend == ["a seed", "a seed of the pilot", "to be above: 0.99"]
 
 
+def test_a_row_that_another_was_chosen_over_does_not_stand() -> None:
+    styles = {name: drawing.Run(name, "sgd", "he") for name in ("one", "two")}
+    chosen = seeds.lines(["one", "two"], ["two"], {}, styles, {"one": [0.9]})
+    assert [(of.row, of.stands, list(of.pilot)) for of in chosen] == [
+        ("one", False, [0.9]),
+        ("two", True, []),
+    ]
+    assert all(of.stands for of in seeds.lines(["one", "two"], [], {}, styles, {}))
+
+
 def test_learning_shows_a_line_a_seed(drawn: list[Figure]) -> None:
     one = [{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.9}]
     two = [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]
@@ -85,7 +95,8 @@ def moment(scale: float, gradient: float) -> dict[str, Any]:
     }
 
 
-DIAGNOSIS = {"moments": {"start": moment(1, 0.0), "after 100 steps": moment(2, 0.5)}}
+MOMENTS = {"start": moment(1, 0.0), "after 100 steps": moment(2, 0.5)}
+DIAGNOSIS = {"seeds": {"100": MOMENTS}}
 
 
 def test_flow_shows_sums_and_kernels_without_gates(drawn: list[Figure]) -> None:
@@ -97,7 +108,15 @@ def test_flow_shows_sums_and_kernels_without_gates(drawn: list[Figure]) -> None:
     # A gradient of nothing has no place on a logarithmic axis.
     assert np.isnan(first).all()
     assert then == [0.5, 0.5]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*DIAGNOSIS["moments"]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*MOMENTS]
+
+
+def test_flow_shows_a_line_a_seed(drawn: list[Figure]) -> None:
+    other = {name: moment(3, 0.5) for name in MOMENTS}
+    layers.flow({"row": {"seeds": {"100": MOMENTS, "101": other}}}, Path("x"))
+    (figure,) = drawn
+    assert lines(figure.axes[0]) == [[3.0], [6.0], [9.0], [9.0]]
+    assert len(figure.legends[0].get_texts()) == len(MOMENTS)
 
 
 def test_norms_show_what_the_averages_cost(drawn: list[Figure]) -> None:

@@ -270,6 +270,14 @@ def test_every_picture_is_there(study: Path, text: str) -> None:
         assert (study / project.REPORTS / picture).is_file()
 
 
+def test_only_the_first_seeds_of_a_row_have_pictures_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "PICTURED_SEEDS", 1)
+    made_up.reported(tmp_path, made_up.small, {}, drawn=())
+    assert {path.name for path in tmp_path.glob("reports/runs/*/*")} == {"seed-0"}
+
+
 def test_page_needs_nothing_but_itself(study: Path) -> None:
     html = (study / report.PAGE).read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
@@ -508,7 +516,7 @@ DRAWN = ("question-1", "question-2", "goal", "learning", "flow", "norms")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study with questions, a pilot and what the rules can do, and its report."""
     moments = {"start": _moment(0.1), "after 100 steps": _moment(0.9), "end": _moment(0.95)}
-    diagnosis = {"run": "resnet50-sgd-random", "seed": 0, "images": 128, "moments": moments}
+    diagnosis = {"run": "resnet50-sgd-random", "images": 128, "seeds": {"0": moments}}
     folder = tmp_path_factory.mktemp("asked")
     for source, name in ((PILOT, project.PILOT), (POWER, project.POWER)):
         files.write_text(folder / name, source)

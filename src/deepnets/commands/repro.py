@@ -34,9 +34,11 @@ def show(study: Path, described: params.Params) -> None:
 
     print()
     print(tables.terminal(study / report.RESULTS_TABLE))
+    each = study / project.RUN_FIGURES
     print(
-        f"\nfigures: {study / project.REPORTS} (all runs), {study / project.RUN_FIGURES}/RUN (each "
-        f"run)\nreport:  {study / report.TEXT}\n{_in_mlflow(study, described)}"
+        f"\nfigures: {study / project.REPORTS} (all runs)"
+        + (f", {each}/RUN (each run)" if each.is_dir() else "")
+        + f"\nreport:  {study / report.TEXT}\n{_in_mlflow(study, described)}"
     )
 
 

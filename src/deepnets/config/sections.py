@@ -91,7 +91,7 @@ class Evaluate(Section):
 
 
 class Diagnose(Section):
-    """Rows whose layers are looked into, with their first seed: at the start, the end, and `steps`.
+    """Rows whose layers are looked into, by a few seeds: at the start, the end, and `steps`.
 
     The steps are counted from the start, over several epochs if need be.
     """

@@ -278,6 +278,13 @@ def _inside(study: str | None) -> str | None:
     return study
 
 
+def lacks_only_model(paths: RunFiles, seed: int) -> bool:
+    """Whether what git keeps of a training is here, and its model is not."""
+    model = paths.model(seed)
+    trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
+    return str(seed) in trained and not (model.is_file() or model.is_symlink())
+
+
 def require_model(paths: RunFiles, seed: int) -> None:
     """Check, before it is used, that the model of a training is here and whole.
 
@@ -285,8 +292,7 @@ def require_model(paths: RunFiles, seed: int) -> None:
         UserError: it is not; the message says whether only the model is missing, and the remedy.
     """
     model = paths.model(seed)
-    trained = files.read_json(paths.provenance) if paths.provenance.is_file() else {}
-    if str(seed) in trained and not (model.is_file() or model.is_symlink()):
+    if lacks_only_model(paths, seed):
         raise UserError(
             f"{model} is not here, only what git keeps of its training: `deepnets adopt` takes it "
             "over from where it is, `dvc pull` from a remote, and "

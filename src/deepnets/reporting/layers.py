@@ -1,6 +1,6 @@
 """What flows through the layers of networks, at some moments of their training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from deepnets.reporting import drawing
-from deepnets.reporting.mechanisms import after_steps, path
+from deepnets.reporting.mechanisms import Diagnosis, after_steps, path, right
 
 # By moment, in their order: the start, after some steps, the end.
 _MOMENTS: tuple[dict[str, Any], ...] = (
@@ -20,8 +20,8 @@ _MOMENTS: tuple[dict[str, Any], ...] = (
 )
 
 
-def flow(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
-    """Activations and gradients by layer, a column a run, a line a moment of its training.
+def flow(diagnoses: Mapping[str, Diagnosis], stem: Path) -> None:
+    """Activations and gradients by layer, a column a run, a line a seed and moment of its training.
 
     Activations are those that go on from each layer; where a network has residual blocks, those
     after each block's sum.
@@ -29,7 +29,7 @@ def flow(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     figure, axes = _by_layer(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
         column[0].set_title(name, fontsize=drawing.SMALL)
-        for style, of in zip(_MOMENTS, diagnosis["moments"].values(), strict=False):
+        for style, of in _styled(diagnosis):
             kernels = path(of)
             sums = [layer for layer in of["layers"] if layer["kind"] == "Add"]
             shown = sums if of["batch_norms"] and sums else kernels
@@ -40,7 +40,7 @@ def flow(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     _finish(figure, axes, diagnoses, stem)
 
 
-def norms(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
+def norms(diagnoses: Mapping[str, Diagnosis], stem: Path) -> None:
     """How far moving averages are from the batch that they normalise, by layer.
 
     Above, the means in the batch's standard deviations; below, the ratio of the deviations.
@@ -48,19 +48,24 @@ def norms(diagnoses: Mapping[str, Mapping[str, Any]], stem: Path) -> None:
     figure, axes = _by_layer(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
         after = after_steps(diagnosis)
-        scored = diagnosis["moments"][after]
+        batch, moving = (right(diagnosis, after, by) for by in ("batch", "moving"))
         column[0].set_title(
-            f"{name}\n{after}: {scored['batch']['accuracy']:.2f} right by the batch,\n"
-            f"{scored['moving']['accuracy']:.2f} by moving averages",
+            f"{name}\n{after}: {batch:.2f} right by the batch,\n{moving:.2f} by moving averages",
             fontsize=drawing.SMALL,
         )
-        for style, of in zip(_MOMENTS, diagnosis["moments"].values(), strict=False):
+        for style, of in _styled(diagnosis):
             for axis, key in zip(column, ("mean_gap", "deviation_ratio"), strict=True):
                 _line(axis, [norm[key] for norm in of["batch_norms"]], style)
         column[1].axhline(1, color="black", linewidth=0.8)
     axes[0, 0].set_ylabel("distance of the means")
     axes[1, 0].set_ylabel("ratio of the deviations")
     _finish(figure, axes, diagnoses, stem)
+
+
+def _styled(diagnosis: Diagnosis) -> Iterator[tuple[dict[str, Any], Any]]:
+    """What was measured of each seed, with the style of its moment."""
+    for moments in diagnosis["seeds"].values():
+        yield from zip(_MOMENTS, moments.values(), strict=False)
 
 
 def _by_layer(diagnoses: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -86,7 +91,8 @@ def _finish(figure: Any, axes: Any, diagnoses: Mapping[str, Any], stem: Path) ->
         axis.set_yscale("log")
     for axis in axes[-1]:
         axis.set_xlabel("layer, from the image")
-    moments = next(iter(diagnoses.values()))["moments"]
+    # Some may lack their end.
+    moments = max((seed for of in diagnoses.values() for seed in of["seeds"].values()), key=len)
     handles = [
         Line2D([], [], label=moment, **style)
         for style, moment in zip(_MOMENTS, moments, strict=False)

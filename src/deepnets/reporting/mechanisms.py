@@ -1,16 +1,40 @@
-"""What the diagnoses of rows say of why a network learns or not, in words."""
+"""What the diagnoses of rows say of why a network learns or not, in words.
 
-from collections.abc import Mapping
+A diagnosis is what the stage `diagnose` writes: by seed and moment, what its probe has measured.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 
-def after_steps(diagnosis: Mapping[str, Any]) -> str:
+Diagnosis = Mapping[str, Any]
+
+
+def after_steps(diagnosis: Diagnosis) -> str:
     """The moment between the start and the end, by its name."""
-    return next(name for name in map(str, diagnosis["moments"]) if name.startswith("after"))
+    first = next(iter(diagnosis["seeds"].values()))
+    return next(name for name in map(str, first) if name.startswith("after"))
 
 
-def diagnosed(diagnoses: Mapping[str, Mapping[str, Any]]) -> str:
-    """The numbers of one seed's diagnoses that bear on whether a network learns, row by row.
+def has_norms(diagnosis: Diagnosis) -> bool:
+    """Whether the network has batch normalisation."""
+    return any(of["batch_norms"] for seed in diagnosis["seeds"].values() for of in seed.values())
+
+
+def median(diagnosis: Diagnosis, moment: str, number: Callable[[Any], float | None]) -> float:
+    """Over the seeds, of a `number` of what was measured at `moment`; nan where it is none."""
+    values = [number(seed[moment]) for seed in diagnosis["seeds"].values()]
+    return float(np.median([np.nan if value is None else value for value in values]))
+
+
+def right(diagnosis: Diagnosis, moment: str, by: str) -> float:
+    """The share of images that are right by the statistics of the `batch`, or `moving` averages."""
+    return median(diagnosis, moment, lambda of: of[by]["accuracy"])
+
+
+def diagnosed(diagnoses: Mapping[str, Diagnosis]) -> str:
+    """The numbers of diagnoses that bear on whether a network learns, row by row: medians of seeds.
 
     Of networks with batch normalisation these are accuracies, of others what flows through the
     layers. The first row of each kind says what its numbers are, those after it follow suit.
@@ -18,36 +42,40 @@ def diagnosed(diagnoses: Mapping[str, Mapping[str, Any]]) -> str:
     said = []
     explained: set[bool] = set()
     for name, of in diagnoses.items():
-        normalised = bool(of["moments"]["start"]["batch_norms"])
+        normalised = has_norms(of)
         tell = _told_by_norms if normalised else _told_by_flow
         said.append(tell(name, of, normalised not in explained))
         explained.add(normalised)
-    return "; ".join(said)
+    most = max((len(of["seeds"]) for of in diagnoses.values()), default=0)
+    return "; ".join(said) + (f" (medians of {most} seeds)" if most > 1 else "")
 
 
-def _told_by_norms(name: str, diagnosis: Mapping[str, Any], explain: bool) -> str:
+def _told_by_norms(name: str, diagnosis: Diagnosis, explain: bool) -> str:
     moment = after_steps(diagnosis)
-    then, end = (
-        {by: f"{diagnosis['moments'][key][by]['accuracy']:.2f}" for by in ("batch", "moving")}
-        for key in (moment, "end")
+
+    batch, moving = (f"{right(diagnosis, moment, by):.2f}" for by in ("batch", "moving"))
+    text = (
+        f"{moment}, {name} gets {batch} of {diagnosis['images']} validation images right with "
+        f"their own statistics and {moving} with its moving averages"
+        if explain
+        else f"{name} {batch} and {moving}"
     )
-    if not explain:
-        return (
-            f"{name} {then['batch']} and {then['moving']}, at the end {end['batch']} and "
-            f"{end['moving']}"
-        )
-    return (
-        f"{moment}, {name} gets {then['batch']} of {diagnosis['images']} validation images right "
-        f"with their own statistics and {then['moving']} with its moving averages, at the end "
-        f"{end['batch']} and {end['moving']}"
-    )
+    # A model that is not at hand has no end.
+    if not all("end" in seed for seed in diagnosis["seeds"].values()):
+        return text
+    batch, moving = (f"{right(diagnosis, 'end', by):.2f}" for by in ("batch", "moving"))
+    return f"{text}, at the end {batch} and {moving}"
 
 
-def _told_by_flow(name: str, diagnosis: Mapping[str, Any], explain: bool) -> str:
+def _told_by_flow(name: str, diagnosis: Diagnosis, explain: bool) -> str:
     moment = after_steps(diagnosis)
-    convolutions = path(diagnosis["moments"]["start"])[:-1]
-    first, last = (f"{convolutions[at]['activation']:.2g}" for at in (0, -1))
-    gradient = f"{path(diagnosis['moments'][moment])[0]['gradient']:.2g}"
+
+    def activation(place: int) -> str:
+        # The last of `path` is the classifier's own layer.
+        return f"{median(diagnosis, 'start', lambda of: path(of)[:-1][place]['activation']):.2g}"
+
+    first, last = activation(0), activation(-1)
+    gradient = f"{median(diagnosis, moment, lambda of: path(of)[0]['gradient']):.2g}"
     if not explain:
         return f"{name} from {first} to {last}, then {gradient}"
     return (

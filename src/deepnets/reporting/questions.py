@@ -97,14 +97,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a question: a word, a sentence with the numbers, and the pairs behind it.
+    """What is known of a question: a word, a sentence a pair with its numbers, and the pairs.
 
     `missing` are the pairs that lack a seed.
     """
 
     question: Question
     word: Word
-    numbers: str
+    numbers: list[str]
     compared: list[Compared]
     missing: list[Pair] = field(default_factory=list)
 
@@ -148,8 +148,8 @@ def rules(report: Report, count: int) -> list[str]:
                 "Whether a row is above a given test accuracy: of the rows that have every seed, "
                 "the one with the highest mean validation accuracy is taken. Yes, if the lower 95 "
                 "% bound of its mean test accuracy over seeds (Student's t, one-sided) is above; "
-                "no, if the upper one is below; its level is its own. The test images are given, "
-                "as they were for the number that it is compared with."
+                "no, if the upper one is below and no row lacks a seed; its level is its own. The "
+                "test images are given, as they were for the number that it is compared with."
             ]
             if report.goal
             else []
@@ -240,7 +240,8 @@ def answer_goal(
     bounds = mean_bounds(chosen.accuracies)
     word: Word = "undecided"
     if bounds:
-        word = "yes" if bounds[0] > goal.above else "no" if bounds[1] < goal.above else "undecided"
+        below = bounds[1] < goal.above and not missing
+        word = "yes" if bounds[0] > goal.above else "no" if below else "undecided"
     every = ", ".join(f"{of:.4f}" for of in chosen.accuracies)
     text = f"{_mean(chosen)} in test accuracy ({every}) beside {goal.above:.4f}"
     if bounds:
@@ -311,14 +312,14 @@ def _tested_alike(*sides: Side) -> bool:
     return all(np.array_equal(labels[0], other) for other in labels[1:])  # type: ignore[arg-type]
 
 
-def _numbers(known: Sequence[Compared], missing: Sequence[Pair]) -> str:
-    sentences = ["; ".join(_describe(of, bool(missing) or len(known) > 1) for of in known)]
+def _numbers(known: Sequence[Compared], missing: Sequence[Pair]) -> list[str]:
+    several = len(known) + len(missing) > 1
+    sentences = [f"{of.judgement.word}: " * several + f"{_describe(of)}." for of in known]
     lacking = ", ".join(f"{name(pair.row)} beside {name(pair.than)}" for pair in missing)
-    sentences += [f"To be tested with every seed: {lacking}"] if missing else []
-    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+    return sentences + ([f"To be tested with every seed: {lacking}."] if missing else [])
 
 
-def _describe(compared: Compared, with_word: bool) -> str:
+def _describe(compared: Compared) -> str:
     row, than, judgement = compared.row, compared.than, compared.judgement
     seeds = len(row.accuracies)
     p_value = p_text(min(judgement.p_yes, judgement.p_no), "= ")
@@ -342,7 +343,7 @@ def _describe(compared: Compared, with_word: bool) -> str:
             )
             + f", p {p_value}"
         )
-    return text + _chosen(row) + _chosen(than) + (f": {judgement.word}" if with_word else "")
+    return text + _chosen(row) + _chosen(than)
 
 
 def _chosen(side: Side) -> str:
@@ -350,7 +351,7 @@ def _chosen(side: Side) -> str:
     if len(side.candidates) < 2:
         return ""
     others = ", ".join(f"{of.row} {of.validation:.4f}" for of in side.candidates)
-    return f", {side.runs.name} chosen by validation accuracy ({others})"
+    return f"; {side.runs.name} was chosen by validation accuracy ({others})"
 
 
 def _together(words: set[Literal["yes", "no", "undecided"]]) -> Word:

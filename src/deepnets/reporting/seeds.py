@@ -62,16 +62,16 @@ def draw(shown: Sequence[Line], stem: Path, goal: float | None = None) -> None:
     values = [value for line in shown for value in (*line.accuracies, *line.pilot)]
     for place, line in enumerate(shown):
         style = line.style.style | {"linestyle": "none", "markersize": 4}
-        for points, offset, filled in (
-            (line.accuracies, -0.08, {"alpha": 0.7}),
-            (line.pilot, 0.28, {"markerfacecolor": "white"}),
+        for points, offset, reach, filled in (
+            (line.accuracies, -0.12, 0.18, {"alpha": 0.7}),
+            (line.pilot, 0.27, 0.1, {"markerfacecolor": "white"}),
         ):
-            heights = place + offset + _spread(len(points))
+            heights = place + offset + _spread(len(points), reach)
             axis.plot(points, heights, **style | filled)
         if line.accuracies:
             axis.plot(
                 [np.mean(line.accuracies)] * 2,
-                [place - 0.34, place + 0.18],
+                [place - 0.36, place + 0.12],
                 color=line.style.style["color"],
                 linewidth=1.5,
             )
@@ -111,6 +111,6 @@ def draw(shown: Sequence[Line], stem: Path, goal: float | None = None) -> None:
     drawing.save(figure, stem)
 
 
-def _spread(count: int) -> NDArray[np.float64]:
-    """Small heights that keep points of one value apart."""
-    return np.linspace(-0.16, 0.16, count) if count > 1 else np.zeros(count)
+def _spread(count: int, reach: float) -> NDArray[np.float64]:
+    """Heights that keep points of one value apart, up to `reach` either way."""
+    return np.linspace(-reach, reach, count) if count > 1 else np.zeros(count)

@@ -1,4 +1,6 @@
-"""Look into one run where it starts, after its first steps, and where it ended."""
+"""Look into a run where it starts, after its first steps, and where it ended."""
+
+from typing import Any
 
 import keras
 
@@ -14,40 +16,67 @@ from deepnets.training import batches, steps
 # Of the validation split, the first so many, which a network was not trained on.
 IMAGES = 128
 
+# Of a row, the first so many: what holds for one may be chance.
+SEEDS = 3
+
 
 def main(name: str) -> None:
     """Write metrics/RUN/diagnosis.json of the grid's run `name`, for the first of its seeds."""
     study = params.load()
-    run = study.run_params(name, study.train.seeds[0])
-    paths = project.grid_run(name, run.start)
-    training, validation = splits.load("train").first(run.train_images), splits.load("validation")
-    files.verify(paths.start(run.seed))
-    results.require_model(paths, run.seed)
-    # It would be taken for that of this model if what follows fails.
+    seeds = study.train.seeds[:SEEDS]
+    start = study.run_params(name, seeds[0]).start
+    paths = project.grid_run(name, start)
+    training, validation = splits.load("train"), splits.load("validation")
+    for seed in seeds:
+        files.verify(paths.start(seed))
+        if not results.lacks_only_model(paths, seed):
+            files.verify(paths.model(seed))
+    # It would be taken for that of these models if what follows fails.
     paths.diagnosis.unlink(missing_ok=True)
 
+    batch = validation.first(IMAGES)
+    found = {}
+    for seed in seeds:
+        run = study.run_params(name, seed)
+        found[str(seed)] = _moments(run, paths, training.first(run.train_images), batch, study)
+    content = {"run": name, "images": len(batch.images), "seeds": found}
+    files.write_json(paths.diagnosis, content)
+
+
+def _moments(
+    run: RunParams,
+    paths: project.RunFiles,
+    training: splits.Split,
+    batch: splits.Split,
+    study: params.Params,
+) -> dict[str, Any]:
+    """What the probe says of a seed at the start, after its first steps, and at the end.
+
+    Without the end where git alone has its training: the first two are made here.
+    """
     size = training.images.shape[1]
     classifier = models.start(run, size, paths.start(run.seed))
     weights = {"start": classifier.get_weights()}
     _train(classifier, run, training, study.diagnose.steps)
     weights[f"after {study.diagnose.steps} steps"] = classifier.get_weights()
-    weights["end"] = saving.load(paths.model(run.seed)).get_weights()
+    if results.lacks_only_model(paths, run.seed):
+        print(f"{paths.name}, seed {run.seed}: without its end, since its model is not here")
+    else:
+        weights["end"] = saving.load(paths.model(run.seed)).get_weights()
 
     probe = Probe(run, size)
-    batch = validation.first(IMAGES)
     found = {
         moment: probe.measure(values, batch.images, batch.labels)
         for moment, values in weights.items()
     }
-    content = {"run": name, "seed": run.seed, "images": len(batch.images), "moments": found}
-    files.write_json(paths.diagnosis, content)
     for moment, of in found.items():
         print(
-            f"{name}, {moment}: accuracy {of['batch']['accuracy']:.3f} with the batch's "
-            f"statistics, {of['moving']['accuracy']:.3f} with moving averages"
+            f"{paths.name}, seed {run.seed}, {moment}: accuracy {of['batch']['accuracy']:.3f} with "
+            f"the batch's statistics, {of['moving']['accuracy']:.3f} with moving averages"
             if of["batch_norms"]
-            else f"{name}, {moment}: accuracy {of['moving']['accuracy']:.3f}"
+            else f"{paths.name}, seed {run.seed}, {moment}: accuracy {of['moving']['accuracy']:.3f}"
         )
+    return found
 
 
 def _train(classifier: keras.Model, run: RunParams, training: splits.Split, count: int) -> None:

@@ -35,6 +35,9 @@ ANSWERS_TABLE = project.REPORTS / "answers.csv"
 TEXT = project.REPORTS / "report.md"
 PAGE = project.REPORTS / "report.html"
 
+# Figures of their own have the first so many seeds of a row: git keeps them.
+PICTURED_SEEDS = 3
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -109,22 +112,21 @@ def _answers(found: _Found) -> list[list[str]]:
 
 def _beside_the_study(found: _Found, kept: list[str]) -> list[list[str]]:
     """The report of rows like the study's, beside what it published."""
-    runs, trained, styles, table = found.runs, found.trained, found.styles, found.table
+    study, runs, trained = found.study, found.runs, found.trained
+    styles, table = found.styles, found.table
     pairs = tables.pairs(trained)
     _write(PAIRS_TABLE, pairs)
     ANSWERS_TABLE.unlink(missing_ok=True)
-    for name, trainings in trained.items():
-        for result in trainings:
-            run_figures.draw(styles[name], found.paths[name], result, found.study.evaluate.mistakes)
-    run_figures.remove_all_but(
-        found.paths[name].figures(result.seed) for name, of in trained.items() for result in of
-    )
+    pictured = [(name, of) for name, all_of in trained.items() for of in all_of[:PICTURED_SEEDS]]
+    for name, result in pictured:
+        run_figures.draw(styles[name], found.paths[name], result, study.evaluate.mistakes)
+    run_figures.remove_all_but(found.paths[name].figures(of.seed) for name, of in pictured)
     # What the study has stands only beside rows on its data, and what it stored only beside rows
     # that are meant to be its own.
     own = published.on_its_data(trained)
     beside_stored = histories.comparable(own)
     return [
-        shown.heading(found.study.report.title, runs, table, trained),
+        shown.heading(study.report.title, runs, table, trained),
         *([] if trained and not own else [claims.verdicts(own)]),
         claims.diagnoses(found.diagnoses),
         shown.results(table, trained, styles),

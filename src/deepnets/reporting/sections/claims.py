@@ -1,12 +1,11 @@
 """What the rows say of the study's claims, and what flows through the layers of some."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from deepnets.base import project
-from deepnets.reporting import layers, tables
+from deepnets.reporting import layers, mechanisms, tables
 from deepnets.reporting import verdicts as judges
 from deepnets.reporting.sections.results import Trained
 
@@ -31,19 +30,20 @@ def verdicts(trained: Trained) -> list[str]:
     ]
 
 
-def diagnoses(diagnoses: Mapping[str, dict[str, Any]]) -> list[str]:
+def diagnoses(diagnoses: Mapping[str, mechanisms.Diagnosis]) -> list[str]:
     if not diagnoses:
         return []
     layers.flow(diagnoses, project.REPORTS / "flow")
+    seeds = {seed for of in diagnoses.values() for seed in of["seeds"]}
     parts = [
         "## What flows through the layers",
         "Root mean squares of activations and gradients in each layer, on the first "
         f"{next(iter(diagnoses.values()))['images']} validation images, dropout and augmentation "
-        "off: where the training starts, after its first steps, and where it ends. First seed; "
-        "rebuilt by `deepnets diagnose RUN`.",
+        "off: where the training starts, after its first steps, and where it ends. Seeds: "
+        f"{', '.join(sorted(seeds, key=int))}, a line each; rebuilt by `deepnets diagnose RUN`.",
         "![Activations and gradients by layer](flow.png)",
     ]
-    normalised = {name: of for name, of in diagnoses.items() if _has_norms(of)}
+    normalised = {name: of for name, of in diagnoses.items() if mechanisms.has_norms(of)}
     if normalised:
         layers.norms(normalised, project.REPORTS / "norms")
         parts += [
@@ -52,7 +52,3 @@ def diagnoses(diagnoses: Mapping[str, dict[str, Any]]) -> list[str]:
             "![Moving averages against the batch, by layer](norms.png)",
         ]
     return parts
-
-
-def _has_norms(diagnosis: Mapping[str, Any]) -> bool:
-    return any(of["batch_norms"] for of in diagnosis["moments"].values())

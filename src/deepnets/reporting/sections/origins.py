@@ -11,6 +11,9 @@ from deepnets.records.results import TrainingRecord
 from deepnets.reporting import tables
 from deepnets.reporting.sections.results import Trained
 
+# So many different values are listed with the runs that have them.
+_MOST = 12
+
 _CHANGED = {True: "yes", False: "no", None: "not known"}
 
 
@@ -101,6 +104,8 @@ def _by_value(trained: Sequence[TrainingRecord], value: Callable[[TrainingRecord
         holders.setdefault(str(value(result)), {}).setdefault(result.run, []).append(result.seed)
     if len(holders) == 1:
         return next(iter(holders))
+    if len(holders) > _MOST:
+        return f"{len(holders)} different ones, in metrics/RUN/provenance.json"
 
     def named(run: str, some: list[int]) -> str:
         return run if some == seeds[run] else f"{run} seed {' and '.join(map(str, some))}"

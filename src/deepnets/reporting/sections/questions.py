@@ -32,7 +32,7 @@ def answers(
         parts.append(
             "Every point of a figure is a seed, a line the mean of a row. Hollow points are the "
             "pilot: seeds that were known before the questions and rules were fixed. They decide "
-            "nothing."
+            "nothing. A row in brackets is one that validation accuracy chose another over."
         )
     for number, of in enumerate(answered, start=1):
         rows = _rows(of.question)
@@ -40,15 +40,18 @@ def answers(
         parts += _part(
             f"question-{number}",
             of.question.question,
-            f"**{of.word.capitalize()}.** {of.numbers} {_known(of.question, diagnoses)}".rstrip(),
+            of.word,
+            of.numbers,
+            _known(of.question, diagnoses),
             seeds.lines(rows, chosen, trained, styles, pilot),
         )
     if goal:
-        known = page.literal(_sentence(goal.goal.known or ""))
         parts += _part(
             "goal",
             goal.goal.question,
-            f"**{goal.word.capitalize()}.** {goal.numbers} {known}".rstrip(),
+            goal.word,
+            [goal.numbers],
+            page.literal(_sentence(goal.goal.known or "")),
             seeds.lines(
                 goal.goal.rows,
                 [goal.chosen.runs.name] if goal.chosen else [],
@@ -161,15 +164,21 @@ def _power(power: pd.DataFrame) -> list[str]:
 def _part(
     stem: str,
     question: str,
-    text: str,
+    word: str,
+    numbers: Sequence[str],
+    known: str,
     lines: Sequence[seeds.Line],
     goal: float | None = None,
 ) -> list[str]:
     seeds.draw(lines, project.REPORTS / stem, goal)
     rows = " ".join(of.row for of in lines)
+    said = f"**{word.capitalize()}.**"
+    text = [f"{said} {' '.join(numbers)} {known}".rstrip()]
+    if len(numbers) > 1:
+        text = [f"{said} {known}".rstrip(), "\n".join(f"- {sentence}" for sentence in numbers)]
     return [
         f"### {page.literal(question)}",
-        text,
+        *text,
         _FIGURE.format(stem),
         f"Trained and tested again by `deepnets grid --rows {rows}`.",
     ]
