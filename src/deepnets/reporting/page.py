@@ -7,7 +7,7 @@ each with the heading of its column before it.
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -50,8 +50,16 @@ blockquote { margin: 1rem 0; padding: .2rem 1rem; border-left: 4px solid #d55e00
 """
 
 
-def render(title: str, markdown: str, folder: Path) -> str:
+def render(
+    title: str, markdown: str, folder: Path, instead: Mapping[str, str] | None = None
+) -> str:
     """The page of `markdown`; PNG pictures that it names, relative to `folder`, are put into it.
+
+    Args:
+        title: of the page, plain text.
+        markdown: CommonMark with tables.
+        folder: of the pictures.
+        instead: by paragraph of `markdown`, the HTML that the page has in its place.
 
     Raises:
         FileNotFoundError: a picture is not there.
@@ -61,6 +69,8 @@ def render(title: str, markdown: str, folder: Path) -> str:
     _label_cells(tokens)
     body = parser.renderer.render(tokens, parser.options, {})
     body = re.sub(r'src="([^"]+)"', lambda found: f'src="{_inline(folder / found[1])}"', body)
+    for paragraph, shown in (instead or {}).items():
+        body = body.replace(parser.render(paragraph), shown)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -21,6 +21,7 @@ from deepnets.reporting import (
     published,
     questions,
     run_figures,
+    side_by_side,
     tables,
 )
 from deepnets.reporting.sections import claims, origins
@@ -63,10 +64,18 @@ def main() -> None:
     sections = _answers(found) if of_questions else _beside_the_study(found, kept)
     text = "\n\n".join(part for section in sections for part in section) + "\n"
     files.write_text(TEXT, text)
-    files.write_text(PAGE, page.render(study.report.title, text, project.REPORTS))
+    files.write_text(PAGE, _page(found, text))
     _remove_figures_but(text)
     done = int(found.table["test_accuracy"].notna().sum())
     print(f"{PAGE}: {done} of {len(found.table)} runs")
+
+
+def _page(found: _Found, text: str) -> str:
+    """The page of the report's `text`."""
+    instead = {}
+    if side_by_side.LINE in text:
+        instead[side_by_side.LINE] = side_by_side.section(found.trained, PAGE)
+    return page.render(found.study.report.title, text, project.REPORTS, instead)
 
 
 def _find(study: params.Params) -> _Found:
@@ -105,6 +114,7 @@ def _answers(found: _Found) -> list[list[str]]:
         asked.by_which_rules(report, answered, pilot, tables.earlier(project.POWER)),
         claims.diagnoses(found.diagnoses),
         shown.results(found.table, found.trained, found.styles),
+        side_by_side.line(found.trained),
         shown.learning(found.trained),
         origins.provenance(found.runs, found.trained),
     ]
@@ -130,6 +140,7 @@ def _beside_the_study(found: _Found, kept: list[str]) -> list[list[str]]:
         *([] if trained and not own else [claims.verdicts(own)]),
         claims.diagnoses(found.diagnoses),
         shown.results(table, trained, styles),
+        side_by_side.line(trained),
         shown.curves(trained, styles, histories.beside(beside_stored)),
         *histories.sections(beside_stored),
         shown.convergence(trained, styles),
