@@ -229,10 +229,11 @@ def test_rows_are_picked_with_the_keyboard(
     browser: playwright.Browser, rows_of_all_kinds: Path
 ) -> None:
     opened = _open(browser, rows_of_all_kinds, "laptop")
-    assert "four: test accuracy" in opened.window.get_by_role("status").inner_text()
+    said = opened.window.get_by_role("status")
+    assert said.inner_text().startswith("four: ")
     opened.window.keyboard.press("Tab")
     opened.window.keyboard.press("ArrowDown")
-    assert "ones: test accuracy" in opened.window.get_by_role("status").inner_text()
+    assert said.inner_text().startswith("ones: ")
 
 
 def test_a_page_without_its_script_says_so_and_has_all_the_rest(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import compared
 from deepnets.base import project
 from deepnets.reporting import side_by_side
+from project import ROOT
 
 
 @pytest.fixture
@@ -91,3 +93,8 @@ def test_one_row_is_not_compared() -> None:
     rows = compared.rows()
     assert side_by_side.line({"four": rows["four"]}) == []
     assert side_by_side.line(rows) == [side_by_side.LINE]
+
+
+def test_the_script_is_part_of_the_package() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "reporting/side_by_side.js" in declared["package-data"]["deepnets"]

@@ -274,9 +274,11 @@
         );
         if (Math.abs(value) < 0.05) return;
         pairs.push([value, truth, guess]);
+        // Of the two colours only the blue is too dark for black.
+        const dark = shade > 0.85 && colour(value) === SIDES[0].colour;
         const text = `${sign && value > 0 ? "+" : ""}${short(value).replace(",", "")}`;
         write(text, x + cell / 2, y + cell / 2 + 3, {
-          "font-size": text.length > 4 ? 8 : 9, fill: shade > 0.75 ? "#fff" : "#000",
+          "font-size": text.length > 4 ? 8 : 9, fill: dark ? "#fff" : "#000",
         });
       }),
     );
