@@ -20,7 +20,7 @@
   };
   // Digits that are drawn in one list.
   const SHOWN = 21;
-  const NOT_HERE = "compared by curves alone: this page has the predictions of three seeds a row";
+  const NOT_HERE = "compared by curves alone: the page has the predictions of three others";
 
   const at = (id) => document.getElementById(`compare-${id}`);
   const range = (count) => [...Array(count).keys()];
