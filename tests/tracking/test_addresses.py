@@ -481,7 +481,7 @@ def test_a_browser_shows_optimizers_beside_each_other(browser: Any, served: Serv
     page.get_by_text("completed").first.wait_for()
 
     def columns() -> list[str]:
-        headers = page.locator("[role=columnheader][col-id]").all()
+        headers = page.locator(".ag-header-cell[col-id]").all()
         in_order = sorted(headers, key=lambda header: int(header.get_attribute("aria-colindex")))
         return [re.sub(r".*`(.*)`", r"\1", header.get_attribute("col-id")) for header in in_order]
 
