@@ -69,7 +69,7 @@ bench: $(READY)   ## how fast training is, beside Keras and PyTorch; about 15 mi
 drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; over an hour
 	@$(BIN)/python benchmarks/drift.py
 
-ui: $(READY)      ## compare runs in MLflow; says at which addresses they are
+ui: $(READY)      ## compare optimizers in MLflow; says at which address
 	@$(BIN)/python -c 'from deepnets.tracking import pages; print(pages.overview())'
 	@$(BIN)/mlflow ui
 

@@ -18,7 +18,10 @@ class Study:
     """The folder of a study whose trainings are written down instead of run."""
 
     def __init__(
-        self, folder: Path, capsys: pytest.CaptureFixture[str], name: str = "digits of a study"
+        self,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str] | None,
+        name: str = "digits of a study",
     ) -> None:
         self.folder, self._capsys = folder, capsys
         self.store = f"sqlite:///{folder}/mlflow.db"
@@ -61,6 +64,7 @@ class Study:
 
     def publish(self) -> str:
         """What `deepnets publish` prints."""
+        assert self._capsys is not None
         self._capsys.readouterr()
         publish.main()
         printed = self._capsys.readouterr()

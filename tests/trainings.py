@@ -63,6 +63,7 @@ def provenance(name: str, experiment: str) -> dict[str, object]:
         "parameters": {
             "arch": "vgg16",
             "optimizer": "adam" if "-adam-" in name else "sgd",
+            "weights": "random",
             "learning_rate": 0.01,
             "seed": 0,
         },

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 import architectures
+from deepnets.base import colours
 from deepnets.records.statistics import Calibration
 from deepnets.reporting import (
     accuracies,
@@ -165,7 +166,7 @@ def test_same_data_gives_the_same_bytes(files: list[Path]) -> None:
 def test_few_shades_are_near_those_that_were_drawn(tmp_path: Path) -> None:
     """White is white, and nobody sees a difference in a large area."""
     figure, axis = plt.subplots(figsize=(4, 3))
-    shown = [*drawing.OPTIMIZER_COLOURS.values(), "#595959", "black"]
+    shown = [*colours.OPTIMIZER_COLOURS.values(), "#595959", "black"]
     axis.bar(range(len(shown)), 1, color=shown)
     drawing.save(figure, tmp_path / "x")
     pixels = plt.imread(tmp_path / "x.png")[..., :3]
@@ -339,7 +340,7 @@ def test_curves_of_one_panel_differ_by_more_than_colour(drawn: list[Figure]) -> 
     runs = [*RUNS, Run("vgg16-sgd-he", "sgd", "he")]
     curves.learning_curves({"all": {run: [Training(rows(3))] for run in runs}}, Path("x"))
     drawn_as = dict(zip(runs, lines(drawn[0].get_axes()[0]), strict=True))
-    for optimizer, colour in drawing.OPTIMIZER_COLOURS.items():
+    for optimizer, colour in colours.OPTIMIZER_COLOURS.items():
         same = [line for run, line in drawn_as.items() if run.optimizer == optimizer]
         assert {line.get_color() for line in same} == {colour}
         assert len({(line.get_marker(), line.get_fillstyle()) for line in same}) == len(same)

@@ -4,25 +4,28 @@ import contextlib
 import json
 import re
 import shutil
-import socket
 import subprocess
-import time
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import mlflow
 import pytest
+from mlflow.entities import Experiment
 
 import servers
-from deepnets.base import project
+from deepnets.base import colours, project
 from deepnets.commands import repro
 from deepnets.config import params
-from deepnets.tracking import connection, pages
+from deepnets.stages import publish
+from deepnets.tracking import connection, pages, views
 from project import ROOT, Clone, edit_yaml, without, would_make
 from studies import FIRST, SECOND, THIRD, Study
 
-ROWS = [FIRST, SECOND, THIRD]
 # What a terminal takes for a part of an address.
 WHOLE = re.compile(r"https?://[\w.:/#?&=%,-]+")
 USUAL = "mlflow ui   (then open http://localhost:5000)"
@@ -36,12 +39,20 @@ def _query(address: str) -> dict[str, str]:
     return {key: value for key, (value,) in parse_qs(query, strict_parsing=True).items()}
 
 
-def _ids(study: Study) -> dict[str, str]:
-    """Ids of the runs in the store by name; of two of a name, the later one's."""
-    client = study.client()
-    experiment = client.get_experiment_by_name(study.name)
-    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
-    return {run.info.run_name: run.info.run_id for run in runs}
+def _experiments(study: Study) -> list[Experiment]:
+    """Those of the study in the store, with their tags."""
+    found = study.client().search_experiments(filter_string=f"name = '{study.name}'")
+    return list(found)
+
+
+def _views(experiment: Experiment) -> list[str]:
+    return [key for key in experiment.tags if key.startswith("mlflow.sharedViewState.")]
+
+
+def _view(study: Study) -> Any:
+    """What the store has of our view."""
+    (experiment,) = _experiments(study)
+    return json.loads(experiment.tags[pages.VIEW_TAG])
 
 
 def _said(study: Path) -> str:
@@ -52,72 +63,128 @@ def _said(study: Path) -> str:
 @pytest.fixture
 def published(study: Study) -> Study:
     """A study that MLflow has all runs of."""
-    for run, accuracy in zip(ROWS, (0.9, 0.8, 0.7), strict=True):
+    for run, accuracy in zip((FIRST, SECOND, THIRD), (0.9, 0.8, 0.7), strict=True):
         study.trained(run, accuracy)
     study.publish()
     return study
 
 
-def test_both_addresses_name_what_is_in_the_store(published: Study) -> None:
-    shown = pages.study_pages(published.name, ROWS)
-    assert list(shown) == ["runs and curves", "adam and sgd"]
-    for address in shown.values():
-        assert WHOLE.fullmatch(address)
-        assert address.startswith("http://localhost:5000/#/")
-        assert _query(address)["workflowType"] == "machine_learning"
-    charts, curves = shown.values()
-    experiment = published.client().get_experiment_by_name(published.name).experiment_id
-    assert f"/#/experiments/{experiment}/runs?compareRunsMode=CHART&" in charts
-    query = _query(curves)
-    ids = _ids(published)
-    assert json.loads(query["runs"]) == [ids[SECOND], ids[FIRST], ids[THIRD]]
-    assert json.loads(query["experiments"]) == [experiment]
-    assert json.loads(query["metric"]) == "val_accuracy"
-    assert json.loads(query["plot_metric_keys"]) == ["val_accuracy"]
+def test_one_address_opens_the_view(published: Study) -> None:
+    address = pages.study_page(published.name)
+    assert address is not None
+    assert WHOLE.fullmatch(address)
+    (experiment,) = _experiments(published)
+    assert address.startswith(f"http://localhost:5000/#/experiments/{experiment.experiment_id}/")
+    assert f"mlflow.sharedViewState.{_query(address)['viewStateShareKey']}" in experiment.tags
+    assert _query(address)["compareRunsMode"] == "CHART"
+    assert _query(address)["workflowType"] == "machine_learning"
+    for document in ("README.md", "docs/running.md"):  # as after `make tour`
+        assert f"<{address}>" in (ROOT / document).read_text()
 
 
-def test_the_first_study_of_a_new_store_is_experiment_1(published: Study) -> None:
-    """The address of it in docs/running.md."""
-    assert "/#/experiments/1/runs?" in pages.study_pages(published.name, ROWS)["runs and curves"]
-
-
-def test_a_row_trained_again_is_shown_as_it_is_now(published: Study) -> None:
-    before = _ids(published)
-    for run in ROWS:
-        published.trained(run, 0.95, validation="c" * 64)
+def test_a_view_is_saved_once_and_brought_level(published: Study) -> None:
+    (before,) = _experiments(published)
+    client, number = published.client(), before.experiment_id
+    # A view that somebody has saved is another tag.
+    client.set_experiment_tag(number, "mlflow.sharedViewState.1a2b", before.tags[pages.VIEW_TAG])
     published.publish()
-    after = _ids(published)
-    assert not set(before.values()) & set(after.values())
-    curves = pages.study_pages(published.name, [FIRST, SECOND])["adam and sgd"]
-    assert json.loads(_query(curves)["runs"]) == [after[SECOND], after[FIRST]]
+    assert _view(published) == json.loads(before.tags[pages.VIEW_TAG])
+    (now,) = _experiments(published)
+    assert len(_views(now)) == 2
+
+    older = {"name": views.NAME, "createdAt": 1, "state": "deflate;eJw="}
+    for tag in (json.dumps(older), json.dumps(older | {"updatedAt": 1}), "{}", "[", "7"):
+        client.set_experiment_tag(number, pages.VIEW_TAG, tag)
+        published.publish()
+        view = _view(published)
+        assert view["createdAt"] == view["updatedAt"] > 1
+        assert view["state"] == json.loads(before.tags[pages.VIEW_TAG])["state"]
+    assert len(_views(now)) == 2
 
 
-def test_of_several_seeds_those_are_compared_that_have_curves(study: Study) -> None:
-    edit_yaml(study.folder / "params.yaml", lambda p: p["train"].update(seed=[0, 1]))
-    study.trained(FIRST, {0: 0.9, 1: 0.8})
-    study.trained(SECOND, {0: 0.7, 1: 0.6})
-    study.publish()
-    ids = _ids(study)
-    assert len(ids) == 6
-    compared = json.loads(_query(pages.study_pages(study.name, ROWS)["adam and sgd"])["runs"])
-    assert compared == [ids[f"{run}-seed-{seed}"] for run in (SECOND, FIRST) for seed in (0, 1)]
+@pytest.mark.parametrize("change", [{"updatedAt": 2}, {"name": "mine"}])
+def test_a_view_that_somebody_has_changed_stays(published: Study, change: dict[str, Any]) -> None:
+    (experiment,) = _experiments(published)
+    theirs = {"name": views.NAME, "createdAt": 1, "updatedAt": 1, "state": "{}"} | change
+    published.client().set_experiment_tag(
+        experiment.experiment_id, pages.VIEW_TAG, json.dumps(theirs)
+    )
+    published.publish()
+    assert _view(published) == theirs
+    assert "viewStateShareKey=" in str(pages.study_page(published.name))
 
 
-def test_one_optimizer_has_nothing_beside_it(study: Study) -> None:
-    study.trained(FIRST, 0.9)
-    study.trained(THIRD, 0.8)
-    study.publish()
-    assert list(pages.study_pages(study.name, ROWS)) == ["runs and curves"]
+def test_a_store_that_refuses_the_view_costs_a_line(
+    published: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise mlflow.MlflowException("403: you may not")
+
+    (experiment,) = _experiments(published)
+    published.client().delete_experiment_tag(experiment.experiment_id, pages.VIEW_TAG)
+    monkeypatch.setattr(mlflow.MlflowClient, "set_experiment_tag", refuse)
+    said = published.publish()
+    assert "MLflow has 3 of 3 runs" in said
+    (warning,) = [line for line in said.splitlines() if "does not take" in line]
+    assert "the view 'Compare optimizers' (403: you may not): nothing is lost" in warning
+    assert "viewStateShareKey" not in str(pages.study_page(published.name))
+    assert "/runs?compareRunsMode=CHART&" in str(pages.study_page(published.name))
+    assert "viewStateShareKey" not in pages.overview()
+
+
+@pytest.mark.parametrize(
+    ("status", "version", "known"),
+    [
+        (200, "3.17.2", True),
+        (200, "3.15.0", True),
+        (200, "4.0.0rc1", True),
+        (200, "3.14.9", False),
+        (200, "2.22.0", False),
+        (200, "<!doctype html>", False),
+        (404, "3.17.2", False),
+    ],
+)
+def test_an_older_server_gets_no_view(
+    status: int, version: str, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example")
+    asked = []
+
+    class Client:
+        def set_experiment_tag(self, *tag: str) -> None:
+            asked.append(tag[1])
+
+    def answer(credentials: Any, path: str, *_: object, **__: object) -> SimpleNamespace:
+        asked.append(f"{credentials.host}{path}")
+        return SimpleNamespace(status_code=status, text=version)
+
+    monkeypatch.setattr(views, "http_request", answer)
+    experiment = Experiment("1", "one", "", "active")
+    assert views.sync(Client(), experiment) is known  # type: ignore[arg-type]
+    assert asked == ["http://tracking.example/version", *[pages.VIEW_TAG] * known]
+
+
+def test_a_run_has_the_colour_of_its_optimizer_unless_somebody_chose_another(
+    published: Study,
+) -> None:
+    client = published.client()
+    (experiment,) = _experiments(published)
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert {name: run.data.tags["mlflow.runColor"] for name, run in runs.items()} == {
+        FIRST: colours.BLUE,
+        SECOND: colours.VERMILION,
+        THIRD: colours.BLUE,
+    }
+    client.set_tag(runs[FIRST].info.run_id, "mlflow.runColor", "#123456")
+    published.publish()
+    assert client.get_run(runs[FIRST].info.run_id).data.tags["mlflow.runColor"] == "#123456"
 
 
 def test_repro_says_what_to_start_and_what_to_open(published: Study) -> None:
-    start, *listed = _said(published.folder).splitlines()
+    start, address = _said(published.folder).splitlines()
     assert start.startswith("MLflow:  ")
     assert start.endswith("/mlflow ui   (then open what follows)")
-    assert [WHOLE.search(line).group() for line in listed] == [  # type: ignore[union-attr]
-        *pages.study_pages(published.name, ROWS).values()
-    ]
-    assert [line.split(":")[0].strip() for line in listed] == ["runs and curves", "adam and sgd"]
+    assert address.strip() == pages.study_page(published.name)
 
 
 def test_a_store_elsewhere_is_named_in_the_command(
@@ -141,33 +208,32 @@ def test_a_store_elsewhere_is_named_in_the_command(
 
 
 @pytest.mark.parametrize("server", ["http://tracking.example:5000", "https://host.example/mlflow/"])
-def test_a_server_has_the_pages_itself(
-    published: Study, server: str, monkeypatch: pytest.MonkeyPatch
+def test_a_server_has_the_page_itself(
+    study: Study, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "connect", lambda _: published.client())
     scheme, rest = server.split("//")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}//somebody:se@cret@{rest}")
-    said = _said(published.folder)
-    start, *listed = said.splitlines()
-    assert "mlflow ui" not in said
-    assert not re.search("somebody|cret", said)
-    assert start == f"MLflow:  {scheme}//***@{rest}"
-    assert len(listed) == 2
-    for line in listed:
-        address = WHOLE.search(line)
-        assert address is not None
-        assert address.group().startswith(f"{server.rstrip('/')}/#/")
+    assert _said(study.folder) == f"MLflow:  {scheme}//***@{rest}"
+    pages.note(study.name, "12", view=True)
+    said = _said(study.folder)
+    assert said.startswith(
+        f"MLflow:  {server.rstrip('/')}/#/experiments/12/runs?viewStateShareKey="
+    )
+    address = WHOLE.search(said)
+    assert address is not None
+    assert said == f"MLflow:  {address.group()}"
+    assert not [path for path in study.folder.rglob("*.json") if "cret" in path.read_text()]
 
 
 def test_the_password_of_a_database_is_not_said(
-    published: Study, monkeypatch: pytest.MonkeyPatch
+    study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "connect", lambda _: published.client())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://somebody:secret@host/store")
-    said = _said(published.folder)
+    pages.note(study.name, "1", view=True)
+    said = _said(study.folder)
     assert 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then' in said
     assert "secret" not in said
-    assert said.count("http://localhost:5000/#/") == 2
+    assert said.count("http://localhost:5000/#/") == 1
 
 
 def test_without_a_store_none_is_made(study: Study) -> None:
@@ -254,7 +320,9 @@ def test_what_else_a_user_has_set_for_mlflow_does_not_reach_our_runs(
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
     study.trained(FIRST, 0.9)
     assert "MLflow has 1 of 3 runs" in study.publish()
-    assert FIRST in _ids(study)
+    (experiment,) = _experiments(study)
+    (run,) = study.client().search_runs([experiment.experiment_id])
+    assert run.info.run_name == FIRST
     assert not mlflow.environment_variables.MLFLOW_ENABLE_ASYNC_LOGGING.get()
 
 
@@ -291,27 +359,26 @@ def test_git_takes_no_store(folder: str) -> None:
     assert said.splitlines() == paths
 
 
-def test_an_experiment_that_is_not_there(published: Study) -> None:
-    assert pages.study_pages("another study", ROWS) == {}
-    client = published.client()
-    client.delete_experiment(client.get_experiment_by_name(published.name).experiment_id)
+def test_what_was_published_elsewhere_has_no_address_here(
+    published: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pages.study_page("another study") is None
+    shutil.copy(published.folder / "mlflow.db", published.folder / "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert _said(published.folder).endswith(USUAL)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", published.store)
+    (published.folder / "mlflow.db").unlink()
     assert _said(published.folder).endswith(USUAL)
 
 
-def test_a_server_that_refuses_or_is_silent_is_not_waited_for(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{servers.free_port()}")
-    assert _said(study.folder).endswith(USUAL)
-    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    monkeypatch.setattr(connection, "PATIENCE", 1)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        started = time.monotonic()
-        assert _said(study.folder).endswith(USUAL)
-        assert time.monotonic() - started < 10
+def test_the_end_of_repro_imports_no_mlflow(published: Study) -> None:
+    code = (
+        "import sys; from pathlib import Path; from deepnets.config import params; "
+        "from deepnets.commands import repro; "
+        "print(repro._in_mlflow(Path('.'), params.load()), 'mlflow' in sys.modules)"
+    )
+    result = Clone(published.folder).run(sys.executable, "-c", code)
+    assert result.stdout.strip().endswith(f"{pages.study_page(published.name)} False")
 
 
 def test_without_mlflow(published: Study, tmp_path: Path) -> None:
@@ -338,34 +405,90 @@ def test_overview_has_a_line_for_each_study(published: Study) -> None:
     assert "print(pages.overview())" in made
 
 
-def test_a_browser_shows_the_runs_and_their_curves(
-    browser: Any, published: Study, tmp_path: Path
-) -> None:
-    shown = pages.study_pages(published.name, ROWS)
-    (tmp_path / "server").mkdir()
-    server = servers.MlflowServer(published.store, tmp_path / "server")
+@dataclass(frozen=True)
+class Served:
+    """A server, a study that was published to it, and how `deepnets repro` ends there."""
+
+    server: servers.MlflowServer
+    study: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Served]:
+    """A server with a study of two rows of two seeds each, which was published to it."""
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    server = servers.MlflowServer(f"sqlite:///{folder}/mlflow.db", folder)
     with contextlib.ExitStack() as ending:
         ending.callback(server.kill)
         server.start()
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(PATIENCE_MS)
-        for address in shown.values():
-            # Another address after the # alone would not load the page anew.
-            page.goto("about:blank")
-            page.goto(address.replace("http://localhost:5000", server.uri))
-            # The menu of trainings, not that of language models.
-            page.get_by_role("link", name="Model registry").first.wait_for()
-            assert page.get_by_text("Judges").count() == 0
-            for run in ROWS:
-                page.get_by_role("link", name=run, exact=True).first.wait_for()
-            if "compareRunsMode" in address:
-                # Its charts are in the order of the alphabet, and drawn as far as the window goes.
-                page.get_by_text(f"{FIRST} (accuracy)").first.wait_for()
-                page.get_by_placeholder("Search metric charts").fill("^val_accuracy")
-            for run in ROWS:
-                # A legend shows the first two, and the others when it is scrolled.
-                page.get_by_text(f"{run} (val_accuracy)").first.wait_for(state="attached")
-            curves = page.locator(".js-plotly-plot .scatterlayer .trace")
-            curves.nth(len(ROWS) - 1).wait_for(state="attached")
-            assert page.locator(".js-plotly-plot").count() == 1
-        page.get_by_role("heading", name="val_accuracy").first.wait_for()
+        patch = ending.enter_context(pytest.MonkeyPatch.context())
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        study = Study(folder, None)
+        edit_yaml(folder / "params.yaml", lambda p: p["train"].update(seed=[0, 1]))
+        study.trained(FIRST, {0: 0.97, 1: 0.95}, test=0.96)
+        study.trained(SECOND, {0: 0.11, 1: 0.12}, test=0.1)
+        publish.main()
+        yield Served(server, folder, _said(folder))
+
+
+def test_where_nothing_changed_a_server_is_asked_for_no_view(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = servers.Proxy(served.server.port)
+    monkeypatch.chdir(served.study)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{proxy.address}")
+    publish.main()
+    proxy.close()
+    asked = [path.partition("?")[0] for _, path in proxy.met]
+    assert "/version" not in asked
+    assert "/api/2.0/mlflow/experiments/set-experiment-tag" not in asked
+    # For each of four trainings, for the champion, and at last for the study and what runs alone.
+    assert asked.count("/api/2.0/mlflow/experiments/get-by-name") == 4 + 1 + 2
+
+
+def test_a_browser_shows_optimizers_beside_each_other(browser: Any, served: Served) -> None:
+    said = WHOLE.search(served.said)
+    assert said is not None
+    page = browser.new_page(viewport={"width": 1600, "height": 1300})
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(said.group())
+    # The menu of trainings, not that of language models.
+    page.get_by_role("link", name="Model registry").first.wait_for()
+    assert page.get_by_text("Judges").count() == 0
+    for optimizer in ("sgd", "adam"):
+        page.get_by_text(f"Group: {optimizer}").first.wait_for()
+    trainings = [f"{run}-seed-{seed}" for run in (FIRST, SECOND) for seed in (0, 1)]
+    for metric in ("val_accuracy", "val_loss"):
+        page.get_by_role("heading", name=metric).first.wait_for()
+        for run in trainings:
+            # A legend shows the first two, and the others when it is scrolled.
+            page.get_by_text(f"{run} ({metric})").first.wait_for(state="attached")
+    curves = page.locator(".js-plotly-plot .scatterlayer .trace .js-line")
+    curves.nth(2 * len(trainings) - 1).wait_for(state="attached")
+    drawn = {curve.evaluate("line => getComputedStyle(line).stroke") for curve in curves.all()}
+    assert drawn == {"rgb(0, 114, 178)", "rgb(213, 94, 0)"}
+    # A step is an epoch, of which there were two.
+    assert page.locator(".js-plotly-plot .xtick").first.text_content() == "1"
+    page.get_by_text("weights", exact=True).first.wait_for()
+    assert page.locator(".js-plotly-plot").count() == 2
+    for name in (FIRST, SECOND):
+        assert page.get_by_role("link", name=name, exact=True).count() == 0, "it has no curves"
+
+    # The icon of a list.
+    page.locator("label", has=page.locator("input[value=TABLE]")).click()
+    page.get_by_text("completed").first.wait_for()
+
+    def columns() -> list[str]:
+        headers = page.locator(".ag-header-cell[col-id]").all()
+        in_order = sorted(headers, key=lambda header: int(header.get_attribute("aria-colindex")))
+        return [re.sub(r".*`(.*)`", r"\1", header.get_attribute("col-id")) for header in in_order]
+
+    # MLflow shows when a run was made and how long it took in any view.
+    expected = ["Run Name", "runDateAndNestInfo", "arch", "optimizer", "weights"]
+    expected += ["val_accuracy", "test_accuracy", "outcome", "duration"]
+    with contextlib.suppress(AssertionError):
+        servers.wait_for(lambda: columns()[1:] == expected, 10)
+    assert columns()[1:] == expected

@@ -24,6 +24,8 @@ PILOT = Path("metrics/pilot.csv")
 POWER = Path("metrics/power.csv")
 # What JAX has compiled for a GPU, in the root.
 COMPILED = Path(".cache/jax")
+# Where in MLflow each experiment was published, beside the store.
+PUBLISHED = Path(".cache/mlflow")
 
 # Digits 0 to 9.
 CLASSES = 10

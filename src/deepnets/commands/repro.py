@@ -8,7 +8,7 @@ from pathlib import Path
 from deepnets.base import dvc, files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.tracking import live
+from deepnets.tracking import live, pages
 
 
 def main(study: Path) -> None:
@@ -43,30 +43,23 @@ def show(study: Path, described: params.Params) -> None:
 
 
 def _in_mlflow(study: Path, described: params.Params) -> str:
-    """How to see the study in MLflow: what to start, and the addresses to open then."""
-    ui, shown = f"{_relative(Path(sys.executable).parent)}/mlflow ui", {}
+    """How to see the study in MLflow: what to start, and the address to open then."""
+    ui = f"{_relative(Path(sys.executable).parent)}/mlflow ui"
     # What `mlflow ui` shows where it is started without a word about the store.
     usual = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    if live.available():
-        from deepnets.tracking import pages
-
-        # The stages ran there, and their store is found from there.
-        with chdir(study):
-            shown = pages.study_pages(described.publish.experiment, list(described.runs))
-            store, public = project.tracking_uri(), project.public_uri()
-    if not shown:
-        return f"MLflow:  {ui}   (then open http://localhost:5000)"
+    # The stages ran there, and their store is found from there.
+    with chdir(study):
+        page = pages.study_page(described.publish.experiment) if live.available() else None
+        store, public = project.tracking_uri(), project.public_uri()
     if store.startswith("http"):
-        start = public
-    else:
-        if store != usual:
-            # Only the variable can hold a password.
-            named = shlex.quote(store) if store == public else '"$MLFLOW_TRACKING_URI"'
-            ui += f" --backend-store-uri {named}"
-        start = f"{ui}   (then open what follows)"
-    width = max(map(len, shown)) + 1
-    listed = [f"         {f'{what}:':{width}} {address}" for what, address in shown.items()]
-    return "\n".join([f"MLflow:  {start}", *listed])
+        return f"MLflow:  {page or public}"
+    if page is None:
+        return f"MLflow:  {ui}   (then open http://localhost:5000)"
+    if store != usual:
+        # Only the variable can hold a password.
+        named = shlex.quote(store) if store == public else '"$MLFLOW_TRACKING_URI"'
+        ui += f" --backend-store-uri {named}"
+    return f"MLflow:  {ui}   (then open what follows)\n         {page}"
 
 
 def _relative(path: Path) -> Path:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from deepnets.base import colours
 from deepnets.reporting import drawing, matrices
 
 # What a failed training ends with, in black.
@@ -44,7 +45,7 @@ _STUDY_LINE: dict[str, Any] = {"color": "black", "linewidth": 0.8, "zorder": 1.9
 _STUDY_DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 
 # Two runs beside each other, whatever they are.
-_PAIR = (drawing.BLUE, drawing.VERMILION)
+_PAIR = (colours.BLUE, colours.VERMILION)
 
 # Of validation, from chance up.
 _LEVELS = (0.1, 0.5, 0.9, 0.97, 0.99)
@@ -152,7 +153,7 @@ def learning(rows: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], stem: 
         for history in histories:
             epochs = [row["epoch"] for row in history]
             values = [row["val_accuracy"] for row in history]
-            axis.plot(epochs, values, marker=".", linewidth=0.8, alpha=0.7, color=drawing.BLUE)
+            axis.plot(epochs, values, marker=".", linewidth=0.8, alpha=0.7, color=colours.BLUE)
         axis.set_title(name, fontsize=drawing.SMALL)
         # 0.97 and 0.98 differ as visibly as 0.3 and 0.4.
         axis.set_yscale("logit", nonpositive="clip")

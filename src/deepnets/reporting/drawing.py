@@ -28,12 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from deepnets.base import files
-
-BLUE, VERMILION = "#0072B2", "#D55E00"
-OPTIMIZER_COLOURS = {"adam": VERMILION, "sgd": BLUE}
-# Of optimizers that the study has not.
-_OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+from deepnets.base import colours, files
 
 WEIGHTS_MARKERS = {"random": "o", "imagenet": "s", "he": "^"}
 
@@ -103,24 +98,15 @@ class Run:
     def style(self) -> dict[str, Any]:
         """Matplotlib's colour and marker of it."""
         return {
-            "color": optimizer_colour(self.optimizer),
+            "color": colours.optimizer_colour(self.optimizer),
             "marker": weights_marker(self.weights),
         }
 
 
-def optimizer_colour(optimizer: str) -> str:
-    """The colour of runs with `optimizer`."""
-    return OPTIMIZER_COLOURS.get(optimizer) or _chosen(optimizer, _OTHER_COLOURS)
-
-
 def weights_marker(weights: str) -> str:
     """Matplotlib's marker of runs that start from `weights`."""
-    return WEIGHTS_MARKERS.get(weights) or _chosen(weights, _OTHER_MARKERS)
-
-
-def _chosen(name: str, styles: Sequence[str]) -> str:
-    """Always the same one of `styles` for a name."""
-    return styles[zlib.crc32(name.encode()) % len(styles)]
+    chosen = zlib.crc32(weights.encode()) % len(_OTHER_MARKERS)
+    return WEIGHTS_MARKERS.get(weights, _OTHER_MARKERS[chosen])
 
 
 def save(figure: Figure, stem: Path, noted: Mapping[str, str] | None = None) -> None:
@@ -154,8 +140,8 @@ def style_key(runs: Iterable[Run]) -> list[list[Line2D]]:
     """Legend entries for the optimizers and for the initial weights of `runs`."""
     runs = list(runs)
     optimizers = [
-        Line2D([], [], color=optimizer_colour(name), linewidth=3, label=name)
-        for name in dict.fromkeys([*OPTIMIZER_COLOURS, *(run.optimizer for run in runs)])
+        Line2D([], [], color=colours.optimizer_colour(name), linewidth=3, label=name)
+        for name in dict.fromkeys([*colours.OPTIMIZER_COLOURS, *(run.optimizer for run in runs)])
         if any(run.optimizer == name for run in runs)
     ]
     weights = [

@@ -1,6 +1,7 @@
 """Bring MLflow level with the files of every run; a second time changes nothing.
 
-The best run of the grid by validation accuracy is registered there as the study's champion.
+The best run of the grid by validation accuracy is registered there as the study's champion, and
+the view that compares optimizers is saved.
 """
 
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 from deepnets.base import files, progress, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.tracking import champion, live
+from deepnets.tracking import champion, live, pages
 from deepnets.tracking.trainings import TrackedTraining
 
 
@@ -26,10 +27,10 @@ def main() -> None:
     grid, missing = [], []
     for name, entry in study.runs.items():
         paths = project.grid_run(name, entry.start)
-        there = [seed for seed in _trained(paths) if seed in seeds]
-        grid += [TrackedTraining(paths, experiment, seed, len(seeds)) for seed in there]
-        if len(there) < len(seeds):
-            lacking = f" ({len(seeds) - len(there)} of {len(seeds)} seeds)" if there else ""
+        ended = [seed for seed in _trained(paths) if seed in seeds]
+        grid += [TrackedTraining(paths, experiment, seed, len(seeds)) for seed in ended]
+        if len(ended) < len(seeds):
+            lacking = f" ({len(seeds) - len(ended)} of {len(seeds)} seeds)" if ended else ""
             missing.append(f"{name}{lacking}")
     bare = [training for training in grid if not training.model.is_file()]
     single = [
@@ -49,8 +50,10 @@ def main() -> None:
             for training in grid + single:
                 runs.sync(client, training)
                 bar.update()
-        for name in (experiment, f"{experiment}-single"):
-            runs.end_abandoned(client, name)
+        both = map(client.get_experiment_by_name, (experiment, f"{experiment}-single"))
+        there = [known for known in both if known and known.lifecycle_stage == "active"]
+        for known in there:
+            runs.end_abandoned(client, known)
     except (UserError, PermissionError):  # of a file, not of MLflow
         raise
     except Exception as error:
@@ -63,6 +66,8 @@ def main() -> None:
         + (f"; no model is here to send of {_names(bare)}" if bare else "")
     )
     _register_champion(client, experiment, grid)
+    for known in there:
+        pages.note(known.name, known.experiment_id, _save_view(client, known))
 
 
 def _names(trainings: Sequence[TrackedTraining]) -> str:
@@ -94,6 +99,18 @@ def _register_champion(client: Any, model: str, grid: Sequence[TrackedTraining])
         f"models:/{model}@{champion.ALIAS} is version {version.version}, {run} "
         f"(validation accuracy {float(version.tags['val_accuracy']):.4f})"
     )
+
+
+def _save_view(client: Any, experiment: Any) -> bool:
+    """Whether `experiment` has the view now; a store that does not take it is a warning."""
+    from deepnets.tracking import connection, views
+
+    try:
+        return views.sync(client, experiment)
+    except Exception as error:
+        why = f"does not take the view {views.NAME!r} ({connection.in_brief(error)})"
+        print(live.warning(why), file=sys.stderr)
+        return False
 
 
 def _trained(paths: project.RunFiles) -> list[int]:

@@ -47,9 +47,9 @@ _REPEATED = re.compile(r"HTTPS?ConnectionPool\([^)]*\): (Max retries exceeded wi
 _EXPERIMENT_TAGS = {
     store.KIND: store.OURS,
     "mlflow.note.content": (
-        "One run a row of the study. To compare optimizers: press the icon of a chart, then "
-        "**Group by** the parameter `optimizer`, for the mean of each; or tick runs, press "
-        "**Compare**, then `val_accuracy` below **Metrics**, for the curve of each run."
+        "One run a row of the study, and one a seed. To compare optimizers: choose "
+        "**Compare optimizers** among the views, then the icon of a chart for curves, or that of a "
+        "list for a table."
     ),
 }
 

@@ -92,7 +92,9 @@ class Follower:
         try:
             if self._client is None:
                 client = connection.connect()
-                runs.end_abandoned(client, self._training.experiment)
+                experiment = client.get_experiment_by_name(self._training.experiment)
+                if experiment is not None:
+                    runs.end_abandoned(client, experiment)
                 self._client = client
             run_id = runs.sync(self._client, self._training, status)
             if status == "RUNNING":

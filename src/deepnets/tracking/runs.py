@@ -14,7 +14,7 @@ from deepnets.tracking import connection
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Param, Run, RunTag, ViewType
+from mlflow.entities import Experiment, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from deepnets.base import files, processes, project
@@ -65,17 +65,14 @@ def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHE
     return run_id
 
 
-def end_abandoned(client: MlflowClient, experiment: str) -> None:
+def end_abandoned(client: MlflowClient, experiment: Experiment) -> None:
     """Set to KILLED what is still RUNNING in `experiment` though its process has ended.
 
     That is what stays when a training and its tracking process are killed together. Processes of
     other machines are theirs to look after. Runs that `mlflow run` has made are known by the
     processes that work for them; those of a server may do so elsewhere.
     """
-    known = client.get_experiment_by_name(experiment)
-    if known is None:
-        return
-    for run in client.search_runs([known.experiment_id], "attributes.status = 'RUNNING'"):
+    for run in client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
         process = run.data.tags.get(tags.PROCESS)
         if process:
             abandoned = processes.has_ended(process)

@@ -8,6 +8,7 @@ import getpass
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from deepnets.base import colours
 from deepnets.base.errors import UserError
 from deepnets.tracking.trainings import TrackedTraining
 
@@ -20,6 +21,8 @@ MODEL_DIGEST = "model_digest"
 PROCESS = "process"
 # The text at the head of a run's page.
 NOTE = "mlflow.note.content"
+# That of its curves and its mark in the UI.
+COLOUR = "mlflow.runColor"
 
 # Where in a run's artifacts the uncommitted changes are that it was trained with.
 PATCH = "sources.patch"
@@ -71,8 +74,8 @@ def tags_of(training: TrackedTraining) -> dict[str, str]:
 def lacking(training: TrackedTraining, run_id: str, known: Mapping[str, str]) -> dict[str, str]:
     """What of the tags of `training` its run lacks, or has with another value.
 
-    The note on its page, which people edit, and who has sent it stay as they are once they are
-    there.
+    The note on its page and its colour, which people edit, and who has sent it stay as they are
+    once they are there.
 
     Args:
         training: what the tags are about.
@@ -80,8 +83,13 @@ def lacking(training: TrackedTraining, run_id: str, known: Mapping[str, str]) ->
         known: the tags that the run has.
     """
     changed = {key: value for key, value in tags_of(training).items() if known.get(key) != value}
-    kept = {NOTE: note(training, run_id), "mlflow.user": user()}
+    kept = {NOTE: note(training, run_id), COLOUR: _colour(training), "mlflow.user": user()}
     return changed | {key: value for key, value in kept.items() if value and key not in known}
+
+
+def _colour(training: TrackedTraining) -> str:
+    """That of its optimizer, as in the figures of the report."""
+    return colours.optimizer_colour(str(training.provenance["parameters"]["optimizer"]))
 
 
 def note(training: TrackedTraining, run_id: str) -> str:
