@@ -468,6 +468,8 @@ def test_a_browser_shows_optimizers_beside_each_other(browser: Any, served: Serv
             page.get_by_text(f"{run} ({metric})").first.wait_for(state="attached")
     curves = page.locator(".js-plotly-plot .scatterlayer .trace .js-line")
     curves.nth(2 * len(trainings) - 1).wait_for(state="attached")
+    # All have the same history; what is smoothed would be drawn as it was measured as well.
+    assert len({curve.get_attribute("d") for curve in curves.all()}) == 2
     drawn = {curve.evaluate("line => getComputedStyle(line).stroke") for curve in curves.all()}
     assert drawn == {"rgb(0, 114, 178)", "rgb(213, 94, 0)"}
     # A step is an epoch, of which there were two.
