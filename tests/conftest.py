@@ -33,19 +33,19 @@ _LONGEST = (
     "test_extending",
     "test_pipeline",
     "test_grid",
-    "test_tracking_server",
-    "test_team",
-    "test_nothing_is_lost",
     "test_reproduce",
-    "test_dvc_idioms",
+    "test_device_epochs",
+    "test_tracking_server",
+    "test_nothing_is_lost",
     "test_outcomes",
     "test_jax",
-    "test_mlflow_run",
+    "test_team",
     "test_extending_data",
-    "test_device_epochs",
+    "test_dvc_idioms",
+    "test_mlflow_run",
+    "test_models",
     "test_full_disk",
     "test_two_processes",
-    "test_models",
 )
 
 
@@ -107,6 +107,14 @@ _STRESS = frozenset(
         "test_the_extremes_that_are_accepted_train",
         "test_training_steps_differ_by_rounding_only[resnet50-adam]",
         "test_training_steps_differ_by_rounding_only[vgg16-adam]",
+        # As test_a_run_of_a_commit_comes_out_again_to_the_bit:
+        "test_a_run_beside_the_grid_comes_out_again",
+        # As test_team, whose server has PostgreSQL, and as test_locks:
+        "test_four_at_once_on_an_empty_postgresql",
+        "test_the_second_process_on_a_run_says_who_holds_it",
+        "test_a_full_disk_below_a_sqlite_store",
+        "test_a_training_killed_with_its_tracking_process_does_not_stay_running",
+        "test_mlflow_run_says_in_a_line_that_the_server_is_down",
     }
 )
 
