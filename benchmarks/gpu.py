@@ -277,11 +277,14 @@ def check(arch: str, optimizer: str) -> dict[str, Any]:
 def _run(side: str, arch: str, optimizer: str, compiled: str = "") -> dict[str, Any]:
     """What a process of its own finds, or how it `failed`; `compiled` keeps its programs."""
     command = [sys.executable, __file__, "--side", side, "--arch", arch, "--optimizer", optimizer]
-    cache = {"JAX_COMPILATION_CACHE_DIR": compiled} if compiled else {}
-    cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} if compiled else {}
-    # What JAX has a user set for the same bits again.
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
-    environment = os.environ | cache | ({"XLA_FLAGS": flags} if side == "repeatable" else {})
+    environment = dict(os.environ)
+    if compiled:
+        environment["JAX_COMPILATION_CACHE_DIR"] = compiled
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    if side == "repeatable":
+        # What JAX has a user set for the same bits again.
+        flags = environment.get("XLA_FLAGS", "")
+        environment["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     with suppress(IndexError, json.JSONDecodeError):
         answer: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])

@@ -24,13 +24,12 @@ status=0
 for study; do
     python3 -m deepnets grid "$study" || status=$?
     ((status != 130)) || break
-    (
-        cd "$study"
-        rows=$(python3 -c 'from deepnets.config import params; print(*params.load().diagnose.runs)')
-        for row in $rows; do
-            # Here, since it looks at the models.
-            [[ ! -f metrics/$row/test.json ]] || python3 -m deepnets diagnose "$row"
-        done
-    ) || status=$?
+    rows=$(cd "$study" &&
+        python3 -c 'from deepnets.config import params; print(*params.load().diagnose.runs)')
+    for row in $rows; do
+        # Here, since it looks at the models.
+        [[ -f $study/metrics/$row/test.json ]] || continue
+        (cd "$study" && python3 -m deepnets diagnose "$row") || status=$?
+    done
 done
 exit $status

@@ -120,6 +120,10 @@ class RunFiles:
     def checkpoints(self, seed: int) -> Path:
         return Path("checkpoints") / self.name / f"seed-{seed}"
 
+    def checkpoints_of(self, seed: int, fingerprint: str) -> Path:
+        """Those of the one training with that fingerprint."""
+        return self.checkpoints(seed) / fingerprint[:16]
+
     @property
     def history(self) -> Path:
         return self.metrics_dir / "history.csv"

@@ -157,7 +157,7 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
                 if path != training.log_of(there):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             # The row has the model now. Two checkpoints each of hundreds of trainings fill a disk.
-            folder = there.checkpoints(seed) / record.provenance["fingerprint"][:16]
+            folder = there.checkpoints_of(seed, record.provenance["fingerprint"])
             for older in checkpoints.names(folder)[1:]:
                 (folder / older).unlink()
     lacking = [seed for seed in study.train.seeds if seed not in merged]

@@ -45,9 +45,10 @@ def prepare(study: Params, names: Sequence[str]) -> None:
         stages = [*_BEFORE, *(f"initialize@{start}" for start in starts)]
         failed = dvc.run("repro", "--quiet", *stages, folder=Path()) != 0
     else:
-        failed = any(map(_fails, [[stage] for stage in _BEFORE]))
         with ThreadPoolExecutor() as pool:
-            failed = failed or any(pool.map(_fails, [["initialize", start] for start in starts]))
+            failed = any(_fails([stage]) for stage in _BEFORE) or any(
+                pool.map(_fails, [["initialize", start] for start in starts])
+            )
     if failed:
         raise UserError("what the trainings start from could not be made, see above: mend that")
 

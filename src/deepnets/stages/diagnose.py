@@ -21,7 +21,7 @@ SEEDS = 3
 
 
 def main(name: str) -> None:
-    """Write metrics/RUN/diagnosis.json of the grid's run `name`, for the first of its seeds."""
+    """Write metrics/RUN/diagnosis.json of the grid's run `name`, for its first seeds."""
     study = params.load()
     seeds = study.train.seeds[:SEEDS]
     start = study.run_params(name, seeds[0]).start

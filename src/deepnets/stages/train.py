@@ -91,7 +91,7 @@ def train_run(
         if len(runs) > 1 and asked.is_first:
             print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
         classifier, stepper, provenance = _prepare(run, paths, seen, digests, stage, asked, mesh)
-        folder = paths.checkpoints(run.seed) / provenance["fingerprint"][:16]
+        folder = paths.checkpoints_of(run.seed, provenance["fingerprint"])
         devices.agree(asked, f"{provenance['fingerprint']} {checkpoints.names(folder)}")
         if not asked.is_first:
             with views.computing_in(classifier, run.precision):
