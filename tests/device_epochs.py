@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+import seeds_in_turn
 import small_networks
 from deepnets.config import params, registry
 from deepnets.config.sections import RunParams
@@ -250,6 +251,13 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> N
     assert again.history == rows.history
     for name, value in whole.values().items():
         np.testing.assert_array_equal(resumed.values()[name], value)
+
+
+@pytest.mark.parametrize(("arch", "optimizer", "changes"), seeds_in_turn.CASES)
+def test_a_seed_after_another_has_the_bits_of_one_alone(
+    arch: str, optimizer: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    seeds_in_turn.check(tmp_path, arch, optimizer, changes)
 
 
 def test_whether_steps_repeat_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

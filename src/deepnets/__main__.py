@@ -113,7 +113,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         lifeline.end_in_order()
         params.load().entry(arguments.name)
         provenance.warn()
-        training.main(arguments.name, arguments.seed)
+        if arguments.seed is None:
+            training.in_turn(arguments.name)
+        else:
+            training.main(arguments.name, arguments.seed)
     elif command == "run":
         from deepnets.commands import run
 

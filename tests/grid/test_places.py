@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,7 +11,8 @@ import pytest
 from deepnets.base import locks
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.grid import gpus, local
+from deepnets.grid import gpus, local, schedule
+from deepnets.grid.due import Training
 from deepnets.networks import runtime
 from deepnets.records import machine
 from project import ROOT
@@ -153,3 +155,51 @@ def test_seeds_of_a_run_are_held_beside_each_other_and_not_beside_all_of_it(
         pass
     with locks.held("a-row"):
         pass
+
+
+# Takes seeds as `deepnets training ROW` does, and notes in which process; seed 3 ends it.
+TRAINER = """#!/bin/sh
+while read seed; do
+    folder=trainings/$4/seed-$seed
+    mkdir -p $folder
+    echo "$$ $4 $seed" >>calls
+    [ $seed = 3 ] && { echo "out of luck" >$folder/log.txt; exit 5; }
+    echo '{"state": "done"}' >$folder/progress.json
+done
+echo "$$ left" >>calls
+"""
+
+
+def test_a_process_does_one_training_of_its_row_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = tmp_path / "python"
+    trainer.write_text(TRAINER)
+    trainer.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(trainer))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(schedule, "_INTERVAL", 0.01)
+    names = list(STUDY.runs)[:3]
+    waiting = [
+        Training(name, STUDY.run_params(name, 0).model_copy(update={"seed": seed}))
+        for seed in range(5)
+        for name in names
+    ]
+    places, rows = local.Local(STUDY, 1, len(waiting)), []
+    ended = schedule.run(waiting, places, schedule.Watcher(), rows.append)
+    places.close()
+
+    assert [(t.seed, end.why) for t, end in ended.failed] == [(3, "out of luck")] * 3
+    assert len(ended.ended) == len(waiting)
+    assert rows == []
+    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+    done: dict[str, list[tuple[str, int]]] = {}
+    for process, *what in calls:
+        if what != ["left"]:
+            done.setdefault(process, []).append((what[0], int(what[1])))
+    for of in done.values():
+        assert len({name for name, _ in of}) == 1
+    # Seeds 0 to 3, then a new one for what is left.
+    assert sorted(len(of) for of in done.values()) == [1, 1, 1, 4, 4, 4]
+    left = {process for process, *what in calls if what == ["left"]}
+    assert left == {process for process, of in done.items() if len(of) == 1}

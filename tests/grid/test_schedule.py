@@ -65,7 +65,8 @@ class Somewhere:
     def capacity(self) -> int:
         return 2
 
-    def start(self, training: Training) -> Pretended:
+    def start(self, waiting: list[Training]) -> Pretended:
+        training = waiting.pop(0)
         end = End(True, "out of luck") if training.name == self.fails else End(False)
         self.started.append(Pretended(training, self.looks(training), end))
         self.most = max(self.most, sum(running.looks >= 0 for running in self.started))

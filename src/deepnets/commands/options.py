@@ -106,7 +106,14 @@ def parser() -> argparse.ArgumentParser:
         "rows of what has ended.",
     )
     training.add_argument("name", metavar="RUN", help="as named in params.yaml")
-    training.add_argument("seed", metavar="SEED", type=int, help="one of train.seed there")
+    training.add_argument(
+        "seed",
+        metavar="SEED",
+        nargs="?",
+        type=int,
+        help="one of train.seed there (default: those that standard input names, a line each, "
+        "each with a log of its own)",
+    )
     predict = commands.add_parser(
         "predict",
         help="name the digits in pictures, by the champion or another model",

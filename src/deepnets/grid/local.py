@@ -1,13 +1,18 @@
-"""This machine: trainings as processes of their own, on its cores or its GPUs."""
+"""This machine: trainings in processes of their own, on its cores or its GPUs.
+
+A process does one training after another, all of one row, whose programs it has compiled once.
+"""
 
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
-from deepnets.base import lifeline
+from deepnets.base import lifeline, project
 from deepnets.base.errors import UserError
 from deepnets.config.params import Params
 from deepnets.grid import gpus, training
@@ -38,6 +43,9 @@ class Local:
         most = self._most()
         self._jobs = max(1, min(jobs or most, due))
         self._free = list(range(self._jobs))
+        # They wait for another training of their row, or are about to end.
+        self._idle: list[Process] = []
+        self._leaving: list[Process] = []
         self._mps: dict[str, str] = gpus.start_mps() if self._cards and self._jobs > 1 else {}
 
     def _most(self) -> int:
@@ -62,17 +70,38 @@ class Local:
     def capacity(self) -> int:
         return self._jobs
 
-    def start(self, training: Training) -> "Process":
-        slot = self._free.pop(0)
-        return Process(
-            self._study, training, self._environment(slot), self._place(slot), self, slot
-        )
+    def start(self, waiting: list[Training]) -> "Started":
+        """See `Places`: of a row that a process is there for, else the first."""
+        due = next((t for t in waiting if any(p.name == t.name for p in self._idle)), waiting[0])
+        waiting.remove(due)
+        paths = training.files_of(self._study, due.name, due.seed)
+        process = next((p for p in self._idle if p.name == due.name), None)
+        if process is None:
+            # Nothing waits for those that are idle.
+            for other in self._idle:
+                other.leave()
+                self._free.append(other.slot)
+            self._leaving += self._idle
+            self._idle.clear()
+            slot = self._free.pop(0)
+            environment, place = self._environment(slot), self._place(slot)
+            process = Process(due, slot, training.log_of(paths), environment, place)
+        else:
+            self._idle.remove(process)
+        return Started(self, process, due, paths)
 
-    def free(self, slot: int) -> None:
-        """Take a place back."""
-        self._free.append(slot)
+    def done(self, process: "Process") -> None:
+        """Take a process back."""
+        if process.status() is None:
+            self._idle.append(process)
+        else:
+            self._free.append(process.slot)
 
     def close(self) -> None:
+        for process in self._idle:
+            process.leave()
+        for process in self._idle + self._leaving:
+            process.wait()
         if self._mps:
             gpus.stop_mps(self._mps)
 
@@ -96,35 +125,27 @@ class Local:
 
 
 class Process:
-    """A training in a process of its own, which writes to its log."""
+    """A process for trainings of the row of `due`, its first, one at a time.
+
+    Args:
+        due: its first training.
+        slot: the place that it has.
+        log: where it writes to until it knows better.
+        environment: variables of its own.
+        place: what its place is called.
+    """
 
     def __init__(
-        self,
-        study: Params,
-        training_: Training,
-        environment: dict[str, str],
-        place: str,
-        places: Local,
-        slot: int,
+        self, due: Training, slot: int, log: Path, environment: dict[str, str], place: str
     ) -> None:
-        self.training, self.place = training_, place
-        self._places, self._slot = places, slot
-        self._paths = training.files_of(study, training_.name, training_.seed)
-        self._process = self._start(environment)
-        self._ended: End | None = None
-
-    def _start(self, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-        """Start the process; all that it says goes to the end of its log."""
-        log = training.log_of(self._paths)
+        self.name, self.slot, self.place = due.name, slot, place
         log.parent.mkdir(parents=True, exist_ok=True)
-        training.progress_of(self._paths).unlink(missing_ok=True)
-        command = ["-m", "deepnets", "training", self.training.name, str(self.training.seed)]
         try:
             with log.open("ab") as output:
                 # Ctrl-C reaches what stops it, and that stops it.
-                return subprocess.Popen(
-                    [sys.executable, *command],
-                    stdin=subprocess.DEVNULL,
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "deepnets", "training", due.name],
+                    stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=os.environ | lifeline.environment() | environment,
@@ -132,28 +153,69 @@ class Process:
                 )
         except BlockingIOError:
             raise UserError(
-                f"{self.training} could not be started, there are too many processes: give a "
-                "smaller --jobs"
+                f"{due} could not be started, there are too many processes: give a smaller --jobs"
             ) from None
 
+    def train(self, seed: int) -> None:
+        """Have it do the training with `seed`, when it is done with the one before."""
+        assert self._process.stdin
+        with suppress(BrokenPipeError):  # where it has ended, its status says so
+            self._process.stdin.write(b"%d\n" % seed)
+            self._process.stdin.flush()
+
+    def status(self) -> int | None:
+        """The exit status; None while it is there."""
+        return self._process.poll()
+
+    def interrupt(self) -> None:
+        if self.status() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def leave(self) -> None:
+        """Have it end when it has nothing to do."""
+        assert self._process.stdin
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def wait(self) -> None:
+        """Return when it has ended, which it was asked for before."""
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:  # it does not listen
+            self._process.kill()
+            self._process.wait()
+
+
+class Started:
+    """A training that a process is at, which goes back to `places` afterwards."""
+
+    def __init__(
+        self, places: Local, process: Process, due: Training, paths: project.RunFiles
+    ) -> None:
+        self.training, self.place = due, process.place
+        self._places, self._process, self._paths = places, process, paths
+        self._ended: End | None = None
+        training.progress_of(paths).unlink(missing_ok=True)
+        process.train(due.seed)
+
     def end(self) -> End | None:
-        status = self._process.poll()
-        if status is not None and self._ended is None:
-            self._ended = End(status != 0, training.last_words(self._paths, status))
-            self._places.free(self._slot)
+        if self._ended is None:
+            status = self._process.status()
+            known = self.progress()
+            if known and known["state"] == "done":
+                self._ended = End(False)
+            elif status is not None:
+                self._ended = End(True, training.last_words(self._paths, status))
+            if self._ended:
+                self._places.done(self._process)
         return self._ended
 
     def progress(self) -> Progress | None:
         return training.read_progress(self._paths)
 
     def interrupt(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+        self._process.interrupt()
 
     def stop(self) -> None:
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:  # it does not listen
-            self._process.kill()
-            self._process.wait()
+        self._process.wait()
         self.end()

@@ -94,8 +94,8 @@ class OnRay:
             carried = min(carried, int(there.get("GPU", 0) / self._needs["num_gpus"]))
         return max(1, min(carried, self._jobs or carried))
 
-    def start(self, training: Training) -> "Placed":
-        return Placed(self, self._study, training)
+    def start(self, waiting: list[Training]) -> "Placed":
+        return Placed(self, self._study, waiting.pop(0))
 
     def close(self) -> None:
         self._ray.shutdown()

@@ -43,8 +43,8 @@ class Places(Protocol):
     def capacity(self) -> int:
         """How many trainings they carry at once; it may change."""
 
-    def start(self, training: Training) -> Running:
-        """Start a training; there is room for it."""
+    def start(self, waiting: list[Training]) -> Running:
+        """Take one of `waiting` out, the first as a rule, and start it; there is room for it."""
 
     def close(self) -> None:
         """Give back what was taken."""

@@ -68,7 +68,7 @@ def run(
                 schedule.ended.append((running.training, end))
                 watcher.on_end(running, end)
             while schedule.waiting and len(schedule.running) < places.capacity():
-                running = places.start(schedule.waiting.pop(0))
+                running = places.start(schedule.waiting)
                 schedule.running.append(running)
                 watcher.on_start(running)
             # What a row comes to is written while the next trainings run already.

@@ -4,10 +4,12 @@ One seed is trained and tested as the row is, with all that comes of it in `trai
 What the row's files are made of lies there until all its seeds are done.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from deepnets.base import files, locks, project
 from deepnets.base.errors import UserError
@@ -18,6 +20,9 @@ from deepnets.networks import runtime
 from deepnets.records import clock
 from deepnets.training.checkpoints import Row
 from deepnets.training.listener import Listener
+
+if TYPE_CHECKING:
+    from deepnets.training.compiled import Workbench
 
 FOLDER = Path("trainings")
 
@@ -81,8 +86,11 @@ def check_seed(study: Params, seed: int, option: str = "") -> None:
         )
 
 
-def main(name: str, seed: int) -> None:
-    """Train and test the row `name` with `seed`, one of the study's, in the folder of its study."""
+def main(name: str, seed: int, workbench: "Workbench | None" = None) -> None:
+    """Train and test the row `name` with `seed`, one of the study's, in the folder of its study.
+
+    `workbench` is that of the trainings that this process has done before.
+    """
     study = params.load()
     check_seed(study, seed)
     run = study.run_params(name, seed)
@@ -90,17 +98,44 @@ def main(name: str, seed: int) -> None:
     with locks.held_seed(name, seed):
         told = ProgressFile(progress_of(paths), run)
         told.write("starting")
-        runtime.start_framework()
+        if "keras" not in sys.modules:
+            runtime.start_framework()
         from deepnets.stages import evaluate, train
 
         plan = clock.Plan("train.epochs", "train.train_images", f"in {params.FILE}")
         experiment, of_seeds = study.publish.experiment, len(study.train.seeds)
         train.train_run(
-            *([run], paths, experiment, f"train@{name}", plan), of_seeds=of_seeds, listener=told
+            *([run], paths, experiment, f"train@{name}", plan),
+            of_seeds=of_seeds,
+            listener=told,
+            workbench=workbench,
         )
         told.write("testing")
         evaluate.evaluate_run(paths, [seed], experiment, of_seeds=of_seeds)
-        told.write("done")
+    told.write("done")
+
+
+def in_turn(name: str) -> None:
+    """Do `main` of the row `name` with each seed that standard input names, a line each.
+
+    One process for several, since it compiles what they have in common once. What each says goes
+    to the end of its log. The first that fails ends this.
+    """
+    seeds = os.fdopen(os.dup(sys.stdin.fileno()))
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    runtime.start_framework()
+    from deepnets.training.compiled import Workbench
+
+    workbench = Workbench()
+    for line in seeds:
+        log = log_of(files_of(params.load(), name, int(line)))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(output.fileno(), stream.fileno())
+        main(name, int(line), workbench)
 
 
 class ProgressFile(Listener):

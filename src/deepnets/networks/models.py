@@ -70,6 +70,24 @@ def start(run: RunParams, image_size: int, path: Path) -> keras.Model:
     return classifier
 
 
+def restart(classifier: keras.Model, run: RunParams, image_size: int, path: Path) -> None:
+    """Give `classifier`, which `start` has made of the run with another seed, what it starts from.
+
+    Args:
+        classifier: trained or not.
+        run: resolved parameters.
+        image_size: side of the images in pixels.
+        path: see `start`.
+    """
+    if variants.has_own_layers(run):
+        fresh = start(run, image_size, path)
+        for variable, value in zip(classifier.weights, fresh.weights, strict=True):
+            variable.assign(value.value)
+    else:
+        saving.load_start(classifier, path)
+        variants.start(classifier, classifier, run)
+
+
 def backbone_name(classifier: keras.Model) -> str:
     """Name of the backbone's layer, which is its arch."""
     return str(classifier.name).removesuffix("_classifier")

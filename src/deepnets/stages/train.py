@@ -12,8 +12,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-import keras
-
 from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
@@ -28,8 +26,9 @@ from deepnets.records.results import TrainingRecord
 from deepnets.reporting import console
 from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
-from deepnets.training import checkpoints, devices, loop, scores, steps
+from deepnets.training import checkpoints, devices, loop, scores
 from deepnets.training.checkpoints import Rows
+from deepnets.training.compiled import Compiled, Workbench
 from deepnets.training.listener import Listener, Listeners
 
 
@@ -59,6 +58,7 @@ def train_run(
     mlflow_run_id: str | None = None,
     of_seeds: int | None = None,
     listener: Listener | None = None,
+    workbench: Workbench | None = None,
 ) -> list[TrainingRecord]:
     """Train a run with each of its seeds; write models, history, timing and provenance.
 
@@ -73,6 +73,7 @@ def train_run(
         mlflow_run_id: the MLflow run to use (that of `mlflow run`), for a single seed.
         of_seeds: how many the run has in all, where `runs` are not all.
         listener: hears of the training besides the terminal.
+        workbench: of other trainings of this process, if there are any.
 
     Returns:
         What each seed has come to.
@@ -86,18 +87,23 @@ def train_run(
     digests = {name: split.digest for name, split in seen.items()}
     images = {name: len(split.images) for name, split in loaded.items()}
 
+    workbench = workbench or Workbench()
     trained: dict[int, TrainingRecord] = {}
     for number, run in enumerate(runs, start=1):
         if len(runs) > 1 and asked.is_first:
             print(f"{paths.name}: seed {run.seed} ({number} of {len(runs)})", flush=True)
-        classifier, stepper, provenance = _prepare(run, paths, seen, digests, stage, asked, mesh)
+        files.verify(paths.start(run.seed))
+        compiled = workbench.start(run, paths.start(run.seed), seen["train"], mesh)
+        classifier = compiled.classifier
+        provenance = _prepare(run, paths, compiled, seen, digests, stage, asked)
         folder = paths.checkpoints_of(run.seed, provenance["fingerprint"])
         devices.agree(asked, f"{provenance['fingerprint']} {checkpoints.names(folder)}")
         if not asked.is_first:
             with views.computing_in(classifier, run.precision):
                 loop.fit(
                     *(classifier, run, seen["train"], seen["validation"], folder, _no_saver),
-                    stepper=stepper,
+                    stepper=compiled.stepper,
+                    scorer=compiled.scorer,
                 )
             continue
         if number == 1:
@@ -121,7 +127,8 @@ def train_run(
                 rows, diverged = loop.fit(
                     *(classifier, run, seen["train"], seen["validation"], folder, save),
                     Listeners([told, *([listener] if listener else [])]),
-                    stepper,
+                    compiled.stepper,
+                    compiled.scorer,
                 )
             provenance["weights"] = saving.weights_digest(classifier)
             trained[run.seed] = results.training_record(
@@ -166,16 +173,14 @@ def _no_saver(rows: Rows, variables: list[Any]) -> None:
 def _prepare(
     run: RunParams,
     paths: project.RunFiles,
+    compiled: Compiled,
     seen: dict[str, splits.Split],
     digests: dict[str, str],
     stage: str,
     asked: devices.Devices,
-    mesh: Any,
-) -> tuple[keras.Model, steps.Stepper, Provenance]:
-    """The classifier with its starting weights, what trains it, and where the training is from."""
-    size = seen["train"].images.shape[1]
-    files.verify(paths.start(run.seed))
-    classifier = models.start(run, size, paths.start(run.seed))
+) -> Provenance:
+    """Where the training is from, which has not begun; there is room for it."""
+    classifier, stepper = compiled.classifier, compiled.stepper
     if asked.is_first:
         weights = classifier.count_params()
         files.require_room(paths.checkpoints(run.seed), 12 * weights, "checkpoints")
@@ -183,7 +188,6 @@ def _prepare(
         files.require_room(paths.metrics_dir, 2**20, "metrics")
     fitted = {name: digests[name] for name in ("train", "validation")}
     with views.computing_in(classifier, run.precision):
-        stepper = steps.for_run(classifier, run, seen["train"], mesh)
         program = stepper.program(seen["train"], run)
         # The first line of a training says so, and its record.
         deterministic = stepper.repeats(seen["train"], run)
@@ -194,7 +198,7 @@ def _prepare(
         "fingerprint": origin.fingerprint(shaped),
         **shaped,
         "test_data": digests["test"],
-        "image_size": size,
+        "image_size": seen["train"].images.shape[1],
         "images": {name: len(split.images) for name, split in seen.items()},
         "chance_accuracy": scores.chance_accuracy(seen["train"].labels),
         "parameter_count": {
@@ -205,7 +209,7 @@ def _prepare(
         "git": origin.git_state(),
         "environment": machine.describe(run.precision, deterministic, asked.shape),
     }
-    return classifier, stepper, cast(Provenance, record)
+    return cast(Provenance, record)
 
 
 def _explain(folder: Path, name: str, seed: int, provenance: Provenance) -> None:

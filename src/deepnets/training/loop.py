@@ -30,6 +30,7 @@ def fit(
     save: Callable[[Rows, list[Any]], None],
     listener: Listener | None = None,
     stepper: steps.Stepper | None = None,
+    scorer: keras.Model | None = None,
 ) -> tuple[Rows, bool]:
     """Train `classifier` in place for the epochs that `folder` holds no checkpoint of.
 
@@ -45,6 +46,7 @@ def fit(
         save: called after every epoch with the rows so far and all variables.
         listener: hears what goes on.
         stepper: what trains it, if it has been built.
+        scorer: its `views.scoring_view`, if it has been built.
 
     Returns:
         The rows of all finished epochs, and whether the training diverged after them.
@@ -52,7 +54,7 @@ def fit(
     listener = listener or Listener()
     stepper = stepper or steps.for_run(classifier, run, training)
     optimizer = stepper.optimizer
-    scorer = views.scoring_view(classifier)
+    scorer = scorer or views.scoring_view(classifier)
     variables = [*classifier.weights, *optimizer.variables]
 
     rows = Rows([], [])
