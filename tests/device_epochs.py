@@ -278,8 +278,11 @@ def test_whether_steps_repeat_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return chunk
 
-    monkeypatch.setattr(one.stepper, "_program", unsteady)
-    assert not one.stepper.repeats(DIGITS, one.run)
+    other = training(run_of())
+    monkeypatch.setattr(other.stepper, "_program", unsteady)
+    assert not other.stepper.repeats(DIGITS, other.run)
+    # What a process runs twice, it need not try for another seed.
+    assert not other.stepper.repeats(DIGITS, other.run.model_copy(update={"seed": 1}))
     assert len(calls) == 2
 
 

@@ -124,6 +124,7 @@ class DeviceStepper(BatchStepper):
             **placement.options,
         )
         self._compiled: dict[int, Any] = {}
+        self._repeats: bool | None = None
         self._drawn: tuple[Split, RunParams, int, tuple[Any, ...]] | None = None
 
     def train(
@@ -157,17 +158,19 @@ class DeviceStepper(BatchStepper):
         return _digest(texts)
 
     def repeats(self, training: Split, run: RunParams) -> bool:
-        """See `steps.Stepper`: an epoch's first chunk, twice."""
-        arguments = self._arguments(training, run, 1)
-        start, size = _chunks(len(arguments[2][0]))[0]
-        first, second = (
-            self._program(size, state, *arguments)(state, *arguments, start)
-            for state in (self._state() for _ in range(2))
-        )
-        return all(
-            np.array_equal(a, b, equal_nan=True)
-            for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-        )
+        """See `steps.Stepper`: an epoch's first chunk, twice, and once for all seeds."""
+        if self._repeats is None:
+            arguments = self._arguments(training, run, 1)
+            start, size = _chunks(len(arguments[2][0]))[0]
+            first, second = (
+                self._program(size, state, *arguments)(state, *arguments, start)
+                for state in (self._state() for _ in range(2))
+            )
+            self._repeats = all(
+                np.array_equal(a, b, equal_nan=True)
+                for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+            )
+        return self._repeats
 
     def seconds_alone(self, training: Split, run: RunParams) -> float:
         """Seconds that the device takes for the steps of an epoch, with nothing between them.
