@@ -9,8 +9,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from deepnets.base import files, project
 from deepnets.base.errors import UserError
@@ -18,6 +23,7 @@ from deepnets.config import params
 from deepnets.config.rows import check_images
 from deepnets.config.sections import RunParams
 from deepnets.data import splits
+from deepnets.evaluation import epochs
 from deepnets.networks import models, runtime, saving, views
 from deepnets.records import clock, machine, results
 from deepnets.records import provenance as origin
@@ -123,21 +129,20 @@ def train_run(
                 loop.after_one_another(beside=runtime.on_jax_gpu()) as submit,
                 closing(told),
             ):
-                save = epoch_saver(folder, run.seed, submit)
+                save = epoch_saver(folder, run, submit)
+                seen_by_epoch = EpochRecorder(folder, seen["validation"])
                 rows, diverged = loop.fit(
                     *(classifier, run, seen["train"], seen["validation"], folder, save),
-                    Listeners([told, *([listener] if listener else [])]),
+                    Listeners([told, seen_by_epoch, *([listener] if listener else [])]),
                     compiled.stepper,
                     compiled.scorer,
                 )
-            provenance["weights"] = saving.weights_digest(classifier)
+            _save_models(classifier, run, paths, folder, rows, provenance)
             trained[run.seed] = results.training_record(
                 paths.name, run.seed, rows, diverged, provenance
             )
             if trained[run.seed].outcome == "collapsed":
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
-            saving.save(classifier, paths.model(run.seed))
-            files.seal(paths.model(run.seed))
             results.write(paths, trained.values())
         files.write_json(paths.architecture, models.layers(classifier))
     return list(trained.values())
@@ -149,8 +154,55 @@ def _remove_earlier(paths: project.RunFiles) -> None:
         path.unlink(missing_ok=True)
 
 
+def _save_models(
+    classifier: keras.Model,
+    run: RunParams,
+    paths: project.RunFiles,
+    folder: Path,
+    rows: Rows,
+    provenance: Provenance,
+) -> None:
+    """Save the run's model, and beside it that of the best epoch if it keeps both.
+
+    `provenance` is told of their weights; those of `classifier` may be of either epoch then.
+    """
+    model, beside = paths.model(run.seed), paths.best_model(run.seed)
+    beside.unlink(missing_ok=True)
+    if run.keep == "best":
+        _take_best(classifier, folder, rows)
+    provenance["weights"] = saving.weights_digest(classifier)
+    saving.save(classifier, model)
+    files.seal(model)
+    if run.keep == "both" and rows.history:
+        _take_best(classifier, folder, rows)
+        provenance["best_weights"] = saving.weights_digest(classifier)
+        saving.save(classifier, beside)
+        files.seal(beside)
+    if run.keep != "last":
+        kept = results.which_epoch(rows.history, run.keep, best=True)
+        print(f"{beside if run.keep == 'both' else model}: {kept}", flush=True)
+
+
+def _take_best(classifier: keras.Model, folder: Path, rows: Rows) -> None:
+    """Give `classifier` the weights that it had after the best epoch, if one was finished."""
+    if rows.history:
+        best = checkpoints.best(folder, rows.history)
+        count = len(classifier.weights)
+        checkpoints.restore(replace(best, values=best.values[:count]), classifier.weights)
+
+
+class EpochRecorder(Listener):
+    """Writes what each epoch's validation came to, image by image, beside its checkpoint."""
+
+    def __init__(self, folder: Path, validation: splits.Split) -> None:
+        self._folder, self._validation = folder, validation
+
+    def on_validation(self, epoch: int, probabilities: NDArray[np.float32]) -> None:
+        epochs.write(self._folder, epochs.validated(epoch, probabilities, self._validation))
+
+
 def epoch_saver(
-    folder: Path, seed: int, submit: Callable[[Callable[[], None]], None]
+    folder: Path, run: RunParams, submit: Callable[[Callable[[], None]], None]
 ) -> Callable[[Rows, list[Any]], None]:
     """How `fit` saves an epoch in `folder`; JAX's values stay what they are while it goes on."""
 
@@ -158,8 +210,8 @@ def epoch_saver(
         values = [variable.value for variable in variables]
 
         def write() -> None:
-            checkpoints.save(folder, values, rows.history, rows.timing)
-            results.write_rows(folder, {seed: rows})
+            checkpoints.save(folder, values, rows.history, rows.timing, run.keep != "last")
+            results.write_rows(folder, {run.seed: rows})
 
         submit(write)
 
@@ -184,7 +236,7 @@ def _prepare(
     if asked.is_first:
         weights = classifier.count_params()
         files.require_room(paths.checkpoints(run.seed), 12 * weights, "checkpoints")
-        files.require_room(paths.model_dir, 6 * weights, "models")
+        files.require_room(paths.model_dir, (12 if run.keep == "both" else 6) * weights, "models")
         files.require_room(paths.metrics_dir, 2**20, "metrics")
     fitted = {name: digests[name] for name in ("train", "validation")}
     with views.computing_in(classifier, run.precision):

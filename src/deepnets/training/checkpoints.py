@@ -111,6 +111,17 @@ def best(folder: Path, history: Sequence[Row]) -> Checkpoint:
     return _read(_path(folder, scores.best_epoch(history)))
 
 
+def drop_older(folder: Path, keep_best: bool = False) -> None:
+    """Remove all but the newest in `folder`, and with `keep_best` but that of its best epoch."""
+    newest = latest(folder, keep_best)
+    if newest is None:
+        return
+    kept = {newest.epoch, *([scores.best_epoch(newest.history)] if keep_best else [])}
+    for path in _newest_first(folder):
+        if path not in {_path(folder, epoch) for epoch in kept}:
+            path.unlink()
+
+
 def exist(folder: Path) -> bool:
     """Whether `folder` holds any checkpoint, be it damaged."""
     return bool(names(folder))
