@@ -19,9 +19,11 @@ import small_networks
 from deepnets.config import params, registry
 from deepnets.config.sections import RunParams
 from deepnets.data import splits
+from deepnets.evaluation import epochs
 from deepnets.networks import gpu_layers, initializers, models, on_device, runtime, variants, views
+from deepnets.stages.train import EpochRecorder
 from deepnets.training import batches, checkpoints, jax_steps, loop, steps
-from deepnets.training.listener import Listener
+from deepnets.training.listener import Listener, Listeners
 from project import ROOT
 
 SIZE, BATCH, STEPS = 32, 8, 6
@@ -265,7 +267,12 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> N
             checkpoints.save(tmp_path, variables, rows.history, rows.timing, keep_best=True)
 
     whole, resumed = training(run), training(run)
-    rows, _ = _fit(whole, tmp_path / "nothing", keep, listener)
+    recorder = EpochRecorder(tmp_path, FEW)
+    rows, _ = _fit(whole, tmp_path / "nothing", keep, Listeners([listener, recorder]))
+    recorded = [epochs.read(path) for path in epochs.paths(tmp_path)]
+    assert [(of.epoch, of.accuracy) for of in recorded] == [
+        (row["epoch"], row["val_accuracy"]) for row in rows.history
+    ]
     again, _ = _fit(resumed, tmp_path, lambda *_: None, heard_again := Hears())
     assert again.history == rows.history
     for name, value in whole.values().items():

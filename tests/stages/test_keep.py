@@ -5,17 +5,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
+from PIL import Image
 
 import tiny
+from deepnets.__main__ import main
 from deepnets.base import files, project
 from deepnets.config import registry
 from deepnets.evaluation import epochs
 from deepnets.networks import saving
 from deepnets.records import results
-from deepnets.stages import evaluate, train
-from deepnets.tracking import live
+from deepnets.stages import evaluate, publish, train
+from deepnets.tracking import epoch_images, live
 from deepnets.training import checkpoints, scores
 from project import ROOT, edit_yaml
 
@@ -26,8 +29,11 @@ ACCURACIES = (0.3, 0.7, 0.7, 0.1)
 PATHS = project.grid_run(RUN, START)
 
 
+NAME = "digits"
+
+
 @contextlib.contextmanager
-def study(folder: Path, keep: str, epochs: int) -> Iterator[None]:
+def study(folder: Path, keep: str, epochs: int, experiment: str = NAME) -> Iterator[None]:
     """The study of one row with a small network, in `folder`, which is the current one."""
 
     def edit(params: dict[str, Any]) -> None:
@@ -35,6 +41,7 @@ def study(folder: Path, keep: str, epochs: int) -> Iterator[None]:
         params["preprocess"]["validation_images"] = 40
         params["train"] |= {"epochs": epochs, "batch_size": 16, "keep": keep}
         params["initialize"] = [START]
+        params["publish"]["experiment"] = experiment
         params["runs"] = {RUN: params["runs"][RUN]}
 
     folder.mkdir(exist_ok=True)
@@ -44,6 +51,9 @@ def study(folder: Path, keep: str, epochs: int) -> Iterator[None]:
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.architectures(), "vgg16", tiny.SHALLOW_NETWORK)
         patch.setattr(live, "available", lambda: False)
+        # So few steps teach nothing.
+        patch.setattr(scores, "collapsed", lambda *_: False)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder.parent}/mlflow.db")
         for name, count in {"train": 32, "validation": 40, "test": 20}.items():
             paths = project.split_files(name)
             digits = generator.integers(0, 256, (count, 32, 32, 1), np.uint8)
@@ -247,3 +257,124 @@ def test_the_checkpoints_of_the_best_epochs_stay(
     checkpoints.drop_older(tmp_path, keep_best=True)
     left = {4, scores.best_epoch(history)}
     assert {int(name[6:11]) for name in checkpoints.names(tmp_path)} == left
+
+
+# --- in MLflow
+
+
+@pytest.fixture(scope="module")
+def published(both: Path) -> Any:
+    """A client of the store, and the run there of the row that keeps both."""
+    with study(both, "both", 4):
+        publish.main()
+        publish.main()
+    return _run(both, NAME)
+
+
+def _run(folder: Path, experiment: str) -> tuple[Any, Any]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    return client, run
+
+
+def _images(client: Any, run: Any) -> dict[tuple[str, int, str], Path]:
+    """By key, step and kind, the images of the run, each of them once."""
+    found = {}
+    for entry in client.list_artifacts(run.info.run_id, "images"):
+        key, _, step, *_ = Path(entry.path).name.split("+")
+        place = (key, int(step), Path(entry.path).suffix)
+        assert place not in found
+        found[place] = Path(client.download_artifacts(run.info.run_id, entry.path))
+    return found
+
+
+def test_every_epoch_has_its_images_at_its_step(both: Path, published: Any) -> None:
+    images = _images(*published)
+    assert set(images) == {
+        (key, step, kind)
+        for key in ("confusion", "mistakes")
+        for step in (1, 2, 3, 4)
+        for kind in (".png", ".webp")
+    }
+    for (_, _, kind), path in images.items():
+        with Image.open(path) as image:
+            assert kind != ".png" or 300 < min(image.size) <= max(image.size) < 500
+        assert path.stat().st_size < 60_000  # of digits, which are no noise, a quarter
+    first, last = (images["confusion", step, ".png"].read_bytes() for step in (1, 4))
+    assert first != last
+
+
+def test_the_mistakes_are_drawn_as_they_are(both: Path, published: Any) -> None:
+    images = _images(*published)
+    (path,) = (path for path in (both / "checkpoints").rglob("validated-00002.npz"))
+    worst = epochs.read(path).images[0]
+    with Image.open(images["mistakes", 2, ".png"]) as image:
+        shown = np.asarray(image.convert("L"))
+    side = epoch_images._TILE
+    top, left = epoch_images._HEAD, 2
+    drawn = Image.fromarray(worst).resize((side, side), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(shown[top : top + side, left : left + side], np.asarray(drawn))
+
+
+def test_images_can_be_left_out(both: Path) -> None:
+    with study(both, "both", 4, "without images"):
+        edit_yaml(Path("params.yaml"), lambda params: params["publish"].update(images=False))
+        publish.main()
+    client, run = _run(both, "without images")
+    assert run.data.metrics["test_accuracy"]
+    assert client.list_artifacts(run.info.run_id, "images") == []
+
+
+def test_each_model_has_the_metrics_of_its_epoch(both: Path, published: Any) -> None:
+    client, run = published
+    with study(both, "both", 4):
+        test, history = record().test, record().history
+        digests = {"model": PATHS.model(0), "best-epoch": PATHS.best_model(0)}
+        expected = {name: path.read_bytes() for name, path in digests.items()}
+    assert test is not None
+    logged = [client.get_logged_model(of.model_id) for of in run.outputs.model_outputs]
+    steps = {of.model_id: of.step for of in run.outputs.model_outputs}
+    assert {model.name: steps[model.model_id] for model in logged} == {"model": 4, "best-epoch": 2}
+    for model in logged:
+        best = model.name == "best-epoch"
+        found = {(of.key, of.step): of.value for of in model.metrics}
+        step = 2 if best else 4
+        assert {of for _, of in found} == {step}
+        assert found["val_accuracy", step] == history[step - 1]["val_accuracy"]
+        assert found["test_accuracy", step] == test["best_accuracy" if best else "accuracy"]
+        assert found["test_loss", step] == test["best_loss" if best else "loss"]
+        file = f"{model.artifact_location}/data/model.keras"
+        kept = Path(mlflow.artifacts.download_artifacts(file)).read_bytes()
+        assert kept == expected[model.name]
+    # The run's own are those of its last epoch.
+    assert run.data.metrics["test_loss"] == test["loss"]
+    assert run.data.metrics["test_best_loss"] == test["best_loss"]
+    assert run.data.params["keep"] == "both"
+
+
+def test_the_champion_says_which_epoch_it_is(
+    folder: Path, models: dict[int, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for keep, epoch in (("best", "epoch 2 of 4, the best by val_accuracy"), ("both", "")):
+        with study(folder / keep, keep, 4, keep):
+            publish.main()
+            said = capsys.readouterr().out
+            assert f"{RUN} (validation accuracy {0.7 if epoch else 0.1:.4f}" in said
+            assert (f"; {epoch})" in said) == bool(epoch)
+            client, _ = _run(folder / keep, keep)
+            version = client.get_model_version_by_alias(keep, "champion")
+            assert f"| training, {epoch or 'last epoch'} |" in version.description
+            assert version.tags["epoch"] == (epoch or "epoch 4 of 4, the last epoch")
+
+
+def test_predict_says_which_epoch_it_asks(
+    both: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Image.fromarray(np.pad(np.full((60, 8), 255, np.uint8), 20)).save(tmp_path / "one.png")
+    with study(both, "both", 4):
+        for path, epoch in (
+            (PATHS.model(0), "epoch 4 of 4, the last epoch"),
+            (PATHS.best_model(0), "epoch 2 of 4, the best by val_accuracy"),
+        ):
+            assert main(["predict", str(tmp_path / "one.png"), "--model", str(path)]) == 0
+            assert capsys.readouterr().out.splitlines()[-1].endswith(f"({path}), {epoch}")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.base import files
+from deepnets.base.errors import UserError, one_line
 from deepnets.data.splits import Split
 from deepnets.evaluation import evaluation
 from deepnets.training import scores
@@ -77,7 +78,19 @@ def epoch_of(path: Path) -> int:
 
 
 def read(path: Path) -> Validated:
-    """What `write` has written to `path`."""
-    with np.load(path, allow_pickle=False) as archive:
-        values = {name: archive[name] for name in archive.files}
-    return Validated(epoch=int(values.pop("epoch")), **values)
+    """What `write` has written to `path`.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values = {name: archive[name] for name in archive.files}
+        return Validated(epoch=int(values.pop("epoch")), **values)
+    except PermissionError:
+        raise
+    except Exception as error:  # a parser of damaged bytes may raise anything
+        raise UserError(
+            f"{path} is damaged ({one_line(error, 80)}): without it MLflow gets no images of that "
+            "epoch; delete it"
+        ) from None

@@ -113,8 +113,9 @@ class OnRay:
             libraries=self._libraries,
             environment=self._environment,
             seconds=max(_SECONDS, _SECONDS_EACH * self.capacity()),
+            older=done.run.keep != "last",
         )
-        begun = ray_task.changed(Path(), checkpoints.as_posix(), {})
+        begun = ray_task.changed(Path(), checkpoints.as_posix(), {}, older=order.older)
         return self._task.remote(self._bundle, begun, order)
 
     def arrived(self, sending: Any) -> ray_task.Sent | None:

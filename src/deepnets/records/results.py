@@ -30,6 +30,9 @@ Digits = NDArray[np.uint8]
 # infinite, and the epochs before are what there is.
 Outcome = Literal["completed", "collapsed", "diverged"]
 
+# What `which_epoch` calls the best one.
+BEST = "the best by val_accuracy"
+
 _HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
 _PREDICTIONS = ["seed", "actual", "predicted"]
 TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
@@ -212,7 +215,7 @@ def which_epoch(history: Sequence[Mapping[str, Any]], keep: Keep, best: bool = F
         return "no epoch was finished"
     if best or keep == "best":
         epoch = scores.best_epoch(history)
-        return f"epoch {epoch} of {len(history)}, the best by val_accuracy"
+        return f"epoch {epoch} of {len(history)}, {BEST}"
     return f"epoch {len(history)} of {len(history)}, the last epoch"
 
 

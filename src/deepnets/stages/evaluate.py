@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
+from deepnets.config.sections import Publish
 from deepnets.data import splits
 from deepnets.evaluation import evaluation
 from deepnets.networks import runtime, saving, views
@@ -19,13 +20,13 @@ def main(name: str) -> None:
     """Evaluate the grid's run `name`, with each seed, in the folder of its study."""
     study = params.load()
     paths = project.grid_run(name, study.entry(name).start)
-    evaluate_run(paths, study.train.seeds, study.publish.experiment)
+    evaluate_run(paths, study.train.seeds, study.publish)
 
 
 def evaluate_run(
     paths: project.RunFiles,
     seeds: Sequence[int],
-    experiment: str,
+    publish: Publish,
     mlflow_run_id: str | None = None,
     draw: Callable[[TrainingRecord], None] | None = None,
     of_seeds: int | None = None,
@@ -35,7 +36,7 @@ def evaluate_run(
     Args:
         paths: of the run.
         seeds: all that the files in `paths` are about.
-        experiment: MLflow's, where the run is followed.
+        publish: how MLflow follows the run.
         mlflow_run_id: see `live.Record`.
         draw: for a run that no report shows, what makes each seed's figures for MLflow.
         of_seeds: how many the run has in all, where `seeds` are not all.
@@ -54,7 +55,9 @@ def evaluate_run(
     tested: list[TrainingRecord] = []
     for seed in seeds:
         tracked = TrackedTraining(
-            *(paths, experiment, seed, of_seeds or len(seeds)), mlflow_run_id=mlflow_run_id
+            *(paths, publish.experiment, seed, of_seeds or len(seeds)),
+            mlflow_run_id=mlflow_run_id,
+            images=publish.images,
         )
         with live.following(tracked):
             classifier = saving.load(paths.model(seed))

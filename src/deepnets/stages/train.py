@@ -21,7 +21,7 @@ from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
 from deepnets.config.rows import check_images
-from deepnets.config.sections import RunParams
+from deepnets.config.sections import Publish, RunParams
 from deepnets.data import splits
 from deepnets.evaluation import epochs
 from deepnets.networks import models, runtime, saving, views
@@ -51,14 +51,14 @@ def main(name: str) -> None:
         has_tour=Path.cwd() == project.find_root(),
     )
     paths = project.grid_run(name, runs[0].start)
-    train_run(runs, paths, study.publish.experiment, f"train@{name}", plan)
+    train_run(runs, paths, study.publish, f"train@{name}", plan)
 
 
 @devices.ending_together()
 def train_run(
     runs: Sequence[RunParams],
     paths: project.RunFiles,
-    experiment: str,
+    publish: Publish,
     stage: str,
     plan: clock.Plan,
     mlflow_run_id: str | None = None,
@@ -73,7 +73,7 @@ def train_run(
     Args:
         runs: the run's parameters, resolved for each seed.
         paths: where its files go.
-        experiment: of MLflow, which follows the files.
+        publish: how MLflow follows the files.
         stage: how the provenance names what was run.
         plan: what the run is a part of, for the clock.
         mlflow_run_id: the MLflow run to use (that of `mlflow run`), for a single seed.
@@ -120,7 +120,8 @@ def train_run(
         checkpoints.drop_oldest(folder)
 
         tracked = TrackedTraining(
-            *(paths, experiment, run.seed, of_seeds or len(runs), folder, mlflow_run_id)
+            *(paths, publish.experiment, run.seed, of_seeds or len(runs), folder, mlflow_run_id),
+            images=publish.images,
         )
         told = console.Console(meter, plan, runs[number - 1 :], images, provenance)
         with live.following(tracked):

@@ -5,6 +5,7 @@ repeated.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
 from deepnets.base import files, project
+from deepnets.base.errors import UserError
 from deepnets.evaluation import epochs
 from deepnets.tracking import epoch_images, tags
 from deepnets.tracking.trainings import TrackedTraining
@@ -101,7 +103,11 @@ def log_images(client: MlflowClient, run_id: str, training: TrackedTraining) -> 
     """The images of every epoch, with the epoch as their step."""
     lacking = lacking_images(client, run_id, training)
     for path in training.validated if lacking else ():
-        result = epochs.read(path)
+        try:
+            result = epochs.read(path)
+        except UserError as error:
+            print(error, file=sys.stderr, flush=True)
+            continue
         for key, draw in epoch_images.DRAWN.items():
             if (key, result.epoch) in lacking:
                 client.log_image(run_id, draw(result), key=key, step=result.epoch)
@@ -127,8 +133,8 @@ def lacking_images(
 
 def last_epoch_ended(client: MlflowClient, run: Run) -> int:
     """When the last epoch that MLflow knows ended, or else the run began, in ms since 1970."""
-    epochs = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
-    return max((epoch.timestamp for epoch in epochs), default=int(run.info.start_time))
+    metrics = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
+    return max((metric.timestamp for metric in metrics), default=int(run.info.start_time))
 
 
 def log_results(client: MlflowClient, run_id: str, training: TrackedTraining) -> None:
