@@ -245,6 +245,8 @@ def _state(runs: Sequence[RunParams], seeds: Sequence[TrainingRecord]) -> str:
         count = sum(of.outcome == kind for of in seeds)
         if count:
             notes.append(kind if count == len(seeds) else f"{count} of {len(runs)} {kind}")
+    if any(of.keep == "best" for of in seeds):
+        notes.append("the best epoch's model")
     untested = sum(of.test is None for of in seeds)
     if len(seeds) < len(runs):
         notes.append(f"{len(seeds)} of {len(runs)} seeds")
