@@ -282,7 +282,7 @@ def _images(client: Any, run: Any) -> dict[tuple[str, int, str], Path]:
     found = {}
     for entry in client.list_artifacts(run.info.run_id, "images"):
         key, _, step, *_ = Path(entry.path).name.split("+")
-        place = (key, int(step), Path(entry.path).suffix)
+        place = (key.replace("~", "/"), int(step), Path(entry.path).suffix)
         assert place not in found
         found[place] = Path(client.download_artifacts(run.info.run_id, entry.path))
     return found
@@ -292,7 +292,7 @@ def test_every_epoch_has_its_images_at_its_step(both: Path, published: Any) -> N
     images = _images(*published)
     assert set(images) == {
         (key, step, kind)
-        for key in ("confusion", "mistakes")
+        for key in epoch_images.DRAWN
         for step in (1, 2, 3, 4)
         for kind in (".png", ".webp")
     }
@@ -300,7 +300,7 @@ def test_every_epoch_has_its_images_at_its_step(both: Path, published: Any) -> N
         with Image.open(path) as image:
             assert kind != ".png" or 300 < min(image.size) <= max(image.size) < 500
         assert path.stat().st_size < 60_000  # of digits, which are no noise, a quarter
-    first, last = (images["confusion", step, ".png"].read_bytes() for step in (1, 4))
+    first, last = (images["validation/confusion", step, ".png"].read_bytes() for step in (1, 4))
     assert first != last
 
 
@@ -308,7 +308,7 @@ def test_the_mistakes_are_drawn_as_they_are(both: Path, published: Any) -> None:
     images = _images(*published)
     (path,) = (path for path in (both / "checkpoints").rglob("validated-00002.npz"))
     worst = epochs.read(path).images[0]
-    with Image.open(images["mistakes", 2, ".png"]) as image:
+    with Image.open(images["validation/mistakes", 2, ".png"]) as image:
         shown = np.asarray(image.convert("L"))
     side = epoch_images._TILE
     top, left = epoch_images._HEAD, 2

@@ -125,7 +125,8 @@ def lacking_images(
     for entry in client.list_artifacts(run_id, _IMAGES):
         image = _IMAGE_NAME.fullmatch(entry.path)
         if image:
-            kinds = there.setdefault((image["key"], int(image["step"])), set())
+            place = image["key"].replace("~", "/"), int(image["step"])
+            kinds = there.setdefault(place, set())
             kinds.add(image["ending"])
     # MLflow writes a small one after the whole one.
     return {image for image in wanted if len(there.get(image, ())) < 2}
