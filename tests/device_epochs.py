@@ -19,9 +19,11 @@ import small_networks
 from deepnets.config import params, registry
 from deepnets.config.sections import RunParams
 from deepnets.data import splits
+from deepnets.evaluation import epochs
 from deepnets.networks import gpu_layers, initializers, models, on_device, runtime, variants, views
+from deepnets.stages.train import EpochRecorder
 from deepnets.training import batches, checkpoints, jax_steps, loop, steps
-from deepnets.training.listener import Listener
+from deepnets.training.listener import Listener, Listeners
 from project import ROOT
 
 SIZE, BATCH, STEPS = 32, 8, 6
@@ -34,6 +36,9 @@ DIGITS = splits.Split(
     np.random.default_rng(0).integers(0, 256, (STEPS * BATCH + 2, SIZE, SIZE, 3), np.uint8),
     np.arange(STEPS * BATCH + 2, dtype=np.uint8) % 10,
 )
+
+# To validate.
+FEW = splits.Split(DIGITS.images[:3], DIGITS.labels[:3])
 
 # Rates of test_same_mathematics.py: with larger ones rounding grows from step to step.
 RATES: dict[str, dict[str, float]] = {
@@ -232,24 +237,56 @@ def _fit(
     save: Callable[..., None],
     listener: Listener | None = None,
 ) -> Any:
-    few = splits.Split(DIGITS.images[:3], DIGITS.labels[:3])
     return loop.fit(
-        *(one.classifier, one.run, DIGITS, few, folder, save, listener), stepper=one.stepper
+        *(one.classifier, one.run, DIGITS, FEW, folder, save, listener), stepper=one.stepper
     )
 
 
+class Hears(Listener):
+    """Keeps what it hears of the validation images, by epoch."""
+
+    def __init__(self) -> None:
+        self.validated: dict[int, np.ndarray] = {}
+
+    def on_validation(self, epoch: int, probabilities: np.ndarray) -> None:
+        self.validated[epoch] = probabilities
+
+
+def _variables(one: Training) -> list[Any]:
+    return [*one.classifier.weights, *one.stepper.optimizer.variables]
+
+
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    run = run_of("resnet50", "adam")
+    run = run_of("resnet50", "adam", keep="both")
+    listener = Hears()
+    after: list[dict[str, np.ndarray]] = []
 
     def keep(rows: Any, variables: list[Any]) -> None:
+        after.append(whole.values())
         if len(rows.history) == 1:
-            checkpoints.save(tmp_path, variables, rows.history, rows.timing)
+            checkpoints.save(tmp_path, variables, rows.history, rows.timing, keep_best=True)
 
     whole, resumed = training(run), training(run)
-    rows, _ = _fit(whole, tmp_path / "nothing", keep)
-    again, _ = _fit(resumed, tmp_path, lambda *_: None)
+    recorder = EpochRecorder(tmp_path, FEW)
+    rows, _ = _fit(whole, tmp_path / "nothing", keep, Listeners([listener, recorder]))
+    recorded = [epochs.read(path) for path in epochs.paths(tmp_path)]
+    assert [(of.epoch, of.accuracy) for of in recorded] == [
+        (row["epoch"], row["val_accuracy"]) for row in rows.history
+    ]
+    again, _ = _fit(resumed, tmp_path, lambda *_: None, heard_again := Hears())
     assert again.history == rows.history
     for name, value in whole.values().items():
+        np.testing.assert_array_equal(resumed.values()[name], value)
+    # What an epoch's weights say of the validation images is heard once, by whoever trains it.
+    assert list(listener.validated) == [1, 2]
+    assert list(heard_again.validated) == [2]
+    np.testing.assert_array_equal(listener.validated[2], heard_again.validated[2])
+    for epoch, probabilities in listener.validated.items():
+        hits = probabilities.argmax(axis=1) == FEW.labels
+        assert hits.mean() == rows.history[epoch - 1]["val_accuracy"]
+    # The checkpoint of the first epoch, which may be the best, has its weights.
+    checkpoints.restore(checkpoints.best(tmp_path, rows.history[:1]), _variables(resumed))
+    for name, value in after[0].items():
         np.testing.assert_array_equal(resumed.values()[name], value)
 
 

@@ -21,6 +21,7 @@ from deepnets.config import params
 from deepnets.config.params import Params
 from deepnets.data import splits
 from deepnets.evaluation import evaluation
+from deepnets.grid import rows
 from deepnets.grid.due import Training
 from deepnets.networks import saving
 from deepnets.records import provenance, results
@@ -194,6 +195,28 @@ def test_a_study_has_its_probabilities_apart_and_an_earlier_version_beside_the_n
     (result,) = results.load(project.grid_run(TEXT, "vgg16-random"), [study.run_params(TEXT, 0)])
     assert result.probabilities is not None
     assert not (Path("metrics") / TEXT / "probabilities.npy").exists()
+
+
+def test_the_best_epochs_model_comes_along_and_is_checked(
+    study: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_yaml(Path(params.FILE), lambda p: p["runs"][TEXT].update(keep="both"))
+    source = Source(params.load(), tmp_path / "there")
+    there = source.training()
+    model = source.model(there)
+    best = model.with_name("seed-0-best.keras")
+    best.write_bytes(model.read_bytes())
+    files.seal(best)
+    change_json(there / "provenance.json", lambda of: of["0"].update(best_weights=64 * "f"))
+    assert adopted(source.folder) == 1
+    assert "seed-0-best.keras has other weights than its record says" in capsys.readouterr().err
+    weights = saving.weights_digest(saving.load(best))
+    change_json(there / "provenance.json", lambda of: of["0"].update(best_weights=weights))
+    assert adopted(source.folder) == 0
+    paths = project.grid_run(TEXT, "vgg16-random")
+    assert paths.best_model(0).read_bytes() == best.read_bytes()
+    rows.clear(paths, 0)
+    assert not paths.best_model(0).exists()
 
 
 def test_the_seeds_of_a_row_are_put_together(source: Source, study: Params) -> None:

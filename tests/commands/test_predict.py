@@ -178,7 +178,9 @@ def test_the_champion_a_version_and_the_models_of_other_studies(
         status, out, err = said(picture, "--model", name)
         assert (status, err) == (0, [])
         assert out.splitlines()[2].split()[1] == "1"
-        assert out.splitlines()[-1] == f"by {run} (models:/{study.name}/{number})"
+        assert out.splitlines()[-1] == (
+            f"by {run} (models:/{study.name}/{number}), epoch 2 of 2, the last epoch"
+        )
     for name, complaint in (
         ("7", "has no 7: expected one of its versions (1, 2) or aliases (champion)"),
         ("models:/other@champion", f"take another study's by 'models:/{study.name}@"),

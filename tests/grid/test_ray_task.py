@@ -29,6 +29,7 @@ folder = Path("{CHECKPOINTS}") / "abc"
 begun = sorted(path.name for path in folder.glob("*.npz"))
 print("continuing from", *begun)
 folder.mkdir(parents=True, exist_ok=True)
+(folder / "validated-00003.npz").write_bytes(b"seen")
 for epoch in (2, 3):
     (folder / f"epoch-0000{{epoch}}.npz").write_bytes(b"epoch %d" % epoch)
     (folder / ".partial").write_bytes(b"")
@@ -78,7 +79,17 @@ def test_everything_comes_home_while_it_runs_and_nothing_is_left_there(tmp_path:
     assert came.count("epoch-00001.npz") == 0  # that is where it came from
     assert came.count("epoch-00002.npz") == came.count("epoch-00003.npz") == 1
     assert ".partial" not in came
+    assert sent[-1].files[f"{CHECKPOINTS}/abc/validated-00003.npz"] == b"seen"
     assert not list(tmp_path.iterdir())
+
+
+def test_older_checkpoints_come_home_where_the_best_is_kept(tmp_path: Path) -> None:
+    for name in ("epoch-00001.npz", "epoch-00004.npz", "epoch-00005.npz", "history.csv"):
+        (tmp_path / name).write_bytes(b"")
+    newest = {"epoch-00005.npz", "history.csv"}
+    assert set(ray_task.changed(tmp_path, "", {})) == newest
+    older = {"epoch-00001.npz", "epoch-00004.npz"}
+    assert set(ray_task.changed(tmp_path, "", {}, older=True)) == newest | older
 
 
 def test_a_training_that_fails_says_so_and_sends_what_it_has() -> None:

@@ -11,6 +11,7 @@ from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published, tables
+from deepnets.reporting.sections import results as sections
 from project import ROOT
 
 NAME = "vgg16-adam-random"
@@ -153,3 +154,27 @@ def test_history_has_the_means_of_each_epoch() -> None:
 @pytest.mark.parametrize(("level", "epoch"), [(0.9, 1), (0.92, 2), (0.95, 2), (0.96, None)])
 def test_the_first_epoch_of_a_level_is_one_of_validation(level: float, epoch: int | None) -> None:
     assert statistics.epochs_to(_result(4).history, level) == epoch
+
+
+def _keeping(keep: str, **test: float) -> TrainingRecord:
+    plain = _result(4)
+    provenance = {**plain.provenance, "parameters": {"keep": keep}}
+    return _result(4, provenance=provenance, test={**(plain.test or {}), **test})
+
+
+def test_a_row_that_keeps_its_best_epoch_has_that_ones_numbers() -> None:
+    row = _row(_keeping("best"))
+    assert (row["val_accuracy"], row["val_loss"], row["accuracy"]) == (0.95, 0.4, 0.62)
+    assert row["state"] == "the best epoch's model"
+    both = _row(_keeping("both", best_accuracy=0.99, best_loss=0.1))
+    assert both == pytest.approx(_row(_result(4)), nan_ok=True)
+
+
+def test_the_report_says_whose_results_they_are() -> None:
+    assert sections._best_epochs({NAME: [_result(4)]}) == []
+    rows = {"one": [_keeping("best")], "two": [_keeping("both", best_accuracy=0.99)]}
+    assert sections._best_epochs(rows)[1].splitlines() == [
+        "- one, seed 4: the results are those of epoch 2 of 3, the best by val_accuracy.",
+        "- two, seed 4: the results are those of epoch 3 of 3, the last epoch (test accuracy "
+        "0.9000); beside it stands epoch 2 of 3, the best by val_accuracy (0.9900).",
+    ]

@@ -114,6 +114,10 @@ class RunFiles:
     def model(self, seed: int) -> Path:
         return self.model_dir / f"seed-{seed}.keras"
 
+    def best_model(self, seed: int) -> Path:
+        """That of the best epoch, beside that of the last one, for a run that keeps both."""
+        return self.model_dir / f"seed-{seed}-best.keras"
+
     def figures(self, seed: int) -> Path:
         return self.figures_dir / f"seed-{seed}"
 

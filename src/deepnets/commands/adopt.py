@@ -195,6 +195,8 @@ def _take(
             merged[seed] = training.result
             added_here.append(training)
         added += ["its model"] if rows.bring_model(training.model, paths, seed) else []
+        if rows.bring_best_model(training.best_model, paths, seed):
+            added.append("the model of its best epoch")
         said = "is here already" if known else f"adopted from {training.folder}"
         said += f"; added: {', '.join(added)}" if known and added else ""
         said += "" if paths.model(seed).is_file() else ", without its model"
@@ -240,11 +242,15 @@ def _whole_stages(study: Params, name: str) -> list[str]:
     if not all(path.is_file() for path in written) or not set(seeds) <= set(by_seed):
         return []
     for seed in seeds:
-        if not paths.model(seed).is_file():
-            return []
-        recorded = by_seed[seed].provenance.get("weights")
-        if recorded not in (None, saving.weights_digest(saving.load(paths.model(seed)))):
-            return []
+        origin = by_seed[seed].provenance
+        models = {paths.model(seed): origin.get("weights")}
+        if "best_weights" in origin:
+            models[paths.best_model(seed)] = origin["best_weights"]
+        for model, recorded in models.items():
+            if not model.is_file():
+                return []
+            if recorded not in (None, saving.weights_digest(saving.load(model))):
+                return []
     tested = all(by_seed[seed].probabilities is not None for seed in seeds)
     evaluated = tested and paths.calibration.is_file()
     return [f"train@{name}", *([f"evaluate@{name}"] if evaluated else [])]

@@ -42,6 +42,14 @@ class Arrival:
     folder: Path
     model: Path | None
 
+    @property
+    def best_model(self) -> Path | None:
+        """That of its best epoch, where it lies beside the model of its last one."""
+        if self.model is None:
+            return None
+        beside = self.model.with_name(f"seed-{self.result.seed}-best.keras")
+        return beside if beside.is_file() else None
+
     def __str__(self) -> str:
         return f"{self.folder}, seed {self.result.seed}"
 
@@ -73,6 +81,8 @@ class Check:
             raise RefusedError(f"its files are damaged ({type(error).__name__}: {error})") from None
         if training.model is not None:
             _model(training.model, origin.get("weights"))
+            if training.best_model is not None:
+                _model(training.best_model, origin.get("best_weights"))
         elif result.test is None:
             raise RefusedError("it was not tested, and its model is not with it")
         return name

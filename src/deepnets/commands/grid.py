@@ -145,6 +145,7 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
             rows.clear(paths, seed)
             there = training.files_of(study, name, seed)
             rows.bring_model(there.model(seed), paths, seed)
+            rows.bring_best_model(there.best_model(seed), paths, seed)
         architecture = training.files_of(study, name, trainings[0].seed).architecture
         files.write_bytes(paths.architecture, architecture.read_bytes())
         rows.write(study, name, merged)
@@ -158,8 +159,7 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             # The row has the model now. Two checkpoints each of hundreds of trainings fill a disk.
             folder = there.checkpoints_of(seed, record.provenance["fingerprint"])
-            for older in checkpoints.names(folder)[1:]:
-                (folder / older).unlink()
+            checkpoints.drop_older(folder, keep_best=record.keep != "last")
     lacking = [seed for seed in study.train.seeds if seed not in merged]
     if lacking:
         return f"{name}: written; seeds not trained yet: {', '.join(map(str, lacking))}"

@@ -6,6 +6,7 @@ what is wrong with either is said at once.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,12 @@ from deepnets.base.errors import UserError
 from deepnets.commands import pictures
 from deepnets.commands.pictures import PictureError
 from deepnets.config import params, words
+from deepnets.records import results
 from deepnets.tracking.champion import ALIAS, MODEL_URI
 
 _ENDINGS = {".png", ".jpg", ".jpeg"}
 _STANDARD_INPUT = "-"
+_MODEL_FILE = re.compile(r"seed-(?P<seed>\d+)(?P<best>-best)?\.keras")
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def _model_file(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:
             files.verify(source.path)
         place = _printable(str(source.path))
         digest = files.file_digest(source.path)
-        yield source.path, {"name": source.path.stem, "source": place, "sha256": digest}
+        described = {"name": source.path.stem, "source": place, "sha256": digest}
+        yield source.path, described | _epoch(source.path)
         return
     try:
         from deepnets.tracking import fetch
@@ -158,6 +162,23 @@ def _model_file(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:
         ) from None
     with fetch.fetch_model(source.name, source.version) as fetched:
         yield fetched
+
+
+def _epoch(path: Path) -> dict[str, str]:
+    """Which epoch's model is in `path`, if its training's numbers lie where a study has them."""
+    named = _MODEL_FILE.fullmatch(path.name)
+    folder = path.resolve().parent
+    place = {
+        "single": folder,
+        "models": folder.parent.parent / "metrics" / folder.name,
+    }.get(folder.parent.name)
+    if named is None or place is None:
+        return {}
+    for record in results.read(project.run_at(place)):
+        if record.seed == int(named["seed"]):
+            best = bool(named["best"])
+            return {"epoch": results.which_epoch(record.history, record.keep, best)}
+    return {}
 
 
 def _predict(path: Path, digits: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -203,4 +224,5 @@ def _print(
     print(
         tabulate(table, ["picture", "digit", "probability"], floatfmt=".4f", disable_numparse=[0])
     )
-    print(f"\nby {described['name']} ({described['source']})", flush=True)
+    epoch = f", {described['epoch']}" if "epoch" in described else ""
+    print(f"\nby {described['name']} ({described['source']}){epoch}", flush=True)

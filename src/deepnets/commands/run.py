@@ -39,7 +39,8 @@ def main(options: Mapping[str, str | None]) -> None:
     name = f"{run.start}-{run.optimizer}-{_short_hash(run)}"
     paths = project.single_run(name)
     mlflow_run_id = os.environ.get("MLFLOW_RUN_ID")
-    experiment = f"{study.publish.experiment}-single"
+    single = f"{study.publish.experiment}-single"
+    publish = study.publish.model_copy(update={"experiment": single})
     files.require_room(paths.model_dir, 2**20, "results")
     provenance.warn()
     print(f"{name}: " + ", ".join(f"{key}={value}" for key, value in run.flat.items()), flush=True)
@@ -56,12 +57,12 @@ def main(options: Mapping[str, str | None]) -> None:
         )
         prefix = "-P " if mlflow_run_id else "--"
         plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
-        train.train_run([run], paths, experiment, f"run {name}", plan, mlflow_run_id)
+        train.train_run([run], paths, publish, f"run {name}", plan, mlflow_run_id)
         style, count = drawing.Run(name, run.optimizer, run.weights), study.evaluate.mistakes
         evaluate.evaluate_run(
             paths,
             [run.seed],
-            experiment,
+            publish,
             mlflow_run_id,
             lambda result: run_figures.draw(style, paths, result, count),
         )

@@ -73,6 +73,8 @@ OptimizerName = Annotated[str, one_of(registry.optimizers)]
 InputRange = Literal["study", PixelRange]
 # What products are computed in; weights, their updates and the loss are float32 in either.
 Precision = Literal["float32", "exact_float32", "mixed_bfloat16"]
+# Which epochs' models a training leaves behind. The best is by validation accuracy, the first such.
+Keep = Literal["last", "best", "both"]
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 # Of one image, batch normalisation learns nothing on the 1x1 maps of ResNet50's last stage, and
@@ -197,6 +199,9 @@ class Shared(Variant, Regime):
     )
     label_smoothing: Fraction = Field(
         default=0.0, description="share of a label that is spread over all digits"
+    )
+    keep: Keep = Field(
+        default="last", description="model of the last epoch, of the best one, or both"
     )
 
 

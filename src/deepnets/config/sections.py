@@ -148,9 +148,10 @@ class Report(Section):
 
 
 class Publish(Section):
-    """MLflow experiment that the study's runs are logged in."""
+    """MLflow experiment that the study's runs are logged in; whether with images of every epoch."""
 
     experiment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}$")]
+    images: bool = True
 
 
 def _with(fields: dict[str, Any]) -> Callable[[type[Model]], type[Model]]:
@@ -230,6 +231,9 @@ class RunParams(Settings, Shared, Row):
     def flat(self) -> dict[str, Any]:
         """The parameters that apply, as flat as the columns they become in MLflow."""
         values = self.model_dump()
+        # Rows that keep what all kept before there was a choice are called what they were.
+        if self.keep == "last":
+            del values["keep"]
         return {key: values[key] for key in sorted(values) if values[key] is not None}
 
 

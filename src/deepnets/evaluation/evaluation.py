@@ -4,7 +4,7 @@ Needs no model: whoever has the probabilities of a run can write them.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,10 @@ from deepnets.training import scores
 
 
 def score(
-    result: TrainingRecord, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
+    result: TrainingRecord,
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    best: Mapping[str, float] | None = None,
 ) -> TrainingRecord:
     """The training with its test: on images with `labels`, uint8 (n,), given `probabilities`.
 
@@ -25,10 +28,12 @@ def score(
         result: as it was read back; a test that it has is replaced.
         labels: in the order of the test split.
         probabilities: float32 (n, 10), likewise.
+        best: loss and accuracy of the best epoch's model, where that is beside the run's own.
     """
     return replace(
         result,
-        test=scores.score(probabilities, labels),
+        test=scores.score(probabilities, labels)
+        | {f"best_{key}": value for key, value in (best or {}).items()},
         labels=labels,
         predicted=probabilities.argmax(axis=1).astype(np.uint8),
         probabilities=probabilities,

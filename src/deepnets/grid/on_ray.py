@@ -23,6 +23,7 @@ from deepnets.grid.training import Progress
 from deepnets.networks import runtime
 from deepnets.records import machine, provenance
 from deepnets.tracking import live
+from deepnets.training import checkpoints
 
 # Of a node: a core each, as on one machine; and how many trainings share a GPU of 16 GiB or more.
 _CORES, _BESIDE = 1, 4
@@ -103,18 +104,23 @@ class OnRay:
     def place(self, done: Training) -> Any:
         """Have Ray place a training, which goes on from what is at home; returns what it sends."""
         paths = training.files_of(self._study, done.name, done.seed)
-        checkpoints = Path("checkpoints") / done.name / f"seed-{done.seed}"
+        folder = Path("checkpoints") / done.name / f"seed-{done.seed}"
         order = ray_task.Order(
             name=done.name,
             seed=done.seed,
             study=_study_in_root().as_posix(),
-            checkpoints=checkpoints.as_posix(),
+            checkpoints=folder.as_posix(),
             results=paths.metrics_dir.as_posix(),
             libraries=self._libraries,
             environment=self._environment,
             seconds=max(_SECONDS, _SECONDS_EACH * self.capacity()),
+            older=done.run.keep != "last",
         )
-        begun = ray_task.changed(Path(), checkpoints.as_posix(), {})
+        if order.older:
+            # All that came home are here, and of the best epochs one is needed.
+            for of_training in folder.glob("*/"):
+                checkpoints.drop_older(of_training, keep_best=True)
+        begun = ray_task.changed(Path(), folder.as_posix(), {}, older=order.older)
         return self._task.remote(self._bundle, begun, order)
 
     def arrived(self, sending: Any) -> ray_task.Sent | None:

@@ -30,7 +30,7 @@ class Order:
 
     `checkpoints` and `results` are folders below `study`. `libraries` are the versions that it
     needs, `environment` is added to that of the node. Checkpoints are sent home at most every
-    `seconds`.
+    `seconds`, `older` ones than the newest as well where it goes on from those too.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Order:
     libraries: Mapping[str, str]
     environment: Mapping[str, str]
     seconds: float
+    older: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,27 @@ def train(bundle: bytes, begun: Mapping[str, bytes], order: Order) -> Iterator[S
             time.sleep(_INTERVAL)
             found = changed(study, order.results, sent, ("progress.json", "log.txt"))
             if time.monotonic() - last >= order.seconds:
-                new = changed(study, order.checkpoints, sent)
+                new = changed(study, order.checkpoints, sent, older=order.older)
                 last = time.monotonic() if new else last
                 found |= new
             if found:
                 yield Sent(host, found)
         if process.returncode:
             # Where it stopped, it can go on elsewhere.
-            yield Sent(host, changed(study, order.checkpoints, sent))
-        yield Sent(host, changed(study, order.results, {}), process.returncode)
+            yield Sent(host, changed(study, order.checkpoints, sent, older=order.older))
+        ended = changed(study, order.results, {}) | _validated(study, order)
+        yield Sent(host, ended, process.returncode)
     finally:
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _validated(study: Path, order: Order) -> dict[str, bytes]:
+    """What a training has written of its epochs' validations, beside its checkpoints."""
+    found = sorted((study / order.checkpoints).glob("*/validated-*.npz"))
+    return {path.relative_to(study).as_posix(): path.read_bytes() for path in found}
 
 
 def _lacking(libraries: Mapping[str, str]) -> str:
@@ -136,18 +144,23 @@ def _start(folder: Path, order: Order) -> "subprocess.Popen[bytes]":
 
 
 def changed(
-    study: Path, folder: str, sent: dict[str, int], names: tuple[str, ...] = ()
+    study: Path,
+    folder: str,
+    sent: dict[str, int],
+    names: tuple[str, ...] = (),
+    older: bool = False,
 ) -> dict[str, bytes]:
     """The files below `folder` that are others than those in `sent`, which is brought up to date.
 
-    Of checkpoints the newest is enough; files that are being written have hidden names.
+    Of checkpoints the newest is enough, unless `older` ones, of the best epochs, are needed too;
+    files that are being written have hidden names.
     """
     paths = [path for path in (study / folder).rglob("*") if path.is_file()]
     epochs = sorted(path for path in paths if path.match("epoch-*.npz"))
     found = {}
     for path in sorted(paths, key=lambda path: path.match("epoch-*.npz"), reverse=True):
         hidden = any(part.startswith(".") for part in path.relative_to(study).parts)
-        if hidden or path in epochs[:-1] or (names and path.name not in names):
+        if hidden or (path in epochs[:-1] and not older) or (names and path.name not in names):
             continue
         key = path.relative_to(study).as_posix()
         try:

@@ -57,15 +57,24 @@ def belong_together(study: Params, name: str, here: TrainingRecord, other: Train
 
 def clear(paths: project.RunFiles, seed: int) -> None:
     """Remove what belongs to another training of a seed and would be taken for the new one's."""
-    paths.model(seed).unlink(missing_ok=True)
+    for model in (paths.model(seed), paths.best_model(seed)):
+        model.unlink(missing_ok=True)
     paths.diagnosis.unlink(missing_ok=True)
     shutil.rmtree(paths.figures(seed), ignore_errors=True)
 
 
 def bring_model(model: Path | None, paths: project.RunFiles, seed: int) -> bool:
     """Copy the model, if there is one and none is here already; returns whether it did."""
-    target = paths.model(seed)
-    if model is None or target.is_file():
+    return _bring(model, paths.model(seed))
+
+
+def bring_best_model(model: Path | None, paths: project.RunFiles, seed: int) -> bool:
+    """As `bring_model`, of the best epoch's model beside it."""
+    return _bring(model, paths.best_model(seed))
+
+
+def _bring(model: Path | None, target: Path) -> bool:
+    if model is None or not model.is_file() or target.is_file():
         return False
     with files.replacing(target) as partial:
         shutil.copyfile(model, partial)

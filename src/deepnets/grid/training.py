@@ -103,15 +103,15 @@ def main(name: str, seed: int, workbench: "Workbench | None" = None) -> None:
         from deepnets.stages import evaluate, train
 
         plan = clock.Plan("train.epochs", "train.train_images", f"in {params.FILE}")
-        experiment, of_seeds = study.publish.experiment, len(study.train.seeds)
+        publish, of_seeds = study.publish, len(study.train.seeds)
         train.train_run(
-            *([run], paths, experiment, f"train@{name}", plan),
+            *([run], paths, publish, f"train@{name}", plan),
             of_seeds=of_seeds,
             listener=told,
             workbench=workbench,
         )
         told.write("testing")
-        evaluate.evaluate_run(paths, [seed], experiment, of_seeds=of_seeds)
+        evaluate.evaluate_run(paths, [seed], publish, of_seeds=of_seeds)
     told.write("done")
 
 

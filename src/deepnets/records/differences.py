@@ -137,7 +137,8 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
 
 def outcomes(a: TrainingRecord, b: TrainingRecord) -> Outcome:
     """How what came out of `b` compares with `a`."""
-    weights = [of.provenance.get("weights") for of in (a, b)]
+    ends = [of.provenance for of in (a, b)]
+    weights = [of.get("weights") and (of["weights"], of.get("best_weights")) for of in ends]
     disagree = None
     if a.predicted is not None and b.predicted is not None and _same_images(a, b):
         disagree = np.flatnonzero(a.predicted != b.predicted)

@@ -72,7 +72,8 @@ class Provenance(Shape):
     """Where one training comes from, as provenance.json has it for each seed of a run.
 
     `data` holds the sha256 of the images that were trained and validated on, `test_data` that of
-    the test images, `start` and `weights` those of the first and the last weights.
+    the test images, `start` and `weights` those of the first weights and of the model's, and
+    `best_weights` those of the best epoch's model beside it.
     """
 
     run: str
@@ -86,6 +87,7 @@ class Provenance(Shape):
     git: GitState
     environment: Environment
     weights: NotRequired[str]
+    best_weights: NotRequired[str]
 
 
 # Those of a training that says nothing of its devices.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deepnets.base import files
 from deepnets.base.errors import UserError
 from deepnets.base.project import RunFiles, run_at
+from deepnets.config.fields import Keep
 from deepnets.config.sections import RunParams
 from deepnets.records.provenance import Provenance
 from deepnets.training import scores
@@ -28,6 +29,9 @@ Digits = NDArray[np.uint8]
 # completed: all epochs ran. collapsed: they did, at chance. diverged: the loss became NaN or
 # infinite, and the epochs before are what there is.
 Outcome = Literal["completed", "collapsed", "diverged"]
+
+# What `which_epoch` calls the best one.
+BEST = "the best by val_accuracy"
 
 _HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
 _PREDICTIONS = ["seed", "actual", "predicted"]
@@ -80,7 +84,17 @@ class TrainingRecord:
     def numbers(self) -> Numbers:
         """What train.json says of it."""
         chance = self.provenance["chance_accuracy"]
-        return summary(self.history, chance, self.outcome == "diverged")
+        return summary(self.history, chance, self.outcome == "diverged", self.keep)
+
+    @property
+    def keep(self) -> Keep:
+        """Which epochs' models it has left behind."""
+        return kept_by(self.provenance)
+
+    @property
+    def model_row(self) -> Row:
+        """The row of `history` whose epoch's model its results are those of; there must be one."""
+        return self.history[model_epoch(self.history, self.keep) - 1]
 
     def __str__(self) -> str:
         return f"{self.run}, seed {self.seed}"
@@ -90,7 +104,8 @@ def training_record(
     run: str, seed: int, rows: Rows, diverged: bool, provenance: Provenance
 ) -> TrainingRecord:
     """What a training that has just ended came to."""
-    numbers = summary(rows.history, provenance["chance_accuracy"], diverged)
+    chance = provenance["chance_accuracy"]
+    numbers = summary(rows.history, chance, diverged, kept_by(provenance))
     return TrainingRecord(
         run=run,
         seed=seed,
@@ -173,22 +188,56 @@ def outcome(trained: Numbers) -> Outcome:
     return "collapsed" if trained["collapsed"] else "completed"
 
 
-def summary(history: Sequence[Mapping[str, Any]], chance: float, diverged: bool) -> Numbers:
-    """The last epoch's scores, the epoch with the best validation accuracy (the first such), ends.
+def kept_by(provenance: Provenance) -> Keep:
+    """Which epochs' models the training of `provenance` has left behind."""
+    return cast(Keep, provenance.get("parameters", {}).get("keep", "last"))
+
+
+def model_epoch(history: Sequence[Mapping[str, Any]], keep: Keep) -> int:
+    """The epoch of a run's model: where it keeps that of the best alone the best, else the last.
+
+    0 where no epoch was finished.
+    """
+    if keep == "best" and history:
+        return scores.best_epoch(history)
+    return len(history)
+
+
+def which_epoch(history: Sequence[Mapping[str, Any]], keep: Keep, best: bool = False) -> str:
+    """In words, for people: of which epoch a model is.
+
+    Args:
+        history: of its training.
+        keep: which epochs' models that has left behind.
+        best: whether it is the best epoch's model beside the last one's.
+    """
+    if not history:
+        return "no epoch was finished"
+    if best or keep == "best":
+        epoch = scores.best_epoch(history)
+        return f"epoch {epoch} of {len(history)}, {BEST}"
+    return f"epoch {len(history)} of {len(history)}, the last epoch"
+
+
+def summary(
+    history: Sequence[Mapping[str, Any]], chance: float, diverged: bool, keep: Keep = "last"
+) -> Numbers:
+    """The scores of the model's epoch, the epoch with the best validation accuracy, how it ended.
 
     Args:
         history: the finished epochs, none of them for a run that diverged at once.
         chance: from `scores.chance_accuracy`, of the training labels.
         diverged: whether the loss became NaN or infinite after these epochs.
+        keep: whose model it is, see `model_epoch`.
     """
     ends = {"collapsed": int(scores.collapsed(history, chance)), "diverged": int(diverged)}
     if not history:
         return {"epochs": 0, **ends}
-    last = history[-1]
-    best = max(history, key=lambda row: row["val_accuracy"])
+    best = history[scores.best_epoch(history) - 1]
+    model = history[model_epoch(history, keep) - 1]
     return {
-        "epochs": last["epoch"],
-        **{key: last[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        "epochs": history[-1]["epoch"],
+        **{key: model[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
         "best_epoch": best["epoch"],
         "best_val_accuracy": best["val_accuracy"],
         **ends,

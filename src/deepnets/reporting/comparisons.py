@@ -56,9 +56,9 @@ class Runs:
 
     @property
     def validation_accuracy(self) -> float:
-        """After the last epoch, mean over the seeds; 0 for one that diverged in its first."""
-        histories = [result.history for result in self.results.values()]
-        return spread([rows[-1]["val_accuracy"] if rows else 0.0 for rows in histories])[0]
+        """Of the models, mean over the seeds; 0 for one that diverged in its first epoch."""
+        found = self.results.values()
+        return spread([of.model_row["val_accuracy"] if of.history else 0.0 for of in found])[0]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from deepnets.records import statistics
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import published
 from deepnets.reporting.published import Published
+from deepnets.training import scores
 
 # Validation accuracies that convergence is measured by.
 LEVELS = (0.97, 0.98, 0.99)
@@ -206,7 +207,7 @@ def _row(
     }
     ended = [of for of in seeds if of.history]
     for key in _LAST:
-        row |= _mean(key, [of.history[-1][key] for of in ended])
+        row |= _mean(key, [of.model_row[key] for of in ended])
     tested = [of.test for of in seeds if of.test is not None]
     for key in ("accuracy", "loss"):
         row |= _mean(f"test_{key}", [numbers[key] for numbers in tested])
@@ -216,7 +217,7 @@ def _row(
         if labels is not None
         else (np.nan, np.nan)
     )
-    row |= _mean("best_epoch", [_best_epoch(of) for of in ended])
+    row |= _mean("best_epoch", [float(scores.best_epoch(of.history)) for of in ended])
     seconds = [clock["seconds"] for of in seeds for clock in of.timing]
     row["seconds"] = float(np.median(seconds)) if seconds else np.nan
     row["parameters"] = seeds[0].provenance["parameter_count"]["total"] if seeds else np.nan
@@ -244,17 +245,14 @@ def _state(runs: Sequence[RunParams], seeds: Sequence[TrainingRecord]) -> str:
         count = sum(of.outcome == kind for of in seeds)
         if count:
             notes.append(kind if count == len(seeds) else f"{count} of {len(runs)} {kind}")
+    if any(of.keep == "best" for of in seeds):
+        notes.append("the best epoch's model")
     untested = sum(of.test is None for of in seeds)
     if len(seeds) < len(runs):
         notes.append(f"{len(seeds)} of {len(runs)} seeds")
     if untested:
         notes.append("not evaluated" if len(seeds) == 1 else f"{untested} not evaluated")
     return ", ".join(notes)
-
-
-def _best_epoch(result: TrainingRecord) -> float:
-    """The first epoch with the highest validation accuracy."""
-    return float(max(result.history, key=lambda row: row["val_accuracy"])["epoch"])
 
 
 def _mean(key: str, values: Sequence[float]) -> dict[str, float]:

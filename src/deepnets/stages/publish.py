@@ -12,7 +12,8 @@ from typing import Any
 from deepnets.base import files, progress, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.tracking import champion, live, pages
+from deepnets.records import results
+from deepnets.tracking import champion, live, pages, tags
 from deepnets.tracking.trainings import TrackedTraining
 
 
@@ -28,13 +29,16 @@ def main() -> None:
     for name, entry in study.runs.items():
         paths = project.grid_run(name, entry.start)
         ended = [seed for seed in _trained(paths) if seed in seeds]
-        grid += [TrackedTraining(paths, experiment, seed, len(seeds)) for seed in ended]
+        grid += [
+            TrackedTraining(paths, experiment, seed, len(seeds), images=study.publish.images)
+            for seed in ended
+        ]
         if len(ended) < len(seeds):
             lacking = f" ({len(seeds) - len(ended)} of {len(seeds)} seeds)" if ended else ""
             missing.append(f"{name}{lacking}")
     bare = [training for training in grid if not training.model.is_file()]
     single = [
-        TrackedTraining(paths, f"{experiment}-single", seed, 1)
+        TrackedTraining(paths, f"{experiment}-single", seed, 1, images=study.publish.images)
         for folder in sorted(Path("single").glob("*/"))
         for paths in [project.single_run(folder.name)]
         for seed in _trained(paths)
@@ -97,8 +101,14 @@ def _register_champion(client: Any, model: str, grid: Sequence[TrackedTraining])
         return
     print(
         f"models:/{model}@{champion.ALIAS} is version {version.version}, {run} "
-        f"(validation accuracy {float(version.tags['val_accuracy']):.4f})"
+        f"(validation accuracy {float(version.tags['val_accuracy']):.4f}{_epoch(version)})"
     )
+
+
+def _epoch(version: Any) -> str:
+    """Of which epoch its model is, where that is not the last one."""
+    said = version.tags.get(tags.EPOCH, "")
+    return f"; {said}" if results.BEST in said else ""
 
 
 def _save_view(client: Any, experiment: Any) -> bool:

@@ -9,15 +9,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
 from deepnets.config.rows import check_images
-from deepnets.config.sections import RunParams
+from deepnets.config.sections import Publish, RunParams
 from deepnets.data import splits
+from deepnets.evaluation import epochs
 from deepnets.networks import models, runtime, saving, views
 from deepnets.records import clock, machine, results
 from deepnets.records import provenance as origin
@@ -45,14 +51,14 @@ def main(name: str) -> None:
         has_tour=Path.cwd() == project.find_root(),
     )
     paths = project.grid_run(name, runs[0].start)
-    train_run(runs, paths, study.publish.experiment, f"train@{name}", plan)
+    train_run(runs, paths, study.publish, f"train@{name}", plan)
 
 
 @devices.ending_together()
 def train_run(
     runs: Sequence[RunParams],
     paths: project.RunFiles,
-    experiment: str,
+    publish: Publish,
     stage: str,
     plan: clock.Plan,
     mlflow_run_id: str | None = None,
@@ -67,7 +73,7 @@ def train_run(
     Args:
         runs: the run's parameters, resolved for each seed.
         paths: where its files go.
-        experiment: of MLflow, which follows the files.
+        publish: how MLflow follows the files.
         stage: how the provenance names what was run.
         plan: what the run is a part of, for the clock.
         mlflow_run_id: the MLflow run to use (that of `mlflow run`), for a single seed.
@@ -114,7 +120,8 @@ def train_run(
         checkpoints.drop_oldest(folder)
 
         tracked = TrackedTraining(
-            *(paths, experiment, run.seed, of_seeds or len(runs), folder, mlflow_run_id)
+            *(paths, publish.experiment, run.seed, of_seeds or len(runs), folder, mlflow_run_id),
+            images=publish.images,
         )
         told = console.Console(meter, plan, runs[number - 1 :], images, provenance)
         with live.following(tracked):
@@ -123,21 +130,20 @@ def train_run(
                 loop.after_one_another(beside=runtime.on_jax_gpu()) as submit,
                 closing(told),
             ):
-                save = epoch_saver(folder, run.seed, submit)
+                save = epoch_saver(folder, run, submit)
+                seen_by_epoch = EpochRecorder(folder, seen["validation"])
                 rows, diverged = loop.fit(
                     *(classifier, run, seen["train"], seen["validation"], folder, save),
-                    Listeners([told, *([listener] if listener else [])]),
+                    Listeners([told, seen_by_epoch, *([listener] if listener else [])]),
                     compiled.stepper,
                     compiled.scorer,
                 )
-            provenance["weights"] = saving.weights_digest(classifier)
+            _save_models(classifier, run, paths, folder, rows, provenance)
             trained[run.seed] = results.training_record(
                 paths.name, run.seed, rows, diverged, provenance
             )
             if trained[run.seed].outcome == "collapsed":
                 print(f"{paths.name} has collapsed: it ends at chance, see the report", flush=True)
-            saving.save(classifier, paths.model(run.seed))
-            files.seal(paths.model(run.seed))
             results.write(paths, trained.values())
         files.write_json(paths.architecture, models.layers(classifier))
     return list(trained.values())
@@ -149,8 +155,55 @@ def _remove_earlier(paths: project.RunFiles) -> None:
         path.unlink(missing_ok=True)
 
 
+def _save_models(
+    classifier: keras.Model,
+    run: RunParams,
+    paths: project.RunFiles,
+    folder: Path,
+    rows: Rows,
+    provenance: Provenance,
+) -> None:
+    """Save the run's model, and beside it that of the best epoch if it keeps both.
+
+    `provenance` is told of their weights; those of `classifier` may be of either epoch then.
+    """
+    model, beside = paths.model(run.seed), paths.best_model(run.seed)
+    beside.unlink(missing_ok=True)
+    if run.keep == "best":
+        _take_best(classifier, folder, rows)
+    provenance["weights"] = saving.weights_digest(classifier)
+    saving.save(classifier, model)
+    files.seal(model)
+    if run.keep == "both" and rows.history:
+        _take_best(classifier, folder, rows)
+        provenance["best_weights"] = saving.weights_digest(classifier)
+        saving.save(classifier, beside)
+        files.seal(beside)
+    if run.keep != "last":
+        kept = results.which_epoch(rows.history, run.keep, best=True)
+        print(f"{beside if run.keep == 'both' else model}: {kept}", flush=True)
+
+
+def _take_best(classifier: keras.Model, folder: Path, rows: Rows) -> None:
+    """Give `classifier` the weights that it had after the best epoch, if one was finished."""
+    if rows.history:
+        best = checkpoints.best(folder, rows.history)
+        count = len(classifier.weights)
+        checkpoints.restore(replace(best, values=best.values[:count]), classifier.weights)
+
+
+class EpochRecorder(Listener):
+    """Writes what each epoch's validation came to, image by image, beside its checkpoint."""
+
+    def __init__(self, folder: Path, validation: splits.Split) -> None:
+        self._folder, self._validation = folder, validation
+
+    def on_validation(self, epoch: int, probabilities: NDArray[np.float32]) -> None:
+        epochs.write(self._folder, epochs.validated(epoch, probabilities, self._validation))
+
+
 def epoch_saver(
-    folder: Path, seed: int, submit: Callable[[Callable[[], None]], None]
+    folder: Path, run: RunParams, submit: Callable[[Callable[[], None]], None]
 ) -> Callable[[Rows, list[Any]], None]:
     """How `fit` saves an epoch in `folder`; JAX's values stay what they are while it goes on."""
 
@@ -158,8 +211,8 @@ def epoch_saver(
         values = [variable.value for variable in variables]
 
         def write() -> None:
-            checkpoints.save(folder, values, rows.history, rows.timing)
-            results.write_rows(folder, {seed: rows})
+            checkpoints.save(folder, values, rows.history, rows.timing, run.keep != "last")
+            results.write_rows(folder, {run.seed: rows})
 
         submit(write)
 
@@ -184,7 +237,7 @@ def _prepare(
     if asked.is_first:
         weights = classifier.count_params()
         files.require_room(paths.checkpoints(run.seed), 12 * weights, "checkpoints")
-        files.require_room(paths.model_dir, 6 * weights, "models")
+        files.require_room(paths.model_dir, (12 if run.keep == "both" else 6) * weights, "models")
         files.require_room(paths.metrics_dir, 2**20, "metrics")
     fitted = {name: digests[name] for name in ("train", "validation")}
     with views.computing_in(classifier, run.precision):

@@ -1,7 +1,8 @@
 """Which run of a study's grid is its best, and what a stranger should know about that model.
 
-The best is the one whose saved model, that of its last epoch, is most accurate on the validation
-images. What a model does on the test images never decides anything here.
+The best is the one whose saved model, that of its last epoch or, where it keeps that alone, of its
+best one, is most accurate on the validation images. What a model does on the test images never
+decides anything here.
 """
 
 import math
@@ -118,7 +119,7 @@ def card(contender: Contender, run_name: str, model: str) -> str:
             "",
             "| images | accuracy | loss |",
             "| --- | --- | --- |",
-            _row("training, last epoch", trained),
+            _row(f"training, {_epoch(contender.training)}", trained),
             f"| validation | {contender.val_accuracy:.4f} | {contender.val_loss:.4f} |",
             _row("test", tested) if tested else "| test | not evaluated yet | |",
             "",
@@ -140,6 +141,13 @@ def card(contender: Contender, run_name: str, model: str) -> str:
             "```",
         ]
     )
+
+
+def _epoch(training: TrackedTraining) -> str:
+    """Which epoch's model it is."""
+    if results.kept_by(training.provenance) == "best":
+        return training.which_epoch()
+    return "last epoch"
 
 
 def _row(name: str, numbers: Numbers) -> str:

@@ -4,6 +4,8 @@ Each function looks at what is there and sends what is lacking, so that it may b
 repeated.
 """
 
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +19,20 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
 from deepnets.base import files, project
-from deepnets.tracking import tags
+from deepnets.base.errors import UserError
+from deepnets.evaluation import epochs
+from deepnets.tracking import epoch_images, tags
 from deepnets.tracking.trainings import TrackedTraining
 
 # Where in a run's artifacts the files are that it is rebuilt and compared by.
 RECORD = "metrics"
 PROVENANCE = "provenance.json"
+
+# Where MLflow keeps images that have a step, and what it calls them.
+_IMAGES = "images"
+_IMAGE_NAME = re.compile(
+    _IMAGES + r"/(?P<key>[^+%]+)[+%]step[+%](?P<step>\d+)[+%].*\.(?P<ending>png|webp)"
+)
 
 # By their places among a run's artifacts the files and the texts that belong there.
 Artifacts = Mapping[str, Path | bytes]
@@ -89,10 +99,43 @@ def log_epochs(client: MlflowClient, run_id: str, training: TrackedTraining) -> 
     client.log_batch(run_id, metrics=lacking)
 
 
+def log_images(client: MlflowClient, run_id: str, training: TrackedTraining) -> None:
+    """The images of every epoch, with the epoch as their step."""
+    lacking = lacking_images(client, run_id, training)
+    for path in training.validated if lacking else ():
+        try:
+            result = epochs.read(path)
+        except UserError as error:
+            print(error, file=sys.stderr, flush=True)
+            continue
+        for key, draw in epoch_images.DRAWN.items():
+            if (key, result.epoch) in lacking:
+                client.log_image(run_id, draw(result), key=key, step=result.epoch)
+
+
+def lacking_images(
+    client: MlflowClient, run_id: str, training: TrackedTraining
+) -> set[tuple[str, int]]:
+    """The images, by key and epoch, that the run could have and has not."""
+    numbers = [epochs.epoch_of(path) for path in training.validated]
+    wanted = {(key, epoch) for epoch in numbers for key in epoch_images.DRAWN}
+    if not wanted:
+        return set()
+    there: dict[tuple[str, int], set[str]] = {}
+    for entry in client.list_artifacts(run_id, _IMAGES):
+        image = _IMAGE_NAME.fullmatch(entry.path)
+        if image:
+            place = image["key"].replace("~", "/"), int(image["step"])
+            kinds = there.setdefault(place, set())
+            kinds.add(image["ending"])
+    # MLflow writes a small one after the whole one.
+    return {image for image in wanted if len(there.get(image, ())) < 2}
+
+
 def last_epoch_ended(client: MlflowClient, run: Run) -> int:
     """When the last epoch that MLflow knows ended, or else the run began, in ms since 1970."""
-    epochs = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
-    return max((epoch.timestamp for epoch in epochs), default=int(run.info.start_time))
+    metrics = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
+    return max((metric.timestamp for metric in metrics), default=int(run.info.start_time))
 
 
 def log_results(client: MlflowClient, run_id: str, training: TrackedTraining) -> None:
@@ -100,7 +143,7 @@ def log_results(client: MlflowClient, run_id: str, training: TrackedTraining) ->
     values = {key: value for key, value in training.trained.items() if key.startswith("best_")}
     values |= {f"test_{key}": value for key, value in training.tested.items()}
     numbers = {key: float(value) for key, value in values.items()}
-    _log_values(client, run_id, numbers, _written(training), len(training.timing))
+    _log_values(client, run_id, numbers, _written(training), training.model_epoch)
 
 
 def log_means(client: MlflowClient, parent: str, training: TrackedTraining) -> None:

@@ -112,7 +112,8 @@ def fetch_model(name: str, version: str) -> Iterator[tuple[Path, dict[str, str]]
                 f"expected sha256 {expected[:12]}..., received {received[:12]}...: delete the "
                 "run in MLflow and `deepnets publish` it again"
             )
-        yield path, {"name": run, "source": source, "sha256": received}
+        epoch = known.tags.get(tags.EPOCH, "the last epoch")
+        yield path, {"name": run, "source": source, "sha256": received, "epoch": epoch}
 
 
 def _check_patch(client: MlflowClient, run: Run, folder: Path) -> None:

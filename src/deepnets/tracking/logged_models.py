@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,9 +20,16 @@ from deepnets.base import files
 from deepnets.records.provenance import Provenance
 from deepnets.tracking import tags
 from deepnets.tracking.trainings import TrackedTraining
+from deepnets.training import scores
 
 # Where in a logged model's artifacts the model is.
 FILE = "data/model.keras"
+
+# What the models of a run are called: its own, and its best epoch's beside that of the last one.
+MODEL, BEST = "model", "best-epoch"
+
+# Of metrics that a run has at its model's epoch, those that are of that model alone.
+_OF_RUN = ("test_", "best_")
 
 # What a served model is loaded by; it goes along.
 _LOADER = Path(__file__).parent / "raw_pixels.py"
@@ -30,49 +38,57 @@ _LOADER = Path(__file__).parent / "raw_pixels.py"
 def has_model(client: MlflowClient, run: Run, source: Path) -> bool:
     """Whether the model `source` has been logged as the run's, and is there still."""
     digest = files.file_digest(source)
-    if run.data.tags.get(tags.MODEL_DIGEST) != digest:
-        return False
-    return any(
-        entry.path == FILE and entry.file_size == source.stat().st_size
-        for model in _search(client, run, digest)
-        if model.model_id in _ids(run)
-        for entry in client.list_logged_model_artifacts(model.model_id, "data")
-    )
+    return run.data.tags.get(tags.MODEL_DIGEST) == digest and _is_there(client, run, source)
+
+
+def has_best_model(client: MlflowClient, run: Run, source: Path) -> bool:
+    """As `has_model`, of the best epoch's model beside that of the last one."""
+    return _is_there(client, run, source, BEST)
 
 
 def log_model(client: MlflowClient, run: Run, training: TrackedTraining) -> None:
     """What `mlflow.keras.log_model` does, in steps that may each be interrupted and repeated."""
-    run_id, epochs = run.info.run_id, len(training.history)
-    model = find_or_create(client, run, files.file_digest(training.model))
-    if model.model_id not in _ids(run):
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, epochs)])
-    last = [
-        Metric(key, metric.value, metric.timestamp, metric.step, model_id=model.model_id)
-        for key in client.get_run(run_id).data.metrics
-        if not key.startswith("system/")
-        for metric in client.get_metric_history(run_id, key)
-        if metric.step == epochs
+    _log(client, run, training, training.model, training.model_epoch)
+
+
+def log_best_model(client: MlflowClient, run: Run, training: TrackedTraining, source: Path) -> None:
+    """As `log_model`, of the best epoch's model beside that of the last one."""
+    _log(client, run, training, source, scores.best_epoch(training.history), BEST)
+
+
+def log_metrics(client: MlflowClient, run: Run, training: TrackedTraining) -> None:
+    """Give the models that were logged of `training` the metrics of their epochs and tests."""
+    epoch = training.model_epoch
+    wanted = _metrics_at(client, run, epoch)
+    _link(client, run, training.model, MODEL, wanted)
+    if training.best_model is None:
+        return
+    epoch = scores.best_epoch(training.history)
+    ended = int(training.timing[epoch - 1]["finished_ms"])
+    # Of the tests that MLflow has, the last epoch's alone are known by then.
+    wanted = [of for of in _metrics_at(client, run, epoch) if not of.key.startswith(_OF_RUN)]
+    wanted += [
+        Metric(f"test_{key}", training.tested[f"best_{key}"], ended, epoch)
+        for key in ("accuracy", "loss")
+        if f"best_{key}" in training.tested
     ]
-    client.log_batch(run_id, metrics=last)
-    with TemporaryDirectory() as folder:
-        described = Model(
-            artifact_path=model.artifact_location,
-            run_id=run_id,
-            model_uuid=model.model_id,
-            model_id=model.model_id,
-        )
-        _write(Path(folder), described, training.model, training.provenance)
-        client.log_model_artifacts(model.model_id, folder)
-    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    _link(client, run, training.best_model, BEST, wanted)
 
 
-def find_or_create(client: MlflowClient, run: Run, digest: str) -> LoggedModel:
-    """The run's logged model with that digest, which may be one that an earlier try began."""
-    models = _search(client, run, digest)
+def find_or_create(client: MlflowClient, run: Run, digest: str, name: str = MODEL) -> LoggedModel:
+    """The run's logged model with that digest, which may be one that an earlier try began.
+
+    Args:
+        client: from `connection.connect`.
+        run: as it is in the store.
+        digest: of the model's file.
+        name: MODEL, or BEST for that beside it.
+    """
+    models = _search(client, run, digest, name)
     if not models:
         return client.create_logged_model(
             run.info.experiment_id,
-            "model",
+            name,
             run.info.run_id,
             tags={tags.MODEL_DIGEST: digest},
             params=run.data.params,
@@ -86,13 +102,72 @@ def find_or_create(client: MlflowClient, run: Run, digest: str) -> LoggedModel:
     return used
 
 
-def _search(client: MlflowClient, run: Run, digest: str) -> list[LoggedModel]:
-    return list(
-        client.search_logged_models(
+def _log(
+    client: MlflowClient,
+    run: Run,
+    training: TrackedTraining,
+    source: Path,
+    epoch: int,
+    name: str = MODEL,
+) -> None:
+    model = find_or_create(client, run, files.file_digest(source), name)
+    if model.model_id not in _ids(run):
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, epoch)])
+    with TemporaryDirectory() as folder:
+        described = Model(
+            artifact_path=model.artifact_location,
+            run_id=run.info.run_id,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+        )
+        _write(Path(folder), described, source, training.provenance)
+        client.log_model_artifacts(model.model_id, folder)
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _metrics_at(client: MlflowClient, run: Run, epoch: int) -> list[Metric]:
+    """The metrics that the store has of the run's `epoch`."""
+    return [
+        metric
+        for key in client.get_run(run.info.run_id).data.metrics
+        if not key.startswith("system/")
+        for metric in client.get_metric_history(run.info.run_id, key)
+        if metric.step == epoch
+    ]
+
+
+def _link(
+    client: MlflowClient, run: Run, source: Path, name: str, wanted: Sequence[Metric]
+) -> None:
+    """Log those of `wanted` that the model has not."""
+    for model in _search(client, run, files.file_digest(source), name):
+        there = {(metric.key, metric.step, metric.value) for metric in model.metrics or ()}
+        lacking = [
+            Metric(of.key, of.value, of.timestamp, of.step, model_id=model.model_id)
+            for of in wanted
+            if (of.key, of.step, of.value) not in there
+        ]
+        client.log_batch(run.info.run_id, metrics=lacking)
+
+
+def _is_there(client: MlflowClient, run: Run, source: Path, name: str = MODEL) -> bool:
+    return any(
+        entry.path == FILE and entry.file_size == source.stat().st_size
+        for model in _search(client, run, files.file_digest(source), name)
+        if model.model_id in _ids(run)
+        for entry in client.list_logged_model_artifacts(model.model_id, "data")
+    )
+
+
+def _search(client: MlflowClient, run: Run, digest: str, name: str) -> list[LoggedModel]:
+    return [
+        model
+        for model in client.search_logged_models(
             [run.info.experiment_id],
             f"source_run_id = '{run.info.run_id}' AND tags.{tags.MODEL_DIGEST} = '{digest}'",
         )
-    )
+        if model.name == name
+    ]
 
 
 def _ids(run: Run) -> set[str]:

@@ -133,7 +133,11 @@ def _create_version(
         name,
         f"models:/{model.model_id}",
         run_id,
-        {tags.MODEL_DIGEST: digest, **dict(zip(_RANKED_BY, map(str, ranked_by), strict=True))},
+        {
+            tags.MODEL_DIGEST: digest,
+            tags.EPOCH: contender.training.which_epoch(),
+            **dict(zip(_RANKED_BY, map(str, ranked_by), strict=True)),
+        },
         description=description,
         model_id=model.model_id,
     )

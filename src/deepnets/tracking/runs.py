@@ -52,6 +52,7 @@ def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHE
         contents.log_params(client, run, training)
         contents.log_inputs(client, run, training)
         contents.log_epochs(client, run_id, training)
+        contents.log_images(client, run_id, training)
         if finished:
             contents.log_results(client, run_id, training)
             marks |= _send_model(client, run, training)
@@ -164,7 +165,9 @@ def _digest(training: TrackedTraining, finished: bool) -> str:
     if finished:
         paths = training.files
         parts += [paths.train, paths.test, training.model]
+        parts += [training.best_model] if training.best_model else []
         parts += sorted(paths.figures(training.seed).glob("*"))
+    parts += training.validated
     digests = "".join(files.file_digest(path) for path in parts if path.is_file())
     return hashlib.sha256(digests.encode()).hexdigest()
 
@@ -174,6 +177,11 @@ def _has_files(
 ) -> bool:
     """Whether the store has all artifacts of a run, and its model as far as that is here."""
     if training.model.is_file() and not logged_models.has_model(client, run, training.model):
+        return False
+    best = training.best_model
+    if best is not None and not logged_models.has_best_model(client, run, best):
+        return False
+    if contents.lacking_images(client, run.info.run_id, training):
         return False
     return contents.has_artifacts(client, run.info.run_id, wanted)
 
@@ -190,6 +198,10 @@ def _send_model(client: MlflowClient, run: Run, training: TrackedTraining) -> di
         return {}
     if not logged_models.has_model(client, run, training.model):
         logged_models.log_model(client, run, training)
+    best = training.best_model
+    if best is not None and not logged_models.has_best_model(client, run, best):
+        logged_models.log_best_model(client, run, training, best)
+    logged_models.log_metrics(client, run, training)
     return {tags.MODEL_DIGEST: files.file_digest(training.model)}
 
 

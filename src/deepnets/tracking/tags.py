@@ -17,6 +17,8 @@ FINGERPRINT = "fingerprint"
 PUBLISHED = "published"
 MODEL = "model"
 MODEL_DIGEST = "model_digest"
+# Of a registered version: in words, which epoch's model it is. Earlier ones are the last epoch's.
+EPOCH = "epoch"
 # Whose run it is, from `processes.identity`.
 PROCESS = "process"
 # The text at the head of a run's page.

@@ -8,6 +8,7 @@ from typing import cast
 
 from deepnets.base import files, processes
 from deepnets.base.project import RunFiles
+from deepnets.evaluation import epochs
 from deepnets.records import results
 from deepnets.records.provenance import Provenance
 from deepnets.records.results import Numbers, Outcome
@@ -22,7 +23,7 @@ class TrackedTraining:
     the epochs finished so far; where it is None, all is in the folders of `files`. `mlflow_run_id`
     names a run to use that exists already (that of `mlflow run`). `process` is whose run it is, so
     that it can be seen whether anybody still trains it. `warned` says that the user knows already
-    that MLflow cannot be reached.
+    that MLflow cannot be reached. `images` says whether images of its epochs are logged.
     """
 
     files: RunFiles
@@ -33,6 +34,7 @@ class TrackedTraining:
     mlflow_run_id: str | None = None
     process: str = field(default_factory=processes.identity)
     warned: bool = False
+    images: bool = True
 
     def to_json(self) -> str:
         """The training as one line."""
@@ -60,6 +62,31 @@ class TrackedTraining:
     def model(self) -> Path:
         """The saved model, which need not be here."""
         return self.files.model(self.seed)
+
+    @property
+    def best_model(self) -> Path | None:
+        """The model of its best epoch; None where it is not here, or not beside another."""
+        path = self.files.best_model(self.seed)
+        return path if results.kept_by(self.provenance) == "both" and path.is_file() else None
+
+    @property
+    def model_epoch(self) -> int:
+        """The epoch that `model` is of."""
+        return results.model_epoch(self.history, results.kept_by(self.provenance))
+
+    def which_epoch(self, best: bool = False) -> str:
+        """In words, the epoch of `model`, or of `best_model`."""
+        return results.which_epoch(self.history, results.kept_by(self.provenance), best)
+
+    @property
+    def validated(self) -> list[Path]:
+        """What its epochs' validations came to, a file each; see `epochs.read`.
+
+        None of a training that ran elsewhere, before there were such files, or without `images`.
+        """
+        if not self.images:
+            return []
+        return epochs.paths(self.files.checkpoints_of(self.seed, self.provenance["fingerprint"]))
 
     @cached_property
     def provenance(self) -> Provenance:

@@ -19,7 +19,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from deepnets.base import project
-from deepnets.tracking import pages
+from deepnets.tracking import epoch_images, pages
 
 NAME = "Compare optimizers"
 
@@ -114,11 +114,13 @@ def _state() -> dict[str, Any]:
             *(_curve(metric) for metric in ("val_accuracy", "val_loss")),
             _chart("PARALLEL", "settings")
             | {"selectedParams": settings, "selectedMetrics": results, "showAllRuns": True},
+            *(_images(key) for key in epoch_images.DRAWN),
         ],
         # MLflow adds a chart of every other metric, to sections of these two names.
         "compareRunSections": [
             _section("curves", "Curves by epoch", columns=2, cardHeight=360),
             _section("settings", "Settings and results", columns=1, cardHeight=300),
+            _section("images", "Validation images by epoch", columns=2, cardHeight=420),
             _section("others", "Model metrics", display=False),
             _section("system", "System metrics", display=False),
         ],
@@ -144,6 +146,11 @@ def _curve(metric: str) -> dict[str, Any]:
         "useGlobalLineSmoothing": False,
         "displayPoints": True,
     }
+
+
+def _images(key: str) -> dict[str, Any]:
+    """The images of that key, with a slider over the epochs; the UI shows those of ten runs."""
+    return _chart("IMAGE", "images", key) | {"imageKeys": [key], "step": 1, "showRunParams": False}
 
 
 def _chart(kind: str, section: str, name: str = "") -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.base import files
+from deepnets.training import scores
 
 # The newest may be damaged by a crash of the machine; the one before it then still counts.
 _KEPT = 2
@@ -53,25 +54,35 @@ def save(
     variables: Sequence[Any],
     history: list[dict[str, Any]],
     timing: list[dict[str, Any]],
+    keep_best: bool = False,
 ) -> None:
-    """Write the state after the last row of `history`, then drop all but the newest two."""
+    """Write the state after the last row of `history`, then drop all but the newest two.
+
+    With `keep_best` those of the best epochs stay as well, that of `history` and that of the
+    history before, which counts again where the newest turns out to be damaged.
+    """
     arrays = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
     path = _path(folder, len(history))
-    rows = {
+    said = {
         "training": folder.name,
         "history": history,
         "timing": timing,
         "variables": len(arrays),
     }
     with files.replacing(path) as partial, partial.open("wb") as file:
-        packed = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+        packed = np.frombuffer(json.dumps(said).encode(), np.uint8)
         np.savez(file, allow_pickle=False, rows=packed, **arrays)
+    counting = [history, history[:-1]] if keep_best else []
+    best = {_path(folder, scores.best_epoch(rows)) for rows in counting if rows}
     for old in _newest_first(folder)[_KEPT:]:
-        old.unlink()
+        if old not in best:
+            old.unlink()
 
 
-def latest(folder: Path) -> Checkpoint | None:
+def latest(folder: Path, with_best: bool = False) -> Checkpoint | None:
     """The newest whole checkpoint in `folder`; damaged ones are reported and passed over.
+
+    With `with_best` so are those whose best epoch has no whole checkpoint any more.
 
     Raises:
         PermissionError: one may not be read, which says nothing of what it holds.
@@ -79,13 +90,36 @@ def latest(folder: Path) -> Checkpoint | None:
     paths = _newest_first(folder)
     for path, before in zip_longest(paths, paths[1:]):
         try:
-            return _read(path)
+            checkpoint = _read(path)
+            if with_best:
+                best(folder, checkpoint.history)
+            return checkpoint
         except PermissionError:
             raise
         except Exception as error:  # a parser of damaged bytes may raise anything
             then = "going back to the checkpoint before it" if before else "starting afresh"
             print(f"{path} is damaged ({error}): {then}", flush=True)
     return None
+
+
+def best(folder: Path, history: Sequence[Row]) -> Checkpoint:
+    """The checkpoint of the best epoch of `history`, of a training that keeps it.
+
+    Raises:
+        Exception: of any kind where it is not there or damaged.
+    """
+    return _read(_path(folder, scores.best_epoch(history)))
+
+
+def drop_older(folder: Path, keep_best: bool = False) -> None:
+    """Remove all but the newest in `folder`, and with `keep_best` but that of its best epoch."""
+    newest = latest(folder, keep_best)
+    if newest is None:
+        return
+    kept = {newest.epoch, *([scores.best_epoch(newest.history)] if keep_best else [])}
+    for path in _newest_first(folder):
+        if path not in {_path(folder, epoch) for epoch in kept}:
+            path.unlink()
 
 
 def exist(folder: Path) -> bool:

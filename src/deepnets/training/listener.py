@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deepnets.training.checkpoints import Row
 
 
@@ -16,6 +19,14 @@ class Listener:
 
     def on_step(self, epoch: int, step: int, means: dict[str, float]) -> None:
         """So many steps of the epoch are done; `means` are loss and accuracy over them."""
+
+    def on_validation(self, epoch: int, probabilities: NDArray[np.float32]) -> None:
+        """An epoch has been validated, and is not saved yet.
+
+        Args:
+            epoch: which.
+            probabilities: float32 (n, 10), of the validation images in their order.
+        """
 
     def on_epoch_end(self, row: Row, timing: Row) -> None:
         """An epoch is over, validated and saved."""
@@ -41,6 +52,10 @@ class Listeners(Listener):
     def on_step(self, epoch: int, step: int, means: dict[str, float]) -> None:
         for listener in self._listeners:
             listener.on_step(epoch, step, means)
+
+    def on_validation(self, epoch: int, probabilities: NDArray[np.float32]) -> None:
+        for listener in self._listeners:
+            listener.on_validation(epoch, probabilities)
 
     def on_epoch_end(self, row: Row, timing: Row) -> None:
         for listener in self._listeners:

@@ -58,7 +58,7 @@ def fit(
     variables = [*classifier.weights, *optimizer.variables]
 
     rows = Rows([], [])
-    checkpoint = checkpoints.latest(folder)
+    checkpoint = checkpoints.latest(folder, with_best=run.keep != "last")
     if checkpoint is not None:
         checkpoints.restore(checkpoint, variables)
         rows = Rows(checkpoint.history, checkpoint.timing)
@@ -76,7 +76,9 @@ def fit(
             return rows, True
         finished = _weights(classifier)
         trained = time.perf_counter()
-        validated = scores.score(views.predict(scorer, validation.images), validation.labels)
+        probabilities = views.predict(scorer, validation.images)
+        validated = scores.score(probabilities, validation.labels)
+        listener.on_validation(epoch, probabilities)
         row = {
             "epoch": epoch,
             **result,

@@ -47,6 +47,15 @@ def chance_accuracy(labels: NDArray[np.uint8]) -> float:
     return share + margin
 
 
+def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:
+    """The epoch with the highest validation accuracy, the first of equals.
+
+    Args:
+        history: a row an epoch, at least one; `epoch` and `val_accuracy` of each.
+    """
+    return int(max(history, key=lambda row: row["val_accuracy"])["epoch"])
+
+
 def at_chance(row: Mapping[str, float], chance: float) -> bool:
     """Whether an epoch's training did no better than guessing.
 

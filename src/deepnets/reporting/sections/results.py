@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deepnets.base import files, project
 from deepnets.config.sections import RunParams
+from deepnets.records import results as recorded
 from deepnets.records import statistics
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import (
@@ -104,8 +105,30 @@ def results(table: pd.DataFrame, trained: Trained, styles: Styles) -> list[str]:
         "losses, the epoch that validated best, the seconds an epoch (median, validation not "
         "counted), the parameters and the command that rebuilds the row. Every number comes from "
         "`metrics/RUN/`.",
+        *_best_epochs(trained),
         "![Test accuracy of every run, with its interval, beside the study's](comparison.png)",
     ]
+
+
+def _best_epochs(trained: Trained) -> list[str]:
+    """Of rows that keep the model of their best epoch: whose the results are, and what it is."""
+    lines = []
+    for name, seeds in trained.items():
+        for of in seeds:
+            if of.keep == "last" or not of.history:
+                continue
+            said = f"- {name}, seed {of.seed}: the results are those of "
+            said += f"{recorded.which_epoch(of.history, of.keep)}"
+            if of.test and "best_accuracy" in of.test:
+                said += (
+                    f" (test accuracy {of.test['accuracy']:.4f}); beside it stands "
+                    f"{recorded.which_epoch(of.history, of.keep, best=True)} "
+                    f"({of.test['best_accuracy']:.4f})"
+                )
+            lines.append(f"{said}.")
+    if not lines:
+        return []
+    return ["These rows keep the model of their best epoch (`keep`):", "\n".join(lines)]
 
 
 def curves(trained: Trained, styles: Styles, stored: Sequence[History]) -> list[str]:
