@@ -113,12 +113,11 @@ def best(folder: Path, history: Sequence[Row]) -> Checkpoint:
 
 def drop_older(folder: Path, keep_best: bool = False) -> None:
     """Remove all but the newest in `folder`, and with `keep_best` but that of its best epoch."""
-    newest = latest(folder, keep_best)
-    if newest is None:
-        return
-    kept = {newest.epoch, *([scores.best_epoch(newest.history)] if keep_best else [])}
+    kept = set(_newest_first(folder)[:1])
+    if keep_best and (newest := latest(folder, with_best=True)):
+        kept = {_path(folder, of) for of in (newest.epoch, scores.best_epoch(newest.history))}
     for path in _newest_first(folder):
-        if path not in {_path(folder, epoch) for epoch in kept}:
+        if path not in kept:
             path.unlink()
 
 
