@@ -1,6 +1,7 @@
 """Which epochs' models a training leaves behind: the last one's, the best one's, or both."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from deepnets.evaluation import epochs
 from deepnets.networks import saving
 from deepnets.records import results
 from deepnets.stages import evaluate, publish, train
-from deepnets.tracking import epoch_images, live
+from deepnets.tracking import epoch_images, live, pages
 from deepnets.training import checkpoints, scores
 from project import ROOT, edit_yaml
 
@@ -314,6 +315,18 @@ def test_the_mistakes_are_drawn_as_they_are(both: Path, published: Any) -> None:
     top, left = epoch_images._HEAD, 2
     drawn = Image.fromarray(worst).resize((side, side), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(shown[top : top + side, left : left + side], np.asarray(drawn))
+
+
+def test_the_view_that_compares_optimizers_has_their_sliders(published: Any) -> None:
+    client, run = published
+    tag = client.get_experiment(run.info.experiment_id).tags[pages.VIEW_TAG]
+    state = json.loads(json.loads(tag)["state"])
+    (section,) = (of for of in state["compareRunSections"] if "images" in of["name"])
+    shown = [of["imageKeys"] for of in state["compareRunCharts"] if of["type"] == "IMAGE"]
+    assert shown == [[key] for key in epoch_images.DRAWN]
+    assert {of["metricSectionId"] for of in state["compareRunCharts"] if of["type"] == "IMAGE"} == {
+        section["uuid"]
+    }
 
 
 def test_images_can_be_left_out(both: Path) -> None:
