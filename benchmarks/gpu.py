@@ -87,7 +87,7 @@ def ours(arch: str, optimizer: str, only_first: bool) -> dict[str, Any]:
     ends: list[float] = []
     with TemporaryDirectory() as name, loop.after_one_another(runtime.on_jax_gpu()) as submit:
         folder = Path(name)
-        write = train.epoch_saver(folder, run.seed, submit)
+        write = train.epoch_saver(folder, run, submit)
 
         def save(rows: Rows, variables: list[Any]) -> None:
             ends.append(time.perf_counter())

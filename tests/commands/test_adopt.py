@@ -463,6 +463,27 @@ def test_a_model_comes_along_and_dvc_books_a_row_that_is_whole(
     assert said == []
 
 
+def test_what_was_found_out_about_its_layers_comes_along_with_its_trainings(
+    source: Source, study: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = source.training(seed=0)
+    here = project.grid_run(TEXT, "vgg16-random").diagnosis
+
+    def write(content: Any) -> None:
+        files.write_json(project.run_at(folder).diagnosis, content)
+
+    write({"run": "there", "seeds": {"0": {}, "1": {}}})
+    assert adopted(source.folder) == 0
+    assert not here.exists()  # the other seed's models are not among these
+    write({"run": "there", "seeds": {"0": {"start": {}}}})
+    assert adopted(source.folder) == 0
+    assert files.read_json(here) == {"run": TEXT, "seeds": {"0": {"start": {}}}}
+    assert f"{TEXT}: with what was found out about its layers" in capsys.readouterr().out
+    write({"run": "there"})
+    assert adopted(source.folder) == 1
+    assert "diagnosis.json is damaged" in capsys.readouterr().err
+
+
 def test_a_model_that_comes_later_is_added(
     source: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deepnets.base import files, locks, progress, project
 from deepnets.base.errors import UserError
@@ -170,6 +171,7 @@ def _take(
 ) -> list[str]:
     """Write a row's files anew, with the seeds that are here and `trainings`; says what it did."""
     paths = rows.paths_of(study, name)
+    diagnosis = _diagnosis(trainings)
     here = {of.seed: of for of in results.read(paths)}
     lines, merged, added_here = [], dict(here), []
     new = next(iter(trainings.values())).result
@@ -208,11 +210,30 @@ def _take(
         architecture = added_here[0].folder / paths.architecture.name
         if architecture.is_file():
             files.write_bytes(paths.architecture, architecture.read_bytes())
+    if diagnosis is not None and not paths.diagnosis.is_file():
+        files.write_json(paths.diagnosis, diagnosis | {"run": name})
+        lines.append(f"{name}: with what was found out about its layers")
     for training in added_here:
         # Before the report draws the others: this one may lack what it is drawn from.
         there = project.run_at(training.folder).figures(training.result.seed)
         run_figures.take_over(there, paths, training.result)
     return lines
+
+
+def _diagnosis(trainings: Mapping[int, Arrival]) -> dict[str, Any] | None:
+    """What a folder says about the layers of its models, if all of these are among `trainings`."""
+    for folder in dict.fromkeys(training.folder for training in trainings.values()):
+        path = project.run_at(folder).diagnosis
+        if not path.is_file():
+            continue
+        try:
+            found: dict[str, Any] = files.read_json(path)
+            seeds = {int(seed) for seed in found["seeds"]}
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            raise RefusedError(f"{path} is damaged ({error}): delete it, or mend it") from None
+        if seeds <= {seed for seed, training in trainings.items() if training.folder == folder}:
+            return found
+    return None
 
 
 def _lacking(here: TrainingRecord, there: TrainingRecord) -> list[str]:

@@ -3,6 +3,7 @@
 Rows of a `Group` share scale and test images; seeds are paired. Knows of no claim.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -39,6 +40,10 @@ class Row(NamedTuple):
         return " ".join(self)
 
 
+# Of a row, so many seeds that did not end as they should are named; of more the number is said.
+_NAMED = 2
+
+
 @dataclass(frozen=True)
 class Runs:
     """The evaluated runs of the row called `name`, by seed."""
@@ -47,11 +52,17 @@ class Runs:
     results: dict[int, TrainingRecord] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The name, and which seeds did not end as they should; one word if all ended alike."""
+        """The name, and which seeds did not end as they should, or how many; one word if all."""
         odd = [f"seed {s} {r.outcome}" for s, r in self.results.items() if r.outcome != "completed"]
-        outcomes = {result.outcome for result in self.results.values()}
-        if odd and len(outcomes) == 1:
-            odd = [*outcomes]
+        outcomes = [result.outcome for result in self.results.values()]
+        if len(odd) > _NAMED:
+            odd = [
+                f"{count} of {len(outcomes)} {outcome}"
+                for outcome, count in Counter(outcomes).items()
+                if outcome != "completed"
+            ]
+        if odd and len(set(outcomes)) == 1:
+            odd = [outcomes[0]]
         return f"{self.name} ({', '.join(odd)})" if odd else self.name
 
     @property
