@@ -1,6 +1,6 @@
 """The speed of training on an NVIDIA GPU: this project, plain Keras on JAX, and PyTorch.
 
-    python benchmarks/gpu.py                  all of it in one run, about eight minutes on an H200
+    python benchmarks/gpu.py                  all of it in one run, about ten minutes on an H200
     python benchmarks/gpu.py --check          only whether whole epochs compute what steps compute
 
 One process at a time has the GPU. Pixels are made up, 50,000 images, since a step takes as long
@@ -42,7 +42,7 @@ SIDES = {
 TARGETS = {"vgg16": 1.45, "resnet50": 3.0}
 _IMAGES, _VALIDATION = 50_000, 10_000
 _STEPS = _IMAGES // BATCH
-# Rounds, of so many steps for the others and of an epoch for ours.
+# Rounds, of an epoch, and of so many steps for PyTorch.
 _REPEATS, _ROUND = 3, 400
 # Steps that both ways are compared after. Rounding grows: after 20 steps of VGG-16 from He's
 # weights on made-up pixels, weights that began 1e-7 apart are a sixth of the way apart.
@@ -136,7 +136,7 @@ def keras(arch: str, optimizer: str) -> dict[str, Any]:
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(rule, loss, metrics=["accuracy"])
-    count = _ROUND * BATCH
+    count = _STEPS * BATCH
     drawn = augment.draw_transforms(np.random.default_rng(0), count, SIZE, 10, 0.1, 0.1)
     shown, labels = pixels(count)
 
@@ -145,7 +145,8 @@ def keras(arch: str, optimizer: str) -> dict[str, Any]:
         inputs = [shown[some], drawn[some]]
         model.fit(inputs, labels[some], batch_size=BATCH, epochs=1, verbose=0)
 
-    return _timed(lambda: train(1), lambda: train(_ROUND), _ROUND)
+    # Epochs, since `fit` takes time of its own beside the steps, once an epoch.
+    return _timed(lambda: train(1), lambda: train(_STEPS), _STEPS)
 
 
 def pytorch(arch: str, optimizer: str, captured: bool) -> dict[str, Any]:
@@ -345,7 +346,7 @@ def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]
     return "\n\n".join(
         [
             f"Milliseconds a training step of {BATCH} images, augmentation included; medians of "
-            f"{_REPEATS} epochs (ours) or as many rounds of {_ROUND} steps.",
+            f"{_REPEATS} epochs (ours, Keras) or as many rounds of {_ROUND} steps.",
             tabulate(rows, headers, tablefmt="github", disable_numparse=True),
             f"An epoch of {_STEPS:,} steps with {_VALIDATION:,} validation images and checkpoint.",
             tabulate(shares, whole, tablefmt="github", disable_numparse=True),
