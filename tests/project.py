@@ -50,7 +50,7 @@ class Clone:
         result = subprocess.run(
             command,
             cwd=self.folder / cwd,
-            env=environment() | ({} if self.followed else UNFOLLOWED) | (env or {}),
+            env=self.environment() | (env or {}),
             text=True,
             capture_output=True,
             check=False,
@@ -58,6 +58,15 @@ class Clone:
         if check:
             assert result.returncode == 0, result.stdout + result.stderr
         return result
+
+    def environment(self) -> dict[str, str]:
+        """That of commands. They find the clone's own code at once.
+
+        Without a word they would start anew with it: test_git.py shows that.
+        """
+        source = self.folder / "src"
+        own = {"PYTHONPATH": str(source)} if (source / "deepnets/__main__.py").is_file() else {}
+        return environment() | own | ({} if self.followed else UNFOLLOWED)
 
     def edit_params(self, edit: Edit, study: str = ".") -> None:
         """Change params.yaml in place, keeping its comments."""

@@ -27,7 +27,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from project import Clone, clone, environment, miniature, shrink_networks
+from project import Clone, clone, miniature, shrink_networks
 
 RUNS = ("vgg16-sgd-random", "vgg16-adam-random", "resnet50-sgd-random", "resnet50-adam-random")
 EPOCHS = 8
@@ -206,7 +206,7 @@ def _killed(copy: Clone, kill: Kill, seconds: float) -> bool:
         process = subprocess.Popen(
             kill.way.command,
             cwd=copy.folder,
-            env=environment(),
+            env=copy.environment(),
             stdout=log,
             stderr=log,
             start_new_session=True,
