@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from deepnets.networks import runtime
@@ -209,9 +210,27 @@ def reproduced(folder: Path, factory: pytest.TempPathFactory) -> bool:
 
 
 def _kept(factory: pytest.TempPathFactory) -> Path:
-    """A folder of all workers."""
+    return _of_all_workers(factory) / "reproduced"
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder `name` of all workers, which `make` has filled for the first that asks for it.
+
+    Who asks must leave it as it is.
+    """
+    folder = _of_all_workers(factory) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            partial = folder.with_name(f"partial-{name}")
+            partial.mkdir()
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _of_all_workers(factory: pytest.TempPathFactory) -> Path:
     base = factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reproduced"
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def one_run(params: dict[str, Any], name: str) -> None:

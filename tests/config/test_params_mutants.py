@@ -510,6 +510,8 @@ def test_the_files_themselves_start(folder: Path, name: str) -> None:
         assert refusal(command) is None
     assert refusal(["repro"]) is None
     for row in study.runs:
+        assert study.run_params(row, study.train.seeds[0]).flat
+    for row in list(study.runs)[::10]:  # each reads the file
         assert refusal(["train", row]) is None
         assert refusal(["evaluate", row]) is None
     for start in study.initialize:
@@ -703,15 +705,3 @@ def test_real_commands_refuse_before_any_framework_is_imported(tmp_path: Path, n
         one_line(command[0], line)
     assert _contents(studies) == before
     assert not (trap / "imported").exists()
-
-
-def test_options_cannot_reach_a_shell(copy_of_project: Clone) -> None:
-    copy_of_project.run("git", "checkout", "-q", "params.yaml")
-    result = copy_of_project.run(
-        *("mlflow", "run", ".", "--env-manager", "local"),
-        *("-P", "epochs=3; touch evil", "-P", "weights=$(touch evil)"),
-        check=False,
-    )
-    assert result.returncode != 0
-    assert "received '$(touch evil)' (and 1 more)" in result.stderr
-    assert not (copy_of_project.folder / "evil").exists()
