@@ -40,7 +40,6 @@ _LONGEST = (
     "test_outcomes",
     "test_jax",
     "test_team",
-    "test_extending_data",
     "test_dvc_idioms",
     "test_mlflow_run",
     "test_models",

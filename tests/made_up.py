@@ -17,7 +17,7 @@ from deepnets.records import results
 from deepnets.reporting import drawing, published, run_figures
 from deepnets.stages import report
 from deepnets.training import checkpoints
-from project import ROOT, edit_yaml
+from project import ROOT, edit_yaml, made_once
 
 LABELS = np.arange(2000, dtype=np.uint8) % 10
 IMAGES = np.random.default_rng(0).integers(0, 256, (2000, 8, 8, 3), np.uint8)
@@ -119,11 +119,23 @@ def reported(
     diagnoses: dict[str, Any],
     drawn: Collection[str] | None = None,
 ) -> Path:
-    """The folder, with what is `DONE` of the root's study as `edit` leaves it, and its report.
+    """The folder, with what `write` leaves there and its report.
 
     `drawn` names the figures that are looked at (None: all, and those of each training): drawing
     takes longer than the rest, and of the others there are files without content.
     """
+    write(folder, edit, diagnoses)
+    report_again(folder, drawn)
+    return folder
+
+
+def study(factory: pytest.TempPathFactory) -> Path:
+    """A small one with three of nine runs finished, and its whole report, for who only reads it."""
+    return made_once(factory, "made-up", lambda folder: reported(folder, small, {}))
+
+
+def write(folder: Path, edit: Callable[[dict[str, Any]], None], diagnoses: dict[str, Any]) -> None:
+    """Leave in the folder what is `DONE` of the root's study, which `edit` changes."""
     (folder / FILE).write_text((ROOT / FILE).read_text())
     edit_yaml(folder / FILE, edit)
     with pytest.MonkeyPatch.context() as patch:
@@ -134,8 +146,6 @@ def reported(
             _write(name, seeds)
         for name, diagnosis in diagnoses.items():
             files.write_json(Path(f"metrics/{name}/diagnosis.json"), diagnosis)
-    report_again(folder, drawn)
-    return folder
 
 
 def words(folder: Path, name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from deepnets.networks import runtime
@@ -50,7 +51,7 @@ class Clone:
         result = subprocess.run(
             command,
             cwd=self.folder / cwd,
-            env=environment() | ({} if self.followed else UNFOLLOWED) | (env or {}),
+            env=self.environment() | (env or {}),
             text=True,
             capture_output=True,
             check=False,
@@ -58,6 +59,15 @@ class Clone:
         if check:
             assert result.returncode == 0, result.stdout + result.stderr
         return result
+
+    def environment(self) -> dict[str, str]:
+        """That of commands. They find the clone's own code at once.
+
+        Without a word they would start anew with it: test_git.py shows that.
+        """
+        source = self.folder / "src"
+        own = {"PYTHONPATH": str(source)} if (source / "deepnets/__main__.py").is_file() else {}
+        return environment() | own | ({} if self.followed else UNFOLLOWED)
 
     def edit_params(self, edit: Edit, study: str = ".") -> None:
         """Change params.yaml in place, keeping its comments."""
@@ -200,9 +210,27 @@ def reproduced(folder: Path, factory: pytest.TempPathFactory) -> bool:
 
 
 def _kept(factory: pytest.TempPathFactory) -> Path:
-    """A folder of all workers."""
+    return _of_all_workers(factory) / "reproduced"
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder `name` of all workers, which `make` has filled for the first that asks for it.
+
+    Who asks must leave it as it is.
+    """
+    folder = _of_all_workers(factory) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            partial = folder.with_name(f"partial-{name}")
+            partial.mkdir()
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _of_all_workers(factory: pytest.TempPathFactory) -> Path:
     base = factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reproduced"
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def one_run(params: dict[str, Any], name: str) -> None:

@@ -24,6 +24,17 @@ def shallow_backbone(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
     return keras.Model(input_tensor, keras.layers.GlobalAveragePooling2D()(x), name=name)
 
 
+def normalized_backbone(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
+    """Two convolutions, each with batch normalisation, and a pool between: compiled soon."""
+    x = input_tensor
+    for block in (1, 2):
+        x = keras.layers.Conv2D(8, 3, padding="same", name=f"block{block}_conv1")(x)
+        x = keras.layers.BatchNormalization(name=f"block{block}_bn")(x)
+        x = keras.layers.ReLU(name=f"block{block}_relu")(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return keras.Model(input_tensor, keras.layers.GlobalAveragePooling2D()(x), name=name)
+
+
 def deep_backbone(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
     """All thirteen convolutions: as deep as VGG-16, it stays at chance and diverges as it does."""
     x = input_tensor
@@ -37,4 +48,5 @@ def deep_backbone(*, input_tensor: Any, name: str, **_: Any) -> keras.Model:
 
 NETWORK = replace(registry.architectures()["vgg16"], build=backbone)
 SHALLOW_NETWORK = replace(NETWORK, build=shallow_backbone)
+NORMALIZED_NETWORK = replace(NETWORK, build=normalized_backbone)
 DEEP_NETWORK = replace(registry.architectures()["vgg16"], build=deep_backbone)

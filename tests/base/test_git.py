@@ -25,6 +25,20 @@ from project import ROOT, Clone, clone
 CODE = Path("src/deepnets")
 
 
+def test_a_command_runs_the_code_of_the_project_that_it_is_called_in(tmp_path: Path) -> None:
+    """Whichever one is installed: `dvc exp run --temp`, for one, works in a copy."""
+    (tmp_path / "study").mkdir()
+    (tmp_path / "MLproject").touch()
+    shutil.copytree(ROOT / CODE, tmp_path / CODE, ignore=shutil.ignore_patterns("__pycache__"))
+    options = tmp_path / CODE / "commands/options.py"
+    text = options.read_text()
+    assert 'description="Deeper' in text
+    options.write_text(text.replace('description="Deeper', 'description="Other'))
+    installed = {"PYTHONPATH": str(ROOT / "src")}
+    said = Clone(tmp_path).run("deepnets", "--help", cwd="study", env=installed).stdout
+    assert "Other Networks For Image Classification" in said
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
     """A small repository that looks like the project, with changes of each kind, as folder."""

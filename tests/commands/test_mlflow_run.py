@@ -63,15 +63,19 @@ def test_a_bare_run_is_one_complete_mlflow_run(project: Clone, tmp_path: Path) -
 
 
 def test_wrong_parameters_end_at_once_and_fail(project: Clone) -> None:
-    for pair, said in (
-        ("epochs=abc", "epochs: expected a valid integer; received 'abc'"),
-        ("archh=vgg16", "unrecognized arguments: --archh vgg16"),
+    """MLflow hands them to a shell, which takes them as they stand."""
+    for pairs, said in (
+        (
+            ["epochs=3; touch evil", "weights=$(touch evil)"],
+            "received '$(touch evil)' (and 1 more)",
+        ),
+        (["archh=vgg16"], "unrecognized arguments: --archh vgg16"),
     ):
-        result = project.run(
-            "mlflow", "run", ".", "-P", pair, "--env-manager", "local", check=False
-        )
+        given = [word for pair in pairs for word in ("-P", pair)]
+        result = project.run("mlflow", "run", ".", *given, "--env-manager", "local", check=False)
         assert result.returncode != 0
         assert said in result.stderr
+        assert not (project.folder / "evil").exists()
     statuses = [run.info.status for run in _runs(project.folder, "deeper-networks-single")]
     assert statuses[:2] == ["FAILED", "FAILED"]
 

@@ -46,22 +46,18 @@ def _edit(copy: Clone, before: str, after: str) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with small runs: of a commit, beside the grid, with changes that are gone."""
+    """A clone with small runs: of a commit, and with changes that are gone."""
     copy = small_clone(tmp_path_factory.mktemp("project"), _study)
     starts = [["download"], ["preprocess"], *(["initialize", f"{a}-random"] for a in _ARCHS)]
-    own = {"PYTHONPATH": str(copy.folder / "src")}
     commands = [*starts, ["train", RUN], ["evaluate", RUN]]
-    copy.run("python", "-c", SERIES, json.dumps(commands), env=own)
-    options = {"train_images": 48, "input_channels": 1, "label_smoothing": 0.1, "epochs": 1}
-    chosen = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    copy.run("python", "-c", SERIES, json.dumps(commands))
     followed = Clone(copy.folder, followed=True)
-    followed.run("deepnets", "run", "--seed", "2", *chosen, env=own)
     # A changed file and a new one, the second needed by the first.
     _edit(copy, RATE, f"{RATE} * FACTOR")
     _edit(copy, "import keras\n", "import keras\n\nfrom deepnets.factor import FACTOR\n")
     (copy.folder / "src/deepnets/factor.py").write_text("FACTOR = 0.5\n")
     commands = [["train", DIRTY], ["evaluate", DIRTY]]
-    followed.run("python", "-c", SERIES, json.dumps(commands), env=own)
+    followed.run("python", "-c", SERIES, json.dumps(commands))
     copy.run("git", "checkout", OPTIMIZATION)
     (copy.folder / "src/deepnets/factor.py").unlink()
     copy.commit("results")
@@ -176,6 +172,10 @@ def test_a_changed_line_of_training_code_is_named(project: Clone, tmp_path: Path
 def test_a_run_beside_the_grid_comes_out_again(project: Clone, tmp_path: Path) -> None:
     import mlflow
 
+    options = {"train_images": 48, "input_channels": 1, "label_smoothing": 0.1, "epochs": 1}
+    chosen = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    followed = Clone(project.folder, followed=True)
+    followed.run("deepnets", "run", "--seed", "2", *chosen)
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
     experiment = client.get_experiment_by_name("deeper-networks-single")
     (run,) = client.search_runs([experiment.experiment_id])

@@ -11,10 +11,8 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -512,6 +510,8 @@ def test_the_files_themselves_start(folder: Path, name: str) -> None:
         assert refusal(command) is None
     assert refusal(["repro"]) is None
     for row in study.runs:
+        assert study.run_params(row, study.train.seeds[0]).flat
+    for row in list(study.runs)[::10]:  # each reads the file
         assert refusal(["train", row]) is None
         assert refusal(["evaluate", row]) is None
     for start in study.initialize:
@@ -657,54 +657,51 @@ sys.meta_path.insert(0, Trap())
 """
 
 
-def _refused_for_real(folder: Path, content: bytes, command: list[str]) -> float:
-    """Run `command` in `folder` with this params.yaml; returns the seconds until it refused."""
-    (folder / "params.yaml").write_bytes(content)
-    (folder / "dvc.yaml").touch()
-    (folder / "sitecustomize.py").write_text(_TRAP)
-    path = os.pathsep.join([str(folder), str(ROOT / "src")])
-    before = _contents(folder)
-    started = time.perf_counter()
+# `python -c _REFUSE COMMAND...` in each of the folders here, whose names are numbers.
+_REFUSE = """
+import os, sys
+from deepnets.__main__ import main
+for name in sorted(os.listdir(), key=int):
+    os.chdir(name)
+    print(name, main(sys.argv[1:]), flush=True)
+    os.chdir("..")
+"""
+
+_REAL_COMMANDS = [
+    *(["train", "vgg16-adam-random"], ["evaluate", "vgg16-sgd-random"], ["preprocess"]),
+    *(["report"], ["run"], ["download"], ["publish"], ["initialize", "vgg16-random"], ["repro"]),
+]
+
+
+@pytest.mark.parametrize("number", range(len(_REAL_COMMANDS)))
+def test_real_commands_refuse_before_any_framework_is_imported(tmp_path: Path, number: int) -> None:
+    """Each command some of the files, in a process of its own."""
+    command = _REAL_COMMANDS[number]
+    contents = [NOT_TEXT, *(text.encode() for text, _ in WHOLE.values())]
+    trap, studies = tmp_path / "trap", tmp_path / "studies"
+    trap.mkdir()
+    (trap / "sitecustomize.py").write_text(_TRAP)
+    own = range(number, len(contents), len(_REAL_COMMANDS))
+    for place in own:
+        (studies / str(place)).mkdir(parents=True)
+        (studies / str(place) / "params.yaml").write_bytes(contents[place])
+        (studies / str(place) / "dvc.yaml").touch()
+    before = _contents(studies)
     result = subprocess.run(
-        [sys.executable, "-m", "deepnets", *command],
-        cwd=folder,
+        [sys.executable, "-c", _REFUSE, *command],
+        cwd=studies,
         env=environment()
-        | {"PYTHONPATH": path, "TRAP": str(folder / "trap"), "PYTHONDONTWRITEBYTECODE": "1"},
+        | {"PYTHONPATH": os.pathsep.join([str(trap), str(ROOT / "src")])}
+        | {"TRAP": str(trap / "imported"), "PYTHONDONTWRITEBYTECODE": "1"},
         text=True,
         capture_output=True,
         check=False,
     )
-    seconds = time.perf_counter() - started
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert result.stdout == ""
-    one_line(command[0], result.stderr)
-    assert _contents(folder) == before
-    return seconds
-
-
-def test_real_commands_refuse_before_any_framework_is_imported(tmp_path: Path) -> None:
-    """The slowest is printed (pytest -rP); an idle machine takes about a second."""
-    rows = "vgg16-adam-random", "vgg16-sgd-random"
-    commands = [["train", rows[0]], ["evaluate", rows[1]], ["preprocess"], ["report"], ["run"]]
-    commands += [["download"], ["publish"], ["initialize", "vgg16-random"], ["repro"]]
-    contents = [NOT_TEXT, *(text.encode() for text, _ in WHOLE.values())]
-    jobs = []
-    for number, content in enumerate(contents):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        jobs.append((folder, content, commands[number % len(commands)]))
-    with ThreadPoolExecutor(2) as pool:
-        seconds = list(pool.map(lambda job: _refused_for_real(*job), jobs))
-    print(f"{len(jobs)} refusals, the slowest after {max(seconds):.2f} s")
-
-
-def test_options_cannot_reach_a_shell(copy_of_project: Clone) -> None:
-    copy_of_project.run("git", "checkout", "-q", "params.yaml")
-    result = copy_of_project.run(
-        *("mlflow", "run", ".", "--env-manager", "local"),
-        *("-P", "epochs=3; touch evil", "-P", "weights=$(touch evil)"),
-        check=False,
-    )
-    assert result.returncode != 0
-    assert "received '$(touch evil)' (and 1 more)" in result.stderr
-    assert not (copy_of_project.folder / "evil").exists()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.splitlines() == [f"{place} 1" for place in own]
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(own), result.stderr
+    for line in lines:
+        one_line(command[0], line)
+    assert _contents(studies) == before
+    assert not (trap / "imported").exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import small_networks
+import tiny
 from deepnets.config import params, registry, rows
 from deepnets.config.fields import Arch
 from deepnets.config.sections import RunParams
@@ -58,6 +59,15 @@ def small_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Arch, 
     for arch, entry in small_networks.ENTRIES.items():
         monkeypatch.setitem(registry.architectures(), arch, entry)
     return _starts(tmp_path)
+
+
+@pytest.fixture
+def deep_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That of a thin network with all convolutions of VGG-16, whose place it takes."""
+    monkeypatch.setitem(registry.architectures(), "vgg16", tiny.DEEP_NETWORK)
+    written = tmp_path / "vgg16.weights.h5"
+    saving.save_start(models.initialize("vgg16", "random", 0, SIZE), written)
+    return written
 
 
 @pytest.fixture(scope="module")
@@ -223,14 +233,15 @@ def test_a_larger_image_is_computed_in_bfloat16_where_all_is(
     assert 0 < np.abs(rounded - plain).max() < 0.05 * np.abs(plain).max() + 0.02
 
 
-def test_zero_gamma_starts_out_with_a_view_of_one_corner(starts: dict[Arch, Path]) -> None:
+def test_zero_gamma_starts_out_with_a_view_of_one_corner(small_starts: dict[Arch, Path]) -> None:
     """Strided 1x1 shortcuts keep one pixel of four, and nothing else goes through at first."""
     noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
     same_corner, same_rest = noise[:1].copy(), noise[:1].copy()
     same_corner[:, 6:], same_corner[:, :, 6:] = noise[1:, 6:], noise[1:, :, 6:]
     same_rest[:, :6, :6] = noise[1:, :6, :6]
     for zero_gamma in (True, False):
-        model = models.start(run_of("resnet50", zero_gamma=zero_gamma), SIZE, starts["resnet50"])
+        run = run_of("resnet50", zero_gamma=zero_gamma)
+        model = models.start(run, SIZE, small_starts["resnet50"])
         logits = [
             keras.ops.convert_to_numpy(
                 steps.training_view(model)(
@@ -382,11 +393,11 @@ def test_what_is_a_variants_own_has_the_spread_of_its_weights(
 def test_a_saved_variant_is_loaded_in_safe_mode(
     arch: Arch,
     changes: dict[str, Any],
-    starts: dict[Arch, Path],
+    deep_start: Path,
     digits: np.ndarray,
     tmp_path: Path,
 ) -> None:
-    model = models.start(run_of(arch, **changes), SIZE, starts[arch])
+    model = models.start(run_of(arch, **changes), SIZE, deep_start)
     saving.save(model, tmp_path / "model.keras")
     loaded = saving.load(tmp_path / "model.keras")
     assert saving.weights_digest(loaded) == saving.weights_digest(model)

@@ -6,7 +6,6 @@ clone its repository, as somebody else would.
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,7 @@ PAGE = (ROOT / "docs/running.md").read_text()
 
 
 class Fresh(Clone):
-    """A clone whose commands use its own code."""
-
-    def run(self, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        return super().run(*command, env={"PYTHONPATH": str(self.folder / "src")}, **options)
+    """A clone, and what is asked of it."""
 
     @property
     def changes(self) -> list[str]:
@@ -135,7 +131,7 @@ def test_a_published_model_is_not_called_missing_by_a_clone_without_it(
     import mlflow
 
     store = f"sqlite:///{trained.folder}/mlflow.db"
-    Clone.run(fresh, "deepnets", "publish", env={"MLFLOW_TRACKING_URI": store})
+    fresh.run("deepnets", "publish", env={"MLFLOW_TRACKING_URI": store})
     client = mlflow.MlflowClient(store)
     experiment = client.get_experiment_by_name("deeper-networks")
     runs = client.search_runs([experiment.experiment_id])

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 import stress
 from deepnets.base import files, project
-from project import UNFOLLOWED, Clone, environment
+from project import Clone
 
 RUN = "resnet50-adam-random"
 
@@ -124,7 +124,7 @@ def _train(copy: Clone, run: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         ["deepnets", "train", run],
         cwd=copy.folder,
-        env=environment() | UNFOLLOWED,
+        env=copy.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

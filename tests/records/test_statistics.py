@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deepnets.records import statistics
+from project import ROOT, Clone
 
 LABELS = np.arange(20, dtype=np.uint8) % 10
 
@@ -170,3 +171,9 @@ def test_distance_of_curves_is_their_mean_difference_in_accuracy(
     one = curve((1, 0.1, 0.2), (2, 0.5, 0.9))
     assert statistics.curve_distance(one, other) == pytest.approx(distance)
     assert statistics.curve_distance(other, one) == pytest.approx(distance)
+
+
+def test_scipys_tests_are_imported_by_who_needs_them() -> None:
+    """Half a second of every `evaluate` and `grid`."""
+    code = "import sys, deepnets.commands.grid; print('scipy.stats' in sys.modules)"
+    assert Clone(ROOT).run("python", "-c", code).stdout == "False\n"

@@ -73,7 +73,7 @@ class Opened:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that is made up, and its report."""
-    return made_up.reported(tmp_path_factory.mktemp("study"), made_up.small, {})
+    return made_up.study(tmp_path_factory)
 
 
 def _open(browser: playwright.Browser, path: Path, size: str) -> Opened:

@@ -23,10 +23,8 @@ MISTAKES = PATHS.figures(1) / "mistakes.png"
 @pytest.fixture
 def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRecord:
     """The second seed of a row of a study, which is the current folder, with all that it needs."""
-    made_up.reported(tmp_path, made_up.small, {}, drawn=())
+    made_up.write(tmp_path, made_up.small, {})
     monkeypatch.chdir(tmp_path)
-    for picture in PATHS.figures_dir.rglob("*.png"):
-        picture.unlink()
     return results.read(PATHS)[1]
 
 

@@ -25,7 +25,7 @@ from project import ROOT
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with three of nine runs finished, and its report."""
-    return made_up.reported(tmp_path_factory.mktemp("study"), made_up.small, {})
+    return made_up.study(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -124,8 +124,7 @@ def test_augmented_pixels_agree_within_one_grey_level(
     assert np.abs(on_jax["pixels"] - on_tensorflow["pixels"]).max() <= 1
 
 
-@pytest.mark.parametrize("optimizer", backends.RATES)
-@pytest.mark.parametrize("arch", backends.ARCHS)
+@pytest.mark.parametrize(("arch", "optimizer"), backends.CASES)
 def test_steps_from_one_seed_differ_by_rounding_only(
     arch: str,
     optimizer: str,

@@ -1,7 +1,8 @@
 """How far scores can be trusted: pure functions of labels, probabilities and histories.
 
 Nothing here knows of files, runs or claims; and nothing that
-trains imports it, so that a change here makes no training stale.
+trains imports it, so that a change here makes no training stale. SciPy's tests are imported where
+they are needed: that takes half a second, and most commands need none.
 """
 
 import math
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, t
 
 from deepnets.base.project import CLASSES
 
@@ -103,6 +103,8 @@ def accuracy_interval(right: int, count: int, level: float = 0.95) -> tuple[floa
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
     It is about other test images from the same source, not about another training.
     """
+    from scipy.stats import binomtest
+
     interval = binomtest(right, count).proportion_ci(confidence_level=level, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -112,7 +114,9 @@ def prediction(count: int, level: float = 0.95) -> float:
 
     Student's t with as many degrees of freedom: the mean is known, not estimated.
     """
-    return float(t.ppf((1 + level) / 2, count))
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count, (1 + level) / 2))
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
@@ -120,7 +124,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     mean, deviation = spread(values)
     if deviation is None:
         return None
-    half = float(t.ppf((1 + level) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    half = prediction(len(values) - 1, level) * deviation / math.sqrt(len(values))
     return mean - half, mean + half
 
 
@@ -143,6 +147,8 @@ def mcnemar(
         predicted_a: (n,), or (seeds, n).
         predicted_b: of the same shape, seed by seed.
     """
+    from scipy.stats import binomtest
+
     right_a, right_b = predicted_a == labels, predicted_b == labels
     lead = (right_a.astype(np.int64) - right_b).reshape(-1, len(labels)).sum(axis=0)
     only_a, only_b = int((lead > 0).sum()), int((lead < 0).sum())

@@ -107,7 +107,8 @@ def _sheet(
             bottom = top - index // columns * row - caption - image
             axis = drawing.add_axes(figure, left, bottom, image, image)
             axis.imshow(pixels, interpolation="none")
-            axis.set_title(text, fontsize=drawing.SMALL, pad=2)
+            # Where it would be by itself, after a look for ticks above each of a hundred images.
+            axis.set_title(text, fontsize=drawing.SMALL, pad=2, y=1)
             axis.axis("off")
         top -= rows[name] * row
     drawing.save(figure, stem, noted)
