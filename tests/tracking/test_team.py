@@ -312,7 +312,7 @@ def _be(team: Team, who: str, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowC
     return mlflow.MlflowClient(team.server.uri)
 
 
-def test_the_empty_server_is_filled_and_who_publishes_second_changes_nothing(
+def test_the_empty_server_is_filled_and_who_publishes_second_adds_what_only_they_have(
     team: Team, monkeypatch: pytest.MonkeyPatch, published: Publish
 ) -> None:
     client = _be(team, "ada", monkeypatch)
@@ -323,7 +323,14 @@ def test_the_empty_server_is_filled_and_who_publishes_second_changes_nothing(
     before = _contents(client)
     client = _be(team, "bob", monkeypatch)
     assert published(team.author.folder) == (out, [])
-    assert _contents(client) == before
+    # Images of every epoch are where a training's checkpoints are, and these nobody pulls.
+    after = _contents(client)
+    images = "'mlflow.loggedImages': 'True'"
+    assert images not in before[0]
+    assert images in after[0]
+    assert [each.replace(f", {images}", "") for each in after] == before
+    assert published(team.author.folder) == (out, [])
+    assert _contents(client) == after
 
 
 def _contents(client: mlflow.MlflowClient) -> list[str]:
