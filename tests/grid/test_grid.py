@@ -108,6 +108,10 @@ def test_ctrl_c_stops_all_of_them(study: Clone) -> None:
     assert not _at_work(study.folder)
     said = "the same command continues where it stopped"
     assert any(said in log.read_text() for log in logs)
+    # What `dvc plots show` draws meanwhile.
+    curves = (study.folder / "reports" / "history.csv").read_text().splitlines()
+    assert {line.split(",")[0] for line in curves[1:]} <= set(ROWS)
+    assert curves[1].split(",")[1] == "1"
 
 
 def _at_work(folder: Path) -> list[str]:

@@ -15,7 +15,15 @@ from deepnets.base import files, project
 from deepnets.config.params import FILE, load
 from deepnets.records import results
 from deepnets.records.results import Outcome
-from deepnets.reporting import histories, page, published, questions, tables, verdicts
+from deepnets.reporting import (
+    histories,
+    live_curves,
+    page,
+    published,
+    questions,
+    tables,
+    verdicts,
+)
 from deepnets.reporting.comparisons import Scale
 from deepnets.reporting.sections import claims, origins
 from deepnets.stages import report
@@ -371,7 +379,7 @@ def test_figures_that_a_report_does_not_show_go(tmp_path_factory: pytest.TempPat
 
 
 def test_combined_history_holds_means_over_seeds(study: Path) -> None:
-    history = pd.read_csv(study / report.HISTORY)
+    history = pd.read_csv(study / live_curves.TABLE)
     adam = history[history["run"] == "vgg16-adam-random"]
     assert adam["epoch"].tolist() == [1, 2]
     assert adam["val_accuracy"].tolist() == pytest.approx([0.965, 0.975])

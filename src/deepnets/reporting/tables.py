@@ -14,7 +14,7 @@ from deepnets.config import registry
 from deepnets.config.sections import RunParams
 from deepnets.records import statistics
 from deepnets.records.results import TrainingRecord
-from deepnets.reporting import published
+from deepnets.reporting import live_curves, published
 from deepnets.reporting.published import Published
 from deepnets.training import scores
 
@@ -99,11 +99,10 @@ def pairs(found: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
 
 def history(found: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
     """The epochs of all runs below each other, means over their seeds."""
-    columns = ["run", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
     rows = [
         {"run": name, **row} for name, seeds in found.items() for of in seeds for row in of.history
     ]
-    table = pd.DataFrame(rows, columns=columns).astype({"epoch": int})
+    table = pd.DataFrame(rows, columns=list(live_curves.COLUMNS)).astype({"epoch": int})
     return table.groupby(["run", "epoch"], sort=False, as_index=False).mean()
 
 

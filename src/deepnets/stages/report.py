@@ -17,6 +17,7 @@ from deepnets.records import results
 from deepnets.reporting import (
     drawing,
     histories,
+    live_curves,
     page,
     published,
     questions,
@@ -28,7 +29,6 @@ from deepnets.reporting.sections import claims, origins
 from deepnets.reporting.sections import questions as asked
 from deepnets.reporting.sections import results as shown
 
-HISTORY = project.REPORTS / "history.csv"
 RESULTS_TABLE = project.REPORTS / "results.csv"
 # Two networks beside each other; in a study with questions, two rows.
 PAIRS_TABLE = project.REPORTS / "pairs.csv"
@@ -59,7 +59,7 @@ def main() -> None:
     found = _find(study)
     kept = tables.keep_calibration(found.table, tables.earlier(RESULTS_TABLE))
     _write(RESULTS_TABLE, found.table)
-    _write(HISTORY, tables.history(found.trained))
+    _write(live_curves.TABLE, tables.history(found.trained))
     of_questions = study.report.questions or study.report.goal
     sections = _answers(found) if of_questions else _beside_the_study(found, kept)
     text = "\n\n".join(part for section in sections for part in section) + "\n"

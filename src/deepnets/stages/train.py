@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets.base import files, project
+from deepnets.base import dvc, files, project
 from deepnets.base.errors import UserError
 from deepnets.config import params
 from deepnets.config.rows import check_images
@@ -30,6 +30,7 @@ from deepnets.records import provenance as origin
 from deepnets.records.provenance import Provenance
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import console
+from deepnets.reporting.live_curves import LiveCurve
 from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
 from deepnets.training import checkpoints, devices, loop, scores
@@ -65,6 +66,7 @@ def train_run(
     of_seeds: int | None = None,
     listener: Listener | None = None,
     workbench: Workbench | None = None,
+    in_report: bool = True,
 ) -> list[TrainingRecord]:
     """Train a run with each of its seeds; write models, history, timing and provenance.
 
@@ -80,6 +82,7 @@ def train_run(
         of_seeds: how many the run has in all, where `runs` are not all.
         listener: hears of the training besides the terminal.
         workbench: of other trainings of this process, if there are any.
+        in_report: whether it is a row of the study, whose curves `dvc plots show` draws.
 
     Returns:
         What each seed has come to.
@@ -123,6 +126,10 @@ def train_run(
             *(paths, publish.experiment, run.seed, of_seeds or len(runs), folder, mlflow_run_id),
             images=publish.images,
         )
+        curve = None
+        if in_report and dvc.available():
+            several = (of_seeds or len(runs)) > 1
+            curve = LiveCurve(f"{paths.name}, seed {run.seed}" if several else paths.name)
         told = console.Console(meter, plan, runs[number - 1 :], images, provenance)
         with live.following(tracked):
             with (
@@ -130,7 +137,7 @@ def train_run(
                 loop.after_one_another(beside=runtime.on_jax_gpu()) as submit,
                 closing(told),
             ):
-                save = epoch_saver(folder, run, submit)
+                save = epoch_saver(folder, run, submit, curve)
                 seen_by_epoch = EpochRecorder(folder, seen["validation"])
                 rows, diverged = loop.fit(
                     *(classifier, run, seen["train"], seen["validation"], folder, save),
@@ -203,7 +210,10 @@ class EpochRecorder(Listener):
 
 
 def epoch_saver(
-    folder: Path, run: RunParams, submit: Callable[[Callable[[], None]], None]
+    folder: Path,
+    run: RunParams,
+    submit: Callable[[Callable[[], None]], None],
+    curve: LiveCurve | None = None,
 ) -> Callable[[Rows, list[Any]], None]:
     """How `fit` saves an epoch in `folder`; JAX's values stay what they are while it goes on."""
 
@@ -213,6 +223,8 @@ def epoch_saver(
         def write() -> None:
             checkpoints.save(folder, values, rows.history, rows.timing, run.keep != "last")
             results.write_rows(folder, {run.seed: rows})
+            if curve is not None:
+                curve.show(rows.history)
 
         submit(write)
 
