@@ -248,7 +248,7 @@ def _compared(folder: Path) -> Iterator[Drift]:
 
 
 def _records(study: Path, name: str) -> list[TrainingRecord]:
-    return results.read(study / project.grid_run(name, "").metrics_dir)
+    return results.read(project.run_at(study / project.grid_run(name, "").metrics_dir))
 
 
 def _weights(study: Path, record: TrainingRecord) -> NDArray[np.float32]:
