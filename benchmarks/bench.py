@@ -90,10 +90,11 @@ class Side:
         for key in set(runtime.environment()) - _USERS:
             environment.pop(key, None)
         environment |= _VARIABLES.get(name, {})
+        self._command = [sys.executable, str(HERE / f"{script}.py"), arch, optimizer]
         self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115
         self._process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, str(HERE / f"{script}.py"), arch, optimizer],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -112,7 +113,7 @@ class Side:
         line = self._process.stdout.readline()
         if not line:
             self._log.seek(0)
-            raise SystemExit(f"{self._process.args} ended early:\n{self._log.read()[-2000:]}")
+            raise SystemExit(f"{' '.join(self._command)} ended early:\n{self._log.read()[-2000:]}")
         answer: dict[str, float] = json.loads(line)
         return answer
 
@@ -158,7 +159,7 @@ def step_multiply_adds(arch: str) -> float:
 
     from deepnets.networks import models
 
-    classifier = models.build(arch, 32, 0.5)  # type: ignore[arg-type]
+    classifier = models.build(arch, 32, 0.5)
     total = 0
     for layer in [*classifier.get_layer(arch).layers, classifier.get_layer("logits")]:
         if isinstance(layer, keras.layers.Conv2D):
@@ -331,7 +332,7 @@ def _shown(ratio: float, percent: bool) -> str:
 
 
 def _table(rows: list[list[str]], headers: list[str]) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    return str(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ def keras(arch: str, optimizer: str) -> dict[str, Any]:
     rule = (
         keras.optimizers.Adam(run.learning_rate)
         if optimizer == "adam"
-        else keras.optimizers.SGD(run.learning_rate, run.momentum)
+        else keras.optimizers.SGD(run.learning_rate, run.flat["momentum"])
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(rule, loss, metrics=["accuracy"])
@@ -168,11 +168,15 @@ def pytorch(arch: str, optimizer: str, captured: bool) -> dict[str, Any]:
     rule: torch.optim.Optimizer
     if optimizer == "adam":
         rule = torch.optim.Adam(
-            model.parameters(), run.learning_rate, eps=run.epsilon, fused=True, capturable=captured
+            model.parameters(),
+            run.learning_rate,
+            eps=run.flat["epsilon"],
+            fused=True,
+            capturable=captured,
         )
     else:
         rule = torch.optim.SGD(
-            model.parameters(), run.learning_rate, momentum=run.momentum, fused=True
+            model.parameters(), run.learning_rate, momentum=run.flat["momentum"], fused=True
         )
     images, labels = (torch.from_numpy(array).cuda() for array in pixels(_IMAGES))
     labels = labels.long()
@@ -240,8 +244,10 @@ def check(arch: str, optimizer: str) -> dict[str, Any]:
 
     run = recipe(arch, optimizer).model_copy(update={"precision": "exact_float32"})
     # Small steps, and blocks that start as the identity: rounding does not grow on the way.
-    small = {"learning_rate": 1e-3, "decay": 0.0} | ({"epsilon": 0.1} if run.epsilon else {})
-    run = run.model_copy(update={**small, "zero_gamma": arch == "resnet50"})
+    small = {"learning_rate": 1e-3, "decay": 0.0, "zero_gamma": arch == "resnet50"}
+    if optimizer == "adam":
+        small["epsilon"] = 0.1
+    run = run.model_copy(update=small)
     images, labels = pixels(_CHECKED * BATCH)
     split = splits.Split(images, labels)
 

@@ -28,7 +28,7 @@ _ROUNDS = 15
 def main(archs: list[str]) -> None:
     """Print a line for each different convolution of `archs`, and what the choice is worth."""
     for arch in archs:
-        classifier = models.build(arch, 32, 0.5)  # type: ignore[arg-type]
+        classifier = models.build(arch, 32, 0.5)
         convolutions_of: dict[tuple[Any, ...], list[keras.layers.Conv2D]] = {}
         for layer in classifier.get_layer(arch).layers:
             if isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape[2] > 3:
@@ -58,7 +58,6 @@ def _time(layer: keras.layers.Conv2D) -> list[float]:
     upstream = tf.random.stateless_normal((_BATCH, *layer.output.shape[1:]), (0, 1))
 
     def passes(convolve: Callable[[Any], Any]) -> Callable[[], Any]:
-        @tf.function  # type: ignore[untyped-decorator]
         def run() -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(images)
@@ -66,7 +65,8 @@ def _time(layer: keras.layers.Conv2D) -> list[float]:
             wanted = [images, *(v.value for v in layer.trainable_variables)]
             return tape.gradient(outputs, wanted, output_gradients=upstream)
 
-        return run
+        compiled: Callable[[], Any] = tf.function(run)
+        return compiled
 
     ways = [passes(layer), passes(convolutions.AsProducts(layer))]
     seconds: list[list[float]] = [[], []]

@@ -14,9 +14,9 @@ import argparse
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import binom
@@ -87,12 +87,13 @@ def table(
 ) -> list[dict[str, Any]]:
     """All lines, for a list of `count` pairs of rows with so many `seeds`."""
     rng = np.random.default_rng(0)
-    found = []
+    found: list[dict[str, Any]] = []
     for pair in accuracy_pairs(rng, report.margin, spreads):
-        found += _lines("accuracy", pair, lambda n, of=pair: _simulate(of, n, report, count, draws))
-    for chances in CHANCES:
-        pair = learning_pair(*chances)
-        found += _lines("learning", pair, lambda n, of=chances: _compute(*of, n, report, count))
+        simulate = partial(_simulate, pair, report=report, count=count, draws=draws)
+        found += _lines("accuracy", pair, simulate)
+    for row, than in CHANCES:
+        compute = partial(_compute, row, than, report=report, count=count)
+        found += _lines("learning", learning_pair(row, than), compute)
     for scenario, pairs in lists(rng, report.margin, spreads, count):
         yes, no, wrong = _judge_lists(pairs, seeds, report, 4 * draws)
         line = ("list", scenario, "", seeds, yes, no, wrong, "")
@@ -142,7 +143,9 @@ def stuck_pair(rng: np.random.Generator, chance: float, spread: float) -> Pair:
 
     def draw(n: int) -> list[float]:
         learned = rng.random(n) < chance
-        return np.where(learned, rng.normal(BASE, spread, n).round(4), CHANCE).tolist()
+        normal = rng.normal(BASE, spread, n).round(4)
+        accuracies: list[float] = np.where(learned, normal, CHANCE).tolist()
+        return accuracies
 
     return Pair("", draw, draw, "no", "yes")
 
@@ -197,7 +200,8 @@ def _simulate(pair: Pair, n: int, report: Report, count: int, draws: int) -> Sha
 def _compute(row: float, than: float, n: int, report: Report, count: int) -> Shares:
     words = _learning_words(n, report.level, report.margin, count)
     weights = np.outer(binom.pmf(range(n + 1), n, row), binom.pmf(range(n + 1), n, than))
-    return tuple(float(weights[words == word].sum()) for word in ("yes", "no"))  # type: ignore[return-value]
+    yes, no = (float(weights[words == word].sum()) for word in ("yes", "no"))
+    return yes, no
 
 
 @cache
@@ -214,7 +218,7 @@ def _learning_words(n: int, level: float, margin: float, count: int) -> Any:
 
 
 def _judge_lists(pairs: list[Pair], n: int, report: Report, draws: int) -> tuple[float, ...]:
-    said = {"yes": 0, "no": 0}
+    said: dict[Literal["yes", "no"], int] = {"yes": 0, "no": 0}
     lists_wrong = 0
     for _ in range(draws):
         samples = [Sample(pair.row(n), pair.than(n)) for pair in pairs]

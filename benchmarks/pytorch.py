@@ -9,6 +9,7 @@ Needs benchmarks/requirements.txt. The networks are those of keras.applications,
 import os
 import sys
 import time
+from typing import Literal
 
 # The project's drawing of transforms imports Keras: with this backend, TensorFlow stays out.
 os.environ["KERAS_BACKEND"] = "torch"
@@ -22,15 +23,17 @@ from deepnets.data import splits
 from deepnets.training import augment, batches
 
 _EPSILON = 1.001e-5
-_VGG16 = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *(512,) * 3, "pool")
-_VGG16 = (*_VGG16, *(512,) * 3, "pool")
+_VGG16: tuple[int | Literal["pool"], ...] = (
+    *(64, 64, "pool", 128, 128, "pool"),
+    *(256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool"),
+)
 # Width, blocks and stride of ResNet50's four stages.
 _RESNET50 = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 # Trainable parameters of the classifiers, as the tests of this project have them.
 PARAMETERS = {"vgg16": 14_719_818, "resnet50": 23_555_082}
 
 
-class _Block(nn.Module):
+class _Block(nn.Module):  # type: ignore[misc]
     def __init__(self, inputs: int, width: int, stride: int, project: bool) -> None:
         super().__init__()
         self.path = nn.Sequential(
@@ -122,11 +125,11 @@ def main(arch: str, optimizer: str) -> None:
     # PyTorch's own fused updates are its fastest on a CPU.
     if optimizer == "adam":
         rule: torch.optim.Optimizer = torch.optim.Adam(
-            model.parameters(), run.learning_rate, eps=run.epsilon, fused=True
+            model.parameters(), run.learning_rate, eps=run.flat["epsilon"], fused=True
         )
     else:
         rule = torch.optim.SGD(
-            model.parameters(), run.learning_rate, momentum=run.momentum, fused=True
+            model.parameters(), run.learning_rate, momentum=run.flat["momentum"], fused=True
         )
     decay = torch.optim.lr_scheduler.LambdaLR(rule, lambda step: 1 / (1 + run.decay * step))
     loss_of = nn.CrossEntropyLoss()

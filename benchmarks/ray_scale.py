@@ -9,6 +9,7 @@ import io
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
@@ -39,7 +40,7 @@ Path("trainings", name, f"seed-{seed}", "train.json").write_text("{}")
 class Counter(schedule.Watcher):
     """Notes the most that ran at a time, how long looks took, and kills a node half way."""
 
-    def __init__(self, count: int, kill: object) -> None:
+    def __init__(self, count: int, kill: Callable[[], None]) -> None:
         self.most, self.longest_look, self.failed = 0, 0.0, 0
         self._left, self._kill, self._looked = count // 2, kill, time.perf_counter()
 

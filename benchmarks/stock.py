@@ -29,7 +29,7 @@ def main(arch: str, optimizer: str) -> None:
         rule = keras.optimizers.Adam(run.learning_rate)
     else:
         schedule = keras.optimizers.schedules.InverseTimeDecay(run.learning_rate, 1, run.decay)
-        rule = keras.optimizers.SGD(schedule, momentum=run.momentum)
+        rule = keras.optimizers.SGD(schedule, momentum=run.flat["momentum"])
     model.compile(rule, "categorical_crossentropy", metrics=["accuracy"])
 
     images, labels = digits(5000)
@@ -51,7 +51,7 @@ def main(arch: str, optimizer: str) -> None:
     serve(train)
 
 
-class _Watch(keras.callbacks.Callback):
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """The times at which batches end."""
 
     def __init__(self) -> None:
