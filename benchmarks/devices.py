@@ -9,7 +9,6 @@ up, and both sides take turns.
 import argparse
 import statistics
 import time
-from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -32,7 +31,7 @@ def milliseconds(arch: str, batch: int, steps: int, rounds: int) -> tuple[float,
     pixels = generator.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     training = Split(pixels, generator.integers(0, 10, count).astype(np.uint8))
     mesh = devices.mesh(devices.Devices(jax.device_count()))
-    sides: list[Any] = []
+    sides: list[training_steps.Stepper] = []
     for placed in (None, mesh):
         classifier = models.initialize(run.arch, run.weights, run.seed, SIZE)
         sides.append(training_steps.for_run(classifier, run, training, placed))

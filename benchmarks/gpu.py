@@ -68,7 +68,7 @@ def ours(arch: str, optimizer: str, only_first: bool) -> dict[str, Any]:
     from deepnets.data import splits
     from deepnets.networks import models
     from deepnets.stages import train
-    from deepnets.training import loop, steps
+    from deepnets.training import jax_steps, loop, steps
     from deepnets.training.checkpoints import Rows
 
     run = recipe(arch, optimizer).model_copy(update={"epochs": _REPEATS + 1})
@@ -94,7 +94,9 @@ def ours(arch: str, optimizer: str, only_first: bool) -> dict[str, Any]:
             write(rows, variables)
 
         rows, _ = loop.fit(classifier, run, training, validation, folder, save, stepper=stepper)
-    alone = _steps_alone(stepper, training, run)
+    alone = None  # where the device is fed each step
+    if isinstance(stepper, jax_steps.DeviceStepper):
+        alone = 1000 * stepper.seconds_alone(training, run) / _STEPS
     whole = [after - before for before, after in pairwise(ends)]
     return {
         "first_s": first_s,
@@ -104,13 +106,6 @@ def ours(arch: str, optimizer: str, only_first: bool) -> dict[str, Any]:
         "alone_ms": alone,
         "described": machine.describe(run.precision, repeats),
     }
-
-
-def _steps_alone(stepper: Any, training: Any, run: Any) -> float | None:
-    """Milliseconds a step where the device does nothing else; None where it is fed each step."""
-    if not hasattr(stepper, "seconds_alone"):
-        return None
-    return 1000 * float(stepper.seconds_alone(training, run)) / _STEPS
 
 
 def keras(arch: str, optimizer: str) -> dict[str, Any]:
