@@ -1,4 +1,4 @@
-"""This project's training, whole: `stages.train.fit` with checkpoints, and MLflow following.
+"""This project's training: `training.loop.fit` with checkpoints, and MLflow following.
 
     python benchmarks/ours.py ARCH OPTIMIZER
 
@@ -36,6 +36,8 @@ if os.environ.get("BENCHMARK_DETERMINISTIC") == "0":
     from tensorflow.python.framework.config import disable_op_determinism
 
     disable_op_determinism()
+
+_TOUR = Path(__file__).parent.parent / "studies" / "tour"
 
 # Enough for the batches of validation to be whole ones.
 _VALIDATION = 2 * views.PREDICTION_BATCH
@@ -85,8 +87,10 @@ def main(arch: str, optimizer: str) -> None:
     keras.utils.set_random_seed(run.seed)
     classifier = models.build(run.arch, images.shape[1], run.dropout, run.batch_norm_momentum)
     paths = project.single_run(f"{arch}-{optimizer}")
-    folder = paths.checkpoints(run.seed) / "benchmark"
-    files.write_json(folder / paths.provenance.name, {"0": {"parameters": run.flat}})
+    # What MLflow is told: it takes the record of the tour for that of any other training.
+    record = files.read_json(_TOUR / "metrics" / f"{arch}-{optimizer}-he" / paths.provenance.name)
+    folder = paths.checkpoints_of(run.seed, record[str(run.seed)]["fingerprint"])
+    files.write_json(folder / paths.provenance.name, record)
 
     def save(rows: Rows, variables: list[Any]) -> None:
         started = time.perf_counter()
