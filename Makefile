@@ -51,7 +51,7 @@ check: $(READY)   ## linter, types and the fast tests, two minutes on two cores
 	@$(LINT)
 	@$(BIN)/pytest -m 'not slow and not stress'
 
-test: $(READY)    ## all checks and tests, about 16 minutes on two cores
+test: $(READY)    ## all checks and tests, about 13 minutes on two cores
 	@$(LINT)
 	@$(BIN)/pytest
 

@@ -280,7 +280,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> N
             checkpoints.save(tmp_path, variables, rows.history, rows.timing, keep_best=True)
 
     whole, resumed = training(run), training(run)
-    recorder = EpochRecorder(tmp_path, FEW)
+    recorder = EpochRecorder(tmp_path, FEW, lambda write: write())
     rows, _ = _fit(whole, tmp_path / "nothing", keep, Listeners([listener, recorder]))
     recorded = [epochs.read(path) for path in epochs.paths(tmp_path)]
     assert [(of.epoch, of.accuracy) for of in recorded] == [

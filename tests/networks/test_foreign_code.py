@@ -499,6 +499,7 @@ def test_only_these_read_arrays_models_or_yaml() -> None:
     """Whoever adds a reader adds it here, with what makes it safe."""
     safe = {
         ("checkpoints.py", "np.load(path, allow_pickle=False)"),
+        ("epochs.py", "np.load(path, allow_pickle=False)"),
         ("saving.py", "load_model(path, compile=False, safe_mode=True)"),
         ("reader.py", 'YAML(typ="safe", pure=True)'),
     }

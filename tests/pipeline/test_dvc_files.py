@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 import tiny
 from deepnets.__main__ import main
 from deepnets.config import registry
+from deepnets.reporting import live_curves
 from deepnets.tracking import live
 from project import ROOT, edit_yaml
 
@@ -174,6 +175,9 @@ def test_what_a_stage_writes_is_listed_and_the_other_way_round(
     stage: str, traced: dict[str, Traced]
 ) -> None:
     written = {path for path in traced[stage].written if not _below(path, RESUME)}
+    if stage == "train":
+        # The report's own, which makes it anew: for `dvc plots show` while the row trains.
+        written.remove(live_curves.TABLE)
     listed = _listed(stage, "outs", "metrics", "plots")
     assert not [path for path in sorted(written) if not _below(path, listed)]
     assert not [entry for entry in listed if not any(_below(path, [entry]) for path in written)]

@@ -432,7 +432,7 @@ def test_a_free_form_run_names_its_own_options(
     monkeypatch.setattr(run, "prepare_data", lambda: None)
     monkeypatch.setattr(initialize, "write", lambda *_: None)
     monkeypatch.setattr(evaluate, "evaluate_run", lambda *_: None)
-    monkeypatch.setattr(train, "train_run", lambda *arguments: plans.append(arguments[4]))
+    monkeypatch.setattr(train, "train_run", lambda *arguments, **_: plans.append(arguments[4]))
     run.main({"epochs": "3"})
     assert [(of.epochs, of.grid) for of in plans] == [(f"{prefix}epochs", {})]
 

@@ -138,7 +138,7 @@ def train_run(
                 closing(told),
             ):
                 save = epoch_saver(folder, run, submit, curve)
-                seen_by_epoch = EpochRecorder(folder, seen["validation"])
+                seen_by_epoch = EpochRecorder(folder, seen["validation"], submit)
                 rows, diverged = loop.fit(
                     *(classifier, run, seen["train"], seen["validation"], folder, save),
                     Listeners([told, seen_by_epoch, *([listener] if listener else [])]),
@@ -200,13 +200,24 @@ def _take_best(classifier: keras.Model, folder: Path, rows: Rows) -> None:
 
 
 class EpochRecorder(Listener):
-    """Writes what each epoch's validation came to, image by image, beside its checkpoint."""
+    """Writes what each epoch's validation came to, image by image, beside its checkpoint.
 
-    def __init__(self, folder: Path, validation: splits.Split) -> None:
-        self._folder, self._validation = folder, validation
+    Args:
+        folder: of the checkpoints.
+        validation: the images.
+        submit: does what it is given, as with checkpoints.
+    """
+
+    def __init__(
+        self, folder: Path, validation: splits.Split, submit: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self._folder, self._validation, self._submit = folder, validation, submit
 
     def on_validation(self, epoch: int, probabilities: NDArray[np.float32]) -> None:
-        epochs.write(self._folder, epochs.validated(epoch, probabilities, self._validation))
+        def write() -> None:
+            epochs.write(self._folder, epochs.validated(epoch, probabilities, self._validation))
+
+        self._submit(write)
 
 
 def epoch_saver(
