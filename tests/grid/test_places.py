@@ -157,14 +157,19 @@ def test_seeds_of_a_run_are_held_beside_each_other_and_not_beside_all_of_it(
         pass
 
 
-# Takes seeds as `deepnets training ROW` does, and notes in which process; seed 3 ends it.
+# Takes seeds as `deepnets training ROW` does, and notes in which process. After seed
+# 0 it ends, of seed 2 it has heard when it ends, unless that is its first, and seed 3 fails.
 TRAINER = """#!/bin/sh
 while read seed; do
+    [ $seed = 2 ] && [ -n "$done" ] && exit 7
     folder=trainings/$4/seed-$seed
     mkdir -p $folder
     echo "$$ $4 $seed" >>calls
+    echo '{"state": "starting"}' >$folder/progress.json
     [ $seed = 3 ] && { echo "out of luck" >$folder/log.txt; exit 5; }
     echo '{"state": "done"}' >$folder/progress.json
+    [ $seed = 0 ] && exit 0
+    done=yes
 done
 echo "$$ left" >>calls
 """
@@ -199,7 +204,8 @@ def test_a_process_does_one_training_of_its_row_after_another(
             done.setdefault(process, []).append((what[0], int(what[1])))
     for of in done.values():
         assert len({name for name, _ in of}) == 1
-    # Seeds 0 to 3, then a new one for what is left.
-    assert sorted(len(of) for of in done.values()) == [1, 1, 1, 4, 4, 4]
+    by_seed = sorted({tuple(seed for _, seed in of) for of in done.values()})
+    assert by_seed == [(0,), (1,), (2, 3), (4,)]
+    assert len(done) == 12
     left = {process for process, *what in calls if what == ["left"]}
-    assert left == {process for process, of in done.items() if len(of) == 1}
+    assert left == {process for process, of in done.items() if of[0][1] == 4}

@@ -39,14 +39,15 @@ def test_a_curve_grows_beside_the_others_and_takes_its_own_earlier_place(
     assert written in TABLE.read_text()
 
 
-def test_epochs_that_take_no_time_are_shown_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epochs_that_take_no_time_are_shown_now_and_then_and_at_the_end() -> None:
     curve = LiveCurve("row")
     curve.show([{"epoch": 1, **EPOCH}])
     curve.show([{"epoch": epoch, **EPOCH} for epoch in (1, 2)])
     assert _curves() == {"row": [1]}
-    monkeypatch.setattr(live_curves, "_INTERVAL", 0.0)
-    curve.show([{"epoch": epoch, **EPOCH} for epoch in (1, 2, 3)])
+    curve.show([{"epoch": epoch, **EPOCH} for epoch in (1, 2, 3)], at_once=True)
     assert _curves() == {"row": [1, 2, 3]}
+    live_curves.write("run,epoch\nof the report,7\n")
+    assert _curves() == {"of the report": [7]}
 
 
 def test_no_picture_is_worth_a_training(study: Path) -> None:
@@ -57,3 +58,6 @@ def test_no_picture_is_worth_a_training(study: Path) -> None:
     TABLE.write_text("something,else\n1,2\n")
     LiveCurve("row").show([{"epoch": 1, **EPOCH}])
     assert _curves() == {"row": [1]}
+    with TABLE.open("a") as file:
+        file.write("a,line,with,more,fields,than,the,table,has\n")
+    LiveCurve("other").show([{"epoch": 1, **EPOCH}])

@@ -255,9 +255,28 @@ def test_the_checkpoints_of_the_best_epochs_stay(
     assert checkpoints.names(tmp_path) == names
     best = checkpoints.best(tmp_path, history)
     assert best.values[0].tolist() == [scores.best_epoch(history)] * 3
-    checkpoints.drop_older(tmp_path, keep_best=True)
+    checkpoints.drop_older(tmp_path, history, keep_best=True)
     left = {4, scores.best_epoch(history)}
     assert {int(name[6:11]) for name in checkpoints.names(tmp_path)} == left
+
+
+def test_a_training_that_starts_afresh_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    def row(epoch: int, accuracy: float) -> dict[str, Any]:
+        return {"epoch": epoch, "val_accuracy": accuracy}
+
+    before = [row(epoch, 0.9 if epoch == 2 else 0.1) for epoch in range(1, 6)]
+    for epoch in range(1, 6):
+        checkpoints.save(tmp_path, [np.full(3, epoch)], before[:epoch], [], keep_best=True)
+    best = tmp_path / "epoch-00002.npz"
+    best.write_bytes(b"damaged")
+    assert checkpoints.latest(tmp_path, with_best=True) is None
+    again = [row(epoch, 0.8 if epoch == 2 else 0.1) for epoch in range(1, 4)]
+    checkpoints.save(tmp_path, [np.full(3, 1)], again[:1], [], keep_best=True)
+    assert checkpoints.names(tmp_path) == ["epoch-00001.npz"]
+    # An epoch of the same number is not that of another course.
+    checkpoints.save(tmp_path, [np.full(3, 2)], again[:2], [], keep_best=True)
+    with pytest.raises(ValueError, match=r"epoch-00002\.npz has other epochs before it"):
+        checkpoints.best(tmp_path, before)
 
 
 # --- in MLflow

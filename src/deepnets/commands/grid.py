@@ -159,7 +159,7 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             # The row has the model now. Two checkpoints each of hundreds of trainings fill a disk.
             folder = there.checkpoints_of(seed, record.provenance["fingerprint"])
-            checkpoints.drop_older(folder, keep_best=record.keep != "last")
+            checkpoints.drop_older(folder, record.history, record.keep != "last")
     lacking = [seed for seed in study.train.seeds if seed not in merged]
     if lacking:
         return f"{name}: written; seeds not trained yet: {', '.join(map(str, lacking))}"

@@ -167,7 +167,7 @@ def _model_file(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _epoch(path: Path) -> dict[str, str]:
     """Which epoch's model is in `path`, if its training's numbers lie where a study has them."""
     named = _MODEL_FILE.fullmatch(path.name)
-    folder = path.resolve().parent
+    folder = path.absolute().parent  # not where DVC's cache has it
     place = {
         "single": folder,
         "models": folder.parent.parent / "metrics" / folder.name,

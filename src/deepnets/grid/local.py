@@ -72,23 +72,29 @@ class Local:
 
     def start(self, waiting: list[Training]) -> "Started":
         """See `Places`: of a row that a process is there for, else the first."""
+        for ended in [process for process in self._idle if process.status() is not None]:
+            self._idle.remove(ended)
+            self._free.append(ended.slot)
         due = next((t for t in waiting if any(p.name == t.name for p in self._idle)), waiting[0])
         waiting.remove(due)
         paths = training.files_of(self._study, due.name, due.seed)
         process = next((p for p in self._idle if p.name == due.name), None)
-        if process is None:
+        if process is not None:
+            self._idle.remove(process)
+        else:
             # Nothing waits for those that are idle.
             for other in self._idle:
                 other.leave()
                 self._free.append(other.slot)
             self._leaving += self._idle
             self._idle.clear()
-            slot = self._free.pop(0)
-            environment, place = self._environment(slot), self._place(slot)
-            process = Process(due, slot, training.log_of(paths), environment, place)
-        else:
-            self._idle.remove(process)
         return Started(self, process, due, paths)
+
+    def process(self, due: Training, paths: project.RunFiles, slot: int | None = None) -> "Process":
+        """A new one for `due`, in a place that is free, or in `slot`, whose process has ended."""
+        slot = self._free.pop(0) if slot is None else slot
+        environment, place = self._environment(slot), self._place(slot)
+        return Process(due, slot, training.log_of(paths), environment, place)
 
     def done(self, process: "Process") -> None:
         """Take a process back."""
@@ -187,16 +193,24 @@ class Process:
 
 
 class Started:
-    """A training that a process is at, which goes back to `places` afterwards."""
+    """A training that a process is at, which goes back to `places` afterwards.
+
+    `process` is one that has done another; None for a new one.
+    """
 
     def __init__(
-        self, places: Local, process: Process, due: Training, paths: project.RunFiles
+        self, places: Local, process: Process | None, due: Training, paths: project.RunFiles
     ) -> None:
-        self.training, self.place = due, process.place
-        self._places, self._process, self._paths = places, process, paths
+        self._may_have_left = process is not None
+        self._process = process or places.process(due, paths)
+        self.training, self.place = due, self._process.place
+        self._places, self._paths = places, paths
         self._ended: End | None = None
         training.progress_of(paths).unlink(missing_ok=True)
-        process.train(due.seed)
+        log = training.log_of(paths)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+        self._process.train(due.seed)
 
     def end(self) -> End | None:
         if self._ended is None:
@@ -204,6 +218,11 @@ class Started:
             known = self.progress()
             if known and known["state"] == "done":
                 self._ended = End(False)
+            elif status is not None and known is None and self._may_have_left:
+                # It ended after the training before, and has not begun with this one.
+                self._may_have_left = False
+                self._process = self._places.process(self.training, self._paths, self._process.slot)
+                self._process.train(self.training.seed)
             elif status is not None:
                 self._ended = End(True, training.last_words(self._paths, status))
             if self._ended:

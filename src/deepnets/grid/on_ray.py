@@ -119,7 +119,8 @@ class OnRay:
         if order.older:
             # All that came home are here, and of the best epochs one is needed.
             for of_training in folder.glob("*/"):
-                checkpoints.drop_older(of_training, keep_best=True)
+                if newest := checkpoints.latest(of_training, with_best=True):
+                    checkpoints.drop_older(of_training, newest.history, keep_best=True)
         begun = ray_task.changed(Path(), folder.as_posix(), {}, older=order.older)
         return self._task.remote(self._bundle, begun, order)
 
@@ -188,7 +189,8 @@ class Placed:
                     f"{self.training}: {sent.host} sent a file for {name}: expected none"
                 )
             files.write_bytes(path, content)
-            if path.match("epoch-*.npz"):
+            # Among all that came home is the best epoch's, which it goes on from as well.
+            if path.match("epoch-*.npz") and self.training.run.keep == "last":
                 for older in sorted(path.parent.glob("epoch-*.npz"))[:-2]:
                     older.unlink()
         if sent.status is not None:

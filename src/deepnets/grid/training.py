@@ -17,7 +17,7 @@ from deepnets.config import params
 from deepnets.config.params import Params
 from deepnets.config.sections import RunParams
 from deepnets.networks import runtime
-from deepnets.records import clock
+from deepnets.records import clock, provenance
 from deepnets.training.checkpoints import Row
 from deepnets.training.listener import Listener
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deepnets.training.compiled import Workbench
 
 FOLDER = Path("trainings")
+LOG = "log.txt"
 
 # Seconds between two writings of how far a training is.
 _INTERVAL = 1.0
@@ -51,7 +52,7 @@ def files_of(study: Params, name: str, seed: int) -> project.RunFiles:
 
 def log_of(paths: project.RunFiles) -> Path:
     """What the training in `paths` has said."""
-    return paths.metrics_dir / "log.txt"
+    return paths.metrics_dir / LOG
 
 
 def progress_of(paths: project.RunFiles) -> Path:
@@ -71,7 +72,8 @@ def last_words(paths: project.RunFiles, status: int) -> str:
     """The last that the training in `paths` said, if its exit status says that it failed."""
     if not status:
         return ""
-    text = log_of(paths).read_text(errors="replace")
+    log = log_of(paths)
+    text = log.read_text(errors="replace") if log.is_file() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1] if lines else "it said nothing"
     return last if status > 0 else f"killed by signal {-status}; its last words: {last}"
@@ -119,7 +121,8 @@ def in_turn(name: str) -> None:
     """Do `main` of the row `name` with each seed that standard input names, a line each.
 
     One process for several, since it compiles what they have in common once. What each says goes
-    to the end of its log. The first that fails ends this.
+    to the end of its log. The first that fails ends this; once code that shapes numbers has been
+    edited, the next seed is this process's last, and begins it anew.
     """
     seeds = os.fdopen(os.dup(sys.stdin.fileno()))
     with Path(os.devnull).open() as nothing:
@@ -128,14 +131,25 @@ def in_turn(name: str) -> None:
     from deepnets.training.compiled import Workbench
 
     workbench = Workbench()
+    code = _shaping_code()
     for line in seeds:
-        log = log_of(files_of(params.load(), name, int(line)))
+        log = FOLDER / name / f"seed-{int(line)}" / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
                 os.dup2(output.fileno(), stream.fileno())
+        if _shaping_code() != code:
+            again = [sys.executable, "-m", "deepnets", "training", name, str(int(line))]
+            os.execv(sys.executable, again)
         main(name, int(line), workbench)
+
+
+def _shaping_code() -> dict[str, str]:
+    """Digests of the code on disk that decides what a training comes to."""
+    return provenance.code_digests(
+        provenance.PACKAGE, provenance.shaping_modules(provenance.PACKAGE)
+    )
 
 
 class ProgressFile(Listener):

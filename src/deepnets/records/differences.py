@@ -138,7 +138,10 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
 def outcomes(a: TrainingRecord, b: TrainingRecord) -> Outcome:
     """How what came out of `b` compares with `a`."""
     ends = [of.provenance for of in (a, b)]
-    weights = [of.get("weights") and (of["weights"], of.get("best_weights")) for of in ends]
+    kept = ["weights"]
+    if all("best_weights" in of for of in ends):
+        kept.append("best_weights")
+    weights = [of.get("weights") and tuple(of.get(name) for name in kept) for of in ends]
     disagree = None
     if a.predicted is not None and b.predicted is not None and _same_images(a, b):
         disagree = np.flatnonzero(a.predicted != b.predicted)

@@ -3,8 +3,8 @@
 import csv
 import math
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,6 +20,22 @@ _INTERVAL = 2.0
 _LOCK = Path("checkpoints") / ".curves.lock"
 
 
+def write(table: str) -> None:
+    """Write the table of a report, in the place of all that trainings have written."""
+    try:
+        with _locked():
+            files.write_text(TABLE, table)
+    except Timeout:  # a training that hangs while it writes
+        files.write_text(TABLE, table)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    _LOCK.parent.mkdir(exist_ok=True)
+    with FileLock(_LOCK, timeout=1):
+        yield
+
+
 class LiveCurve:
     """One training's curve in the table, which the report at the end writes anew.
 
@@ -31,17 +47,18 @@ class LiveCurve:
         self._run = run
         self._written = -math.inf
 
-    def show(self, history: Sequence[Row]) -> None:
-        """Have the epochs so far stand in the table, in the place of what it has of this run."""
-        if time.monotonic() - self._written < _INTERVAL:
+    def show(self, history: Sequence[Row], at_once: bool = False) -> None:
+        """Have the epochs so far stand in the table, in the place of what it has of this run.
+
+        Now and then, unless `at_once`.
+        """
+        if time.monotonic() - self._written < _INTERVAL and not at_once:
             return
+        self._written = time.monotonic()
         rows = [{"run": self._run} | {key: row[key] for key in COLUMNS[1:]} for row in history]
         # No picture is worth a training: who has no right to write there, or no room, sees none.
-        with suppress(OSError, Timeout):
-            _LOCK.parent.mkdir(exist_ok=True)
-            with FileLock(_LOCK, timeout=1):
-                files.write_csv(TABLE, [*self._others(), *rows], COLUMNS)
-            self._written = time.monotonic()
+        with suppress(OSError, Timeout, ValueError, csv.Error), _locked():
+            files.write_csv(TABLE, [*self._others(), *rows], COLUMNS)
 
     def _others(self) -> list[dict[str, str]]:
         if not TABLE.is_file():

@@ -59,7 +59,7 @@ def main() -> None:
     found = _find(study)
     kept = tables.keep_calibration(found.table, tables.earlier(RESULTS_TABLE))
     _write(RESULTS_TABLE, found.table)
-    _write(live_curves.TABLE, tables.history(found.trained))
+    live_curves.write(_csv(tables.history(found.trained)))
     of_questions = study.report.questions or study.report.goal
     sections = _answers(found) if of_questions else _beside_the_study(found, kept)
     text = "\n\n".join(part for section in sections for part in section) + "\n"
@@ -153,7 +153,11 @@ def _beside_the_study(found: _Found, kept: list[str]) -> list[list[str]]:
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:
-    files.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    files.write_text(path, _csv(frame))
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def _remove_figures_but(text: str) -> None:

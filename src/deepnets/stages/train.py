@@ -145,6 +145,8 @@ def train_run(
                     compiled.stepper,
                     compiled.scorer,
                 )
+            if curve is not None:
+                curve.show(rows.history, at_once=True)
             _save_models(classifier, run, paths, folder, rows, provenance)
             trained[run.seed] = results.training_record(
                 paths.name, run.seed, rows, diverged, provenance

@@ -58,6 +58,7 @@ def save(
 ) -> None:
     """Write the state after the last row of `history`, then drop all but the newest two.
 
+    What is there of later epochs cannot be gone on from, or this one would not be trained: it goes.
     With `keep_best` those of the best epochs stay as well, that of `history` and that of the
     history before, which counts again where the newest turns out to be damaged.
     """
@@ -74,9 +75,11 @@ def save(
         np.savez(file, allow_pickle=False, rows=packed, **arrays)
     counting = [history, history[:-1]] if keep_best else []
     best = {_path(folder, scores.best_epoch(rows)) for rows in counting if rows}
-    for old in _newest_first(folder)[_KEPT:]:
-        if old not in best:
-            old.unlink()
+    there = _newest_first(folder)
+    newest = [other for other in there if other <= path][:_KEPT]
+    for other in there:
+        if other not in newest and other not in best:
+            other.unlink()
 
 
 def latest(folder: Path, with_best: bool = False) -> Checkpoint | None:
@@ -89,8 +92,10 @@ def latest(folder: Path, with_best: bool = False) -> Checkpoint | None:
     """
     paths = _newest_first(folder)
     for path, before in zip_longest(paths, paths[1:]):
+        why = f"{path} is damaged"
         try:
             checkpoint = _read(path)
+            why = f"{path} lacks its best epoch"
             if with_best:
                 best(folder, checkpoint.history)
             return checkpoint
@@ -98,7 +103,7 @@ def latest(folder: Path, with_best: bool = False) -> Checkpoint | None:
             raise
         except Exception as error:  # a parser of damaged bytes may raise anything
             then = "going back to the checkpoint before it" if before else "starting afresh"
-            print(f"{path} is damaged ({error}): {then}", flush=True)
+            print(f"{why} ({error}): {then}", flush=True)
     return None
 
 
@@ -106,16 +111,23 @@ def best(folder: Path, history: Sequence[Row]) -> Checkpoint:
     """The checkpoint of the best epoch of `history`, of a training that keeps it.
 
     Raises:
-        Exception: of any kind where it is not there or damaged.
+        Exception: of any kind where it is not there, damaged, or of another course of the training.
     """
-    return _read(_path(folder, scores.best_epoch(history)))
+    epoch = scores.best_epoch(history)
+    checkpoint = _read(_path(folder, epoch))
+    if checkpoint.history != list(history[:epoch]):
+        raise ValueError(f"{_path(folder, epoch).name} has other epochs before it")
+    return checkpoint
 
 
-def drop_older(folder: Path, keep_best: bool = False) -> None:
-    """Remove all but the newest in `folder`, and with `keep_best` but that of its best epoch."""
-    kept = set(_newest_first(folder)[:1])
-    if keep_best and (newest := latest(folder, with_best=True)):
-        kept = {_path(folder, of) for of in (newest.epoch, scores.best_epoch(newest.history))}
+def drop_older(folder: Path, history: Sequence[Row], keep_best: bool = False) -> None:
+    """Remove all but the newest in `folder`, and with `keep_best` but that of the best epoch.
+
+    `history` is that of the training, which has ended.
+    """
+    kept = _newest_first(folder)[:1]
+    if keep_best and history:
+        kept.append(_path(folder, scores.best_epoch(history)))
     for path in _newest_first(folder):
         if path not in kept:
             path.unlink()

@@ -78,6 +78,7 @@ def fit(
         trained = time.perf_counter()
         probabilities = views.predict(scorer, validation.images)
         validated = scores.score(probabilities, validation.labels)
+        ended = time.perf_counter()
         listener.on_validation(epoch, probabilities)
         row = {
             "epoch": epoch,
@@ -89,7 +90,7 @@ def fit(
         timing = {
             "epoch": epoch,
             "seconds": round(trained - started, 3),
-            "validation_seconds": round(time.perf_counter() - trained, 3),
+            "validation_seconds": round(ended - trained, 3),
             "images_per_second": round(images / (trained - started), 1),
             "finished_ms": time.time_ns() // 1_000_000,
         }

@@ -99,15 +99,21 @@ def results(table: pd.DataFrame, trained: Trained, styles: Styles) -> list[str]:
     return [
         *parts,
         "Train: the last epoch, dropout and augmentation on, as in the study. Validation and "
-        "test: the model after the last epoch. The difference is our test accuracy less the "
-        "study's, in percentage points. ± is the standard deviation over seeds, where there are "
-        "several. `results.csv` has every row unrounded, and beside these columns the "
-        "losses, the epoch that validated best, the seconds an epoch (median, validation not "
+        f"test: the model after the last epoch{_but_best(trained)}. The difference is our test "
+        "accuracy less the study's, in percentage points. ± is the standard deviation over seeds, "
+        "where there are several. `results.csv` has every row unrounded, and beside these columns "
+        "the losses, the epoch that validated best, the seconds an epoch (median, validation not "
         "counted), the parameters and the command that rebuilds the row. Every number comes from "
         "`metrics/RUN/`.",
         *_best_epochs(trained),
         "![Test accuracy of every run, with its interval, beside the study's](comparison.png)",
     ]
+
+
+def _but_best(trained: Trained) -> str:
+    """The exception that the text makes for rows whose results are those of the best epoch."""
+    some = any(of.keep == "best" for seeds in trained.values() for of in seeds)
+    return "; of rows that keep the best epoch's model all are of that epoch" if some else ""
 
 
 def _best_epochs(trained: Trained) -> list[str]:
