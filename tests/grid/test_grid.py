@@ -1,7 +1,8 @@
 """`deepnets grid` on small networks: the files of a row after the other, to the bit, come what may.
 
-One grid is stopped, fails in part, goes on and ends, as the tests are in order; beside it stands
-the same study by the commands of `dvc repro`. Several seeds: test_adopt.py, and test_ray.py.
+One grid is stopped, fails in part, goes on and ends, as the tests are in order, and then has a seed
+more; beside it stands the same study by the commands of `dvc repro`. Several seeds as well: test_adopt.py
+and test_ray.py.
 """
 
 import json
@@ -210,3 +211,19 @@ def test_mlflow_has_each_training_once(study: Clone) -> None:
         steps = client.get_metric_history(run.info.run_id, "val_accuracy")
         assert sorted(metric.step for metric in steps) == [1, 2, 3]
         assert run.outputs.model_outputs
+
+
+def test_the_seeds_of_a_row_have_a_log_each_and_become_one_row(study: Clone) -> None:
+    study.edit_params(lambda params: params["train"].update(seed=[0, 1]))
+    result = _grid(study, "--rows", ROWS[0], "--jobs", "1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 trainings are due: one at a time, " in result.stdout
+    assert f"{ROWS[0]}: written, and booked in dvc.lock" in result.stdout
+    first, second = (
+        (study.folder / f"trainings/{ROWS[0]}/seed-{seed}/log.txt").read_text() for seed in (0, 1)
+    )
+    assert "epoch 3/3: loss" in second
+    assert "test accuracy" in second
+    assert f"{ROWS[0]}, seed 1" not in first
+    tested = files.read_json(study.folder / "metrics" / ROWS[0] / "test.json")
+    assert set(tested["seeds"]) == {"0", "1"}

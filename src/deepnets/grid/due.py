@@ -78,7 +78,8 @@ def trainings(
     """What is to be trained of the rows `names` with `seeds`, in the order in which to start.
 
     Each row's first seed comes before all others, since what it compiles for a GPU the others find.
-    Of either, those that take longest come first, and equals as params.yaml has them.
+    Of either, those that take longest come first, and equals as params.yaml has them. A place may
+    take others first (`Places.start`).
 
     Args:
         study: parameters.
