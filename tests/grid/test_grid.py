@@ -1,8 +1,8 @@
 """`deepnets grid` on small networks: the files of a row after the other, to the bit, come what may.
 
 One grid is stopped, fails in part, goes on and ends, as the tests are in order, and then has a seed
-more; beside it stands the same study by the commands of `dvc repro`. Several seeds as well: test_adopt.py
-and test_ray.py.
+more; beside it stands the same study by the commands of `dvc repro`. Several seeds as well:
+test_adopt.py and test_ray.py.
 """
 
 import json
