@@ -227,3 +227,44 @@ def test_the_seeds_of_a_row_have_a_log_each_and_become_one_row(study: Clone) -> 
     assert f"{ROWS[0]}, seed 1" not in first
     tested = files.read_json(study.folder / "metrics" / ROWS[0] / "test.json")
     assert set(tested["seeds"]) == {"0", "1"}
+
+
+def test_a_process_trains_no_seed_by_other_code_than_its_record_says(study: Clone) -> None:
+    folder = study.folder / "trainings" / ROWS[0]
+    process = subprocess.Popen(
+        ["deepnets", "training", ROWS[0]],
+        cwd=study.folder,
+        env=study.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(b"0\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 120
+        while not _is_done(folder / "seed-0" / "progress.json"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        loop = study.folder / "src" / "deepnets" / "training" / "loop.py"
+        loop.write_text(loop.read_text() + "# edited\n")
+        process.stdin.write(b"1\n")
+        process.stdin.flush()
+        # The pipe is still open: it has begun anew for this seed alone.
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "epoch 3/3: loss" in (folder / "seed-1" / "log.txt").read_text()
+    old, new = (
+        files.read_json(folder / f"seed-{seed}" / "provenance.json")[str(seed)]["code"]
+        for seed in (0, 1)
+    )
+    assert {name for name in new if new[name] != old[name]} == {"training/loop"}
+    assert files.file_digest(loop).startswith(new["training/loop"])
+
+
+def _is_done(progress: Path) -> bool:
+    return progress.is_file() and files.read_json(progress)["state"] == "done"
