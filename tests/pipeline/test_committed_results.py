@@ -55,8 +55,7 @@ def _sizes() -> dict[str, int]:
 
 def test_the_tree_is_small_and_no_page_is_large() -> None:
     sizes = _sizes()
-    # A prediction for each of 10,000 digits by hundreds of trainings is a quarter.
-    assert sum(sizes.values()) < 18e6
+    assert sum(sizes.values()) < 15e6
     assert max(size for name, size in sizes.items() if name.endswith("report.html")) < 1.5e6
 
 
