@@ -56,7 +56,7 @@ _SLOW = frozenset(
         *("test_adopt", "test_cli", "test_predict", "test_serving", "test_verify"),
         *("test_fields", "test_params_mutants", "test_gpu_docs", "test_diagnosis"),
         *("test_convolutions", "test_foreign_code", "test_runtime", "test_variants"),
-        *("test_damage", "test_environment"),
+        *("test_compiled", "test_damage", "test_environment"),
         *("test_clock", "test_page", "test_report", "test_initialize", "test_train", "test_keep"),
         *("test_addresses", "test_without_mlflow", "test_tracking", "test_store", "test_tags"),
         *("test_same_mathematics", "test_training_loop", "test_logged_models"),
