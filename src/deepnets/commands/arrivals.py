@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from deepnets.base import files
+from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.config import words
 from deepnets.config.params import Params
@@ -47,7 +47,8 @@ class Arrival:
         """That of its best epoch, where it lies beside the model of its last one."""
         if self.model is None:
             return None
-        beside = self.model.with_name(f"seed-{self.result.seed}-best.keras")
+        name = project.run_at(self.folder).best_model(self.result.seed).name
+        beside = self.model.with_name(name)
         return beside if beside.is_file() else None
 
     def __str__(self) -> str:

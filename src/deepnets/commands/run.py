@@ -57,9 +57,8 @@ def main(options: Mapping[str, str | None]) -> None:
         )
         prefix = "-P " if mlflow_run_id else "--"
         plan = clock.Plan(f"{prefix}epochs", f"{prefix}train_images", "on the command line")
-        train.train_run(
-            *([run], paths, publish, f"run {name}", plan, mlflow_run_id), in_report=False
-        )
+        stage = f"run {name}"
+        train.train_run([run], paths, publish, stage, plan, mlflow_run_id, in_report=False)
         style, count = drawing.Run(name, run.optimizer, run.weights), study.evaluate.mistakes
         evaluate.evaluate_run(
             paths,

@@ -103,9 +103,7 @@ def trainings(
 
 def _trained(paths: project.RunFiles) -> Mapping[int, Mapping[str, object]]:
     """The parameters of each seed that this very code has trained and tested, and kept."""
-    code = provenance.code_digests(
-        provenance.PACKAGE, provenance.shaping_modules(provenance.PACKAGE)
-    )
+    code = provenance.shaping_code()
     return {
         record.seed: record.provenance["parameters"]
         for record in results.read(paths)

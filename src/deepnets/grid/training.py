@@ -131,7 +131,7 @@ def in_turn(name: str) -> None:
     from deepnets.training.compiled import Workbench
 
     workbench = Workbench()
-    code = _shaping_code()
+    code = provenance.shaping_code()
     for line in seeds:
         log = FOLDER / name / f"seed-{int(line)}" / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -139,17 +139,10 @@ def in_turn(name: str) -> None:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
                 os.dup2(output.fileno(), stream.fileno())
-        if _shaping_code() != code:
+        if provenance.shaping_code() != code:
             again = [sys.executable, "-m", "deepnets", "training", name, str(int(line))]
             os.execv(sys.executable, again)
         main(name, int(line), workbench)
-
-
-def _shaping_code() -> dict[str, str]:
-    """Digests of the code on disk that decides what a training comes to."""
-    return provenance.code_digests(
-        provenance.PACKAGE, provenance.shaping_modules(provenance.PACKAGE)
-    )
 
 
 class ProgressFile(Listener):

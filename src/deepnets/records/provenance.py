@@ -117,7 +117,7 @@ def shape(
         "parameters": run.flat,
         "data": data,
         "start": start,
-        "code": code_digests(PACKAGE, shaping_modules(PACKAGE)),
+        "code": shaping_code(),
         "libraries": machine.training_versions(),
     }
     if program:
@@ -125,6 +125,11 @@ def shape(
     if devices:
         shaped["devices"] = devices
     return shaped
+
+
+def shaping_code() -> dict[str, str]:
+    """Digests of the code on disk that decides what a training comes to, by module."""
+    return code_digests(PACKAGE, shaping_modules(PACKAGE))
 
 
 def shaping_modules(package: Path) -> list[str]:
