@@ -1,4 +1,4 @@
-"""What a grid on Ray carries: many trainings that only pretend, on three nodes of this machine.
+"""What a grid on Ray carries: many trainings that only pretend, on many nodes of this machine.
 
 Each pretended training writes three checkpoints of some size and ends; queue, placing, the way home
 and the files there are the real ones. One node is killed in the middle. Needs `make ray`.
@@ -6,6 +6,7 @@ and the files there are the real ones. One node is killed in the middle. Needs `
 
 import argparse
 import io
+import statistics
 import tarfile
 import tempfile
 import time
@@ -22,7 +23,6 @@ from deepnets.grid.places import End, Running
 from deepnets.grid.schedule import Schedule
 
 ROOT = Path(__file__).parents[1]
-NODES = 3
 
 TRAINING = """
 import os, sys, time
@@ -41,7 +41,8 @@ class Counter(schedule.Watcher):
     """Notes the most that ran at a time, how long looks took, and kills a node half way."""
 
     def __init__(self, count: int, kill: Callable[[], None]) -> None:
-        self.most, self.longest_look, self.failed = 0, 0.0, 0
+        self.most, self.failed = 0, 0
+        self.looks: list[float] = []
         self._left, self._kill, self._looked = count // 2, kill, time.perf_counter()
 
     def on_end(self, running: Running, end: End) -> None:
@@ -52,14 +53,15 @@ class Counter(schedule.Watcher):
 
     def on_look(self, at: Schedule) -> None:
         now = time.perf_counter()
-        self.longest_look = max(self.longest_look, now - self._looked)
+        self.looks.append(now - self._looked)
         self._looked, self.most = now, max(self.most, len(at.running))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trainings", type=int, default=1000)
-    parser.add_argument("--at-once", type=int, default=48)
+    parser.add_argument("--nodes", type=int, default=50)
+    parser.add_argument("--cpus", type=int, default=1, help="of a node: trainings at once there")
     parser.add_argument("--megabytes", type=float, default=1.0, help="of a checkpoint")
     asked = parser.parse_args()
     size = int(asked.megabytes * 1e6)
@@ -71,7 +73,7 @@ def main() -> None:
     cluster = ray.cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
     )
-    nodes = [cluster.add_node(num_cpus=asked.at_once // NODES) for _ in range(NODES)]
+    nodes = [cluster.add_node(num_cpus=asked.cpus) for _ in range(asked.nodes)]
     on_ray.bundle = lambda *_: _bundle()
     # Every checkpoint comes home, as it would of trainings whose epochs are long.
     on_ray._SECONDS, on_ray._SECONDS_EACH = 0.4, 0.0
@@ -89,10 +91,10 @@ def main() -> None:
     cluster.shutdown()
     print(
         f"{done} of {len(ended.ended)} trainings came home, {counter.failed} failed, one of "
-        f"{NODES} nodes killed in the middle: {seconds:.0f} s, {done / seconds:.1f} a second, at "
-        f"most {counter.most} at a time; checkpoints of {asked.megabytes:g} MB, of which "
-        f"{home_bytes / 1e6:,.0f} MB are kept at home; the longest look at all of them took "
-        f"{counter.longest_look:.1f} s"
+        f"{asked.nodes} nodes killed in the middle: {seconds:.0f} s, {done / seconds:.1f} a "
+        f"second, at most {counter.most} at a time; checkpoints of {asked.megabytes:g} MB, of "
+        f"which {home_bytes / 1e6:,.0f} MB are kept at home; looks at all of them took "
+        f"{statistics.median(counter.looks):.1f} s, the longest {max(counter.looks):.1f} s"
     )
 
 

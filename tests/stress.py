@@ -70,7 +70,7 @@ def mlflow(run: str) -> Way:
     arch, optimizer, _ = run.split("-")
     command = ("mlflow", "run", ".", "--env-manager", "local")
     options = ("-P", f"arch={arch}", "-P", f"optimizer={optimizer}")
-    files = ("history.csv", "train.json", "test.json", "predictions.csv", "*.keras")
+    files = ("history.csv", "train.json", "test.json", "predictions.csv.gz", "*.keras")
     results = tuple(f"single/*/{file}" for file in files)
     return Way(f"mlflow {run}", command + options, results, f"{EXPERIMENT}-single")
 

@@ -316,10 +316,10 @@ def _of_another_calibration(folder: Path) -> None:
 
 
 def _other_label(folder: Path) -> None:
-    table = pd.read_csv(folder / "predictions.csv", dtype=str)
+    table = pd.read_csv(folder / "predictions.csv.gz", dtype=str)
     first, *others = table.loc[0, "actual"]
     table.loc[0, "actual"] = "".join([str((int(first) + 1) % 10), *others])
-    table.to_csv(folder / "predictions.csv", index=False)
+    table.to_csv(folder / "predictions.csv.gz", index=False)
 
 
 def _other_probabilities(folder: Path) -> None:
@@ -357,13 +357,13 @@ def _sealed_again(change: Callable[[dict[str, Any]], Any]) -> Change:
             "test.json says accuracy 0.91",
         ),
         (_of_json("test.json", lambda of: of.update(loss=0.25)), "test.json says loss 0.25"),
-        (_other_label, "predictions.csv is about other test images"),
-        (_other_probabilities, "predictions.csv does not follow from probabilities.npy"),
+        (_other_label, "predictions.csv.gz is about other test images"),
+        (_other_probabilities, "predictions.csv.gz does not follow from probabilities.npy"),
         (_cut("provenance.json"), "provenance.json is damaged"),
         (_cut("probabilities.npy"), "probabilities.npy is not a whole .npy array"),
         (_cut("timing.csv"), "do not hold the same epochs"),
         (_without_clock, "timing.csv lacks a column"),
-        (_of_another_calibration, "calibration.json is not about predictions.csv"),
+        (_of_another_calibration, "calibration.json is not about predictions.csv.gz"),
         (_cut("history.csv"), "damaged"),
         (lambda folder: (folder / "test.json").unlink(), "not tested, and its model is not with"),
     ],
@@ -536,7 +536,7 @@ def test_a_seed_that_was_not_tested_has_no_test(source: Source, study: Params) -
     source.training(seed=0, accuracy=0.9)
     untested = source.training(seed=1)
     source.model(untested, 1)
-    for name in ("test.json", "predictions.csv", "probabilities.npy", "calibration.json"):
+    for name in ("test.json", "predictions.csv.gz", "probabilities.npy", "calibration.json"):
         (untested / name).unlink()
     assert adopted(source.folder) == 0
     paths = project.grid_run(TEXT, "vgg16-random")

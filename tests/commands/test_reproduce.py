@@ -427,7 +427,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     study = folder / "studies/tour"
     (folder / "src/deepnets").mkdir(parents=True)
     (folder / "MLproject").touch()
-    for file in ("provenance.json", "history.csv", "train.json", "test.json", "predictions.csv"):
+    for file in ("provenance.json", "history.csv", "train.json", "test.json", "predictions.csv.gz"):
         target = study / "metrics/vgg16-sgd-he" / file
         files.write_bytes(target, (ROOT / "studies/tour/metrics/vgg16-sgd-he" / file).read_bytes())
     copy = Clone(folder)

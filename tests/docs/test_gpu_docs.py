@@ -113,7 +113,7 @@ def test_a_grid_packs_numbers_and_no_models(journey: Journey) -> None:
     assert "`deepnets adopt` does" in journey.said_of_a_grid
     with tarfile.open(journey.box.folder.parent / "numbers.tgz") as packed:
         names = packed.getnames()
-    assert f"./metrics/{RUN}/predictions.csv" in names
+    assert f"./metrics/{RUN}/predictions.csv.gz" in names
     assert not [name for name in names if name.endswith((".keras", ".npy"))]
 
 

@@ -79,7 +79,7 @@ def test_a_node_that_dies_costs_nothing(cluster: Any, at_home: Clone, tmp_path: 
     assert len(logs) == 6
     assert any("continuing after epoch" in log for log in logs), "the node had no part in it"
     for name in ROWS:
-        for file in ("history.csv", "test.json", "predictions.csv", "train.json"):
+        for file in ("history.csv", "test.json", "predictions.csv.gz", "train.json"):
             there = [of.folder / "metrics" / name / file for of in (at_home, copy)]
             assert there[0].read_bytes() == there[1].read_bytes()
         ours, theirs = (

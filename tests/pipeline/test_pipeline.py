@@ -75,7 +75,7 @@ def test_diagnosis_looks_at_three_moments_and_is_in_the_report(grid: Clone) -> N
 def test_every_stage_wrote_what_git_and_dvc_keep(grid: Clone) -> None:
     kept = grid.run("git", "ls-files").stdout.split()
     for name in RUNS:
-        for file in ("train.json", "test.json", "history.csv", "timing.csv", "predictions.csv"):
+        for file in ("train.json", "test.json", "history.csv", "timing.csv", "predictions.csv.gz"):
             assert f"metrics/{name}/{file}" in kept
         for figure in ("curves", "confusion", "mistakes"):
             assert f"reports/runs/{name}/seed-0/{figure}.png" in kept

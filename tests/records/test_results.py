@@ -1,5 +1,6 @@
 """What several seeds write into one file, read back seed by seed."""
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,7 +116,8 @@ def test_predictions_are_a_string_of_digits_a_seed_and_labels_are_there_once(
     tested = [replace(trained[0], labels=digits, predicted=digits)]
     tested += [replace(trained[1], labels=digits, predicted=digits[::-1])]
     results.write_predictions(paths.predictions, tested)
-    assert paths.predictions.read_text() == "seed,actual,predicted\n4,107,107\n2,,701\n"
+    text = gzip.decompress(paths.predictions.read_bytes()).decode()
+    assert text == "seed,actual,predicted\n4,107,107\n2,,701\n"
     for result, expected in zip(results.read(paths), tested, strict=True):
         assert result.labels is not None
         assert result.predicted is not None
@@ -133,9 +135,30 @@ def test_seeds_that_were_tested_on_other_images_keep_their_labels(paths: project
         np.testing.assert_array_equal(result.labels, expected)
 
 
+def test_the_same_predictions_are_the_same_bytes(
+    paths: project.RunFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"seed": 4, "actual": "107", "predicted": "107"}]
+    files.write_csv(paths.predictions, rows, list(rows[0]))
+    before = paths.predictions.read_bytes()
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    files.write_csv(paths.predictions, rows, list(rows[0]))
+    assert paths.predictions.read_bytes() == before
+
+
+def test_predictions_of_earlier_versions_were_not_compressed(paths: project.RunFiles) -> None:
+    paths.plain_predictions.write_text("seed,actual,predicted\n4,107,107\n2,,701\n")
+    assert [result.predicted.tolist() for result in results.read(paths)] == [[1, 0, 7], [7, 0, 1]]
+
+
 def test_a_torn_file_of_predictions_is_damaged(paths: project.RunFiles) -> None:
-    paths.predictions.write_text("seed,actual,predicted\n4,107,107\n2,,70")
+    paths.plain_predictions.write_text("seed,actual,predicted\n4,107,107\n2,,70")
     with pytest.raises(ValueError, match="3 labels, 2 predictions"):
+        results.read(paths)
+    rows = [{"seed": 4, "actual": "107", "predicted": "107"}]
+    files.write_csv(paths.predictions, rows, list(rows[0]))
+    paths.predictions.write_bytes(paths.predictions.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"predictions\.csv\.gz"):
         results.read(paths)
 
 

@@ -158,7 +158,12 @@ class RunFiles:
 
     @property
     def predictions(self) -> Path:
-        return self.metrics_dir / "predictions.csv"
+        return self.metrics_dir / "predictions.csv.gz"
+
+    @property
+    def plain_predictions(self) -> Path:
+        """What earlier versions wrote in the place of `predictions`: the same, not compressed."""
+        return self.predictions.with_suffix("")
 
     @property
     def calibration(self) -> Path:

@@ -45,6 +45,7 @@ def write(paths: project.RunFiles, tested: Sequence[TrainingRecord]) -> None:
     """Write what the seeds that were tested, at least one, have come to; see `results.read`."""
     # Which seed a part of it belongs to is known by the predictions, which are written before it.
     _remove_probabilities(paths)
+    paths.plain_predictions.unlink(missing_ok=True)
     files.write_json(paths.test, results.together({of.seed: of.test or {} for of in tested}))
     results.write_predictions(paths.predictions, tested)
     calibrations = {str(of.seed): of.calibration for of in tested if of.calibration}
@@ -60,7 +61,7 @@ def write(paths: project.RunFiles, tested: Sequence[TrainingRecord]) -> None:
 def clear(paths: project.RunFiles) -> None:
     """Remove what `write` has written."""
     _remove_probabilities(paths)
-    for path in (paths.test, paths.predictions, paths.calibration):
+    for path in (paths.test, paths.predictions, paths.plain_predictions, paths.calibration):
         path.unlink(missing_ok=True)
     # Of a free-form run, and what earlier versions drew of a row.
     shutil.rmtree(paths.metrics_dir / "figures", ignore_errors=True)

@@ -5,7 +5,6 @@ for several their means, with each seed's own below `seeds`. Predictions are str
 for each test image: a row a seed, or, as earlier versions wrote them, a row an image.
 """
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -255,7 +254,8 @@ def read(paths: RunFiles) -> list[TrainingRecord]:
     history = files.read_csv(paths.history)
     timing = files.read_csv(paths.timing) if paths.timing.is_file() else []
     tested = files.read_json(paths.test) if paths.test.is_file() else None
-    predictions = _read_predictions(paths.predictions) if paths.predictions.is_file() else {}
+    written = (path for path in (paths.predictions, paths.plain_predictions) if path.is_file())
+    predictions = next(map(_read_predictions, written), {})
     calibrations = files.read_json(paths.calibration) if paths.calibration.is_file() else {}
     places = list(predictions)
     found = []
@@ -362,11 +362,10 @@ def _of_place(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
 def _read_predictions(path: Path) -> dict[int, tuple[Digits, Digits]]:
     """By seed, in the file's order, the labels and the predictions, uint8 (n,) each."""
     texts: dict[int, tuple[list[str], list[str]]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            both = texts.setdefault(int(row["seed"]), ([], []))
-            for text, column in zip(both, _PREDICTIONS[1:], strict=True):
-                text.append(row[column])
+    for row in files.csv_lines(path):
+        both = texts.setdefault(int(row["seed"]), ([], []))
+        for text, column in zip(both, _PREDICTIONS[1:], strict=True):
+            text.append(row[column])
     digits = {seed: tuple("".join(parts) for parts in both) for seed, both in texts.items()}
     labels, found = "", {}
     for seed, (actual, predicted) in digits.items():
