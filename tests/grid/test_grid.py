@@ -226,7 +226,7 @@ def test_the_seeds_of_a_row_have_a_log_each_and_become_one_row(study: Clone) -> 
     assert "test accuracy" in second
     assert f"{ROWS[0]}, seed 1" not in first
     tested = files.read_json(study.folder / "metrics" / ROWS[0] / "test.json")
-    assert set(tested["seeds"]) == {"0", "1"}
+    assert [of["seed"] for of in tested["seeds"]] == [0, 1]
 
 
 def test_a_process_trains_no_seed_by_other_code_than_its_record_says(study: Clone) -> None:

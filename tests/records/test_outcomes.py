@@ -19,6 +19,7 @@ import tiny
 from deepnets.__main__ import main
 from deepnets.config import registry
 from deepnets.networks import models, saving
+from deepnets.records import results
 from project import ROOT, Clone
 
 COLLAPSES, DIVERGES = "vgg16-sgd-random", "vgg16-adam-random"
@@ -114,13 +115,13 @@ def test_both_are_said_live(study: Clone) -> None:
 
 def test_seeds_are_numbers_of_their_own_and_a_mean(study: Clone) -> None:
     trained = _json(study, "metrics", COLLAPSES, "train.json")
-    assert set(trained["seeds"]) == {"3", "8"}
-    losses = [of["loss"] for of in trained["seeds"].values()]
+    assert [of["seed"] for of in trained["seeds"]] == [3, 8]
+    losses = [of["loss"] for of in trained["seeds"]]
     assert losses[0] != losses[1]
     assert trained["loss"] == pytest.approx(np.mean(losses))
     assert trained["collapsed"] == 1
     diverged = _json(study, "metrics", DIVERGES, "train.json")
-    assert {of["diverged"] for of in diverged["seeds"].values()} == {1}
+    assert {of["diverged"] for of in diverged["seeds"]} == {1}
     assert diverged["epochs"] == 0
 
 
@@ -150,7 +151,7 @@ def test_mlflow_groups_the_seeds_under_one_parent_and_tags_how_they_ended(study:
             assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
             assert child.data.tags["outcome"] == outcome
             assert child.data.params["seed"] == str(seed)
-            tested = _json(study, "metrics", name, "test.json")["seeds"][str(seed)]
+            tested = results.of_seed(_json(study, "metrics", name, "test.json"), seed)
             assert child.data.metrics["test_accuracy"] == tested["accuracy"]
         tests = [runs[f"{name}-seed-{seed}"].data.metrics["test_loss"] for seed in (3, 8)]
         assert parent.data.metrics["test_loss"] == pytest.approx(np.mean(tests))

@@ -55,6 +55,8 @@ def test_several_seeds_are_written_as_means_with_their_own_below() -> None:
     assert together["diverged"] == 0.5
     assert {seed: results.of_seed(together, seed) for seed in of} == of
     assert results.of_seed(together, 1) is None
+    earlier = {**together, "seeds": {str(seed): numbers for seed, numbers in of.items()}}
+    assert results.each_seed(earlier) == of
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,11 @@ def write_predictions(path: Path, tested: Sequence[TrainingRecord]) -> None:
 
 
 def together(by_seed: Mapping[int, Numbers]) -> Numbers:
-    """The numbers of one seed as they are; of several their means, and each below `seeds`."""
+    """The numbers of one seed as they are; of several their means, and each's in a list, `seeds`.
+
+    A list, since DVC passes over lists: each number below a key would be one more column of
+    `dvc exp show` and of the table in the editor.
+    """
     if len(by_seed) == 1:
         return dict(next(iter(by_seed.values())))
     keys = dict.fromkeys(key for numbers in by_seed.values() for key in numbers)
@@ -161,14 +165,22 @@ def together(by_seed: Mapping[int, Numbers]) -> Numbers:
         key: float(np.mean([numbers[key] for numbers in by_seed.values() if key in numbers]))
         for key in keys
     }
-    return {**means, "seeds": {str(seed): numbers for seed, numbers in by_seed.items()}}
+    return {**means, "seeds": [{"seed": seed, **numbers} for seed, numbers in by_seed.items()]}
 
 
 def of_seed(numbers: Numbers, seed: int) -> Numbers | None:
     """The numbers of one seed out of `together`; None where they are not there."""
     if "seeds" not in numbers:
         return numbers
-    return cast(Numbers | None, numbers["seeds"].get(str(seed)))
+    return each_seed(numbers).get(seed)
+
+
+def each_seed(numbers: Numbers) -> dict[int, Numbers]:
+    """The numbers of each of several seeds out of `together`; none where there is one seed."""
+    seeds = numbers.get("seeds", [])
+    if isinstance(seeds, dict):  # so wrote them who trained before they were a list
+        return {int(seed): of for seed, of in seeds.items()}
+    return {of["seed"]: {key: value for key, value in of.items() if key != "seed"} for of in seeds}
 
 
 def rows_of_seed(rows: Sequence[Row], seed: int) -> list[Row]:

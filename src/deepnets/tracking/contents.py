@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.evaluation import epochs
+from deepnets.records import results
 from deepnets.tracking import epoch_images, tags
 from deepnets.tracking.trainings import TrackedTraining
 
@@ -153,7 +154,8 @@ def log_means(client: MlflowClient, parent: str, training: TrackedTraining) -> N
     tested = files.read_json(paths.test) if paths.test.is_file() else {}
     values: dict[str, float] = {}
     for prefix, numbers in (("", trained), ("test_", tested)):
-        seeds = numbers.pop("seeds", {}).values()
+        seeds = results.each_seed(numbers).values()
+        numbers.pop("seeds", None)
         for key, mean in numbers.items() if seeds else ():
             values[f"{prefix}{key}"] = mean
             each = [numbers[key] for numbers in seeds if key in numbers]
