@@ -163,6 +163,7 @@ def test_dvc_shows_dag_metrics_and_plots(grid: Clone) -> None:
     accuracy = plots["validation accuracy"][0]["content"]
     content = json.loads(accuracy) if isinstance(accuracy, str) else accuracy
     assert {row["run"] for row in content["data"]["values"]} == set(RUNS)
+    assert plots["reports/comparison.png"][0]["type"] == "image"
 
 
 def test_mlflow_has_one_finished_run_a_row_with_everything(grid: Clone) -> None:
