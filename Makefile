@@ -71,7 +71,7 @@ drift: $(READY)   ## how far runs drift with threads, processor and oneDNN; over
 
 ui: $(READY)      ## compare optimizers in MLflow; says at which address
 	@$(BIN)/python -c 'from deepnets.tracking import pages; print(pages.overview())'
-	@$(BIN)/mlflow ui
+	@case "$$MLFLOW_TRACKING_URI" in http*) ;; *) exec $(BIN)/mlflow ui ;; esac
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
     --no-annotate --no-emit-index-url --no-emit-find-links

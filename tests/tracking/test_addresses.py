@@ -82,6 +82,14 @@ def test_one_address_opens_the_view(published: Study) -> None:
         assert f"<{address}>" in (ROOT / document).read_text()
 
 
+def test_the_address_has_the_port_of_mlflow_ui(
+    published: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_PORT", "5001")
+    assert str(pages.study_page(published.name)).startswith("http://localhost:5001/#/experiments/")
+    assert "http://localhost:5001/#/experiments/" in pages.overview()
+
+
 def test_a_view_is_saved_once_and_brought_level(published: Study) -> None:
     (before,) = _experiments(published)
     client, number = published.client(), before.experiment_id

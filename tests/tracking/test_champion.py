@@ -39,6 +39,10 @@ def test_the_best_by_validation_accuracy_is_registered_once_with_its_card(study:
     before = study.registry()
     assert study.publish() == said
     assert study.registry() == before
+    # What the page of the logged model calls "Registered".
+    told = study.client().get_logged_model(version.source.removeprefix("models:/")).tags
+    registered = json.loads(told["mlflow.modelVersions"])
+    assert registered == [{"name": study.name, "version": "1"}]
 
 
 def test_a_better_run_takes_the_alias_and_a_worse_one_does_not(study: Study) -> None:

@@ -12,7 +12,7 @@ from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 import trainings
-from deepnets.tracking import follower, runs, tags
+from deepnets.tracking import follower, pages, runs, tags
 from deepnets.tracking.trainings import TrackedTraining
 from studies import FIRST, Study
 
@@ -107,6 +107,49 @@ def test_a_result_that_changed_is_sent_again(study: Study) -> None:
     assert run.data.metrics["test_accuracy"] == 0.85
     assert run.data.metrics["best_val_accuracy"] == 0.97
     assert run.data.tags["outcome"] == "collapsed"
+
+
+def test_a_run_that_is_sent_later_took_as_long_as_the_training(study: Study) -> None:
+    study.trained(FIRST, 0.90)
+    study.publish()
+    run, (first, last) = _run(study), trainings.history(2).timing
+    assert run.info.start_time == first["finished_ms"] - 4000
+    assert run.info.end_time == last["finished_ms"]
+
+
+def test_what_mlflow_run_has_continued_is_finished_once(study: Study) -> None:
+    """`mlflow run` makes a run of its own each time; the one that was killed stays as it was."""
+    study.trained(FIRST, 0.90)
+    training = TrackedTraining(trainings.paths(FIRST), study.name, 0, 1)
+    client, first_tags = study.client(), {tags.FINGERPRINT: training.provenance["fingerprint"]}
+    experiment = client.create_experiment(study.name)
+    killed, finished = (
+        client.create_run(experiment, number, first_tags, FIRST).info.run_id for number in (1, 2)
+    )
+    for run_id in (killed, finished):
+        client.log_metric(run_id, "val_accuracy", 0.5, step=1)
+    client.set_terminated(killed, "KILLED", 3)
+    client.set_terminated(finished, "FINISHED", 4)
+    for _ in range(2):
+        study.publish()
+        left = client.get_run(killed)
+        assert (left.info.status, left.data.params) == ("KILLED", {})
+        assert client.get_run(finished).data.params["arch"] == "vgg16"
+
+
+def test_a_study_is_seen_as_one_while_it_trains(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower.Follower, "_sample_system", lambda *_: None)
+    study.trained(FIRST, 0.90)
+    paths = trainings.paths(FIRST)
+    training = TrackedTraining(paths, study.name, 0, 1, paths.metrics_dir)
+    assert pages.study_page(study.name) is None
+    assert follower.Follower(training)._send("RUNNING")
+    assert _run(study).info.status == "RUNNING"
+    assert "viewStateShareKey=" in str(pages.study_page(study.name))
+    experiment = study.client().get_experiment_by_name(study.name)
+    assert pages.VIEW_TAG in experiment.tags
 
 
 class _Cards:

@@ -54,7 +54,7 @@ def _in_mlflow(study: Path, described: params.Params) -> str:
     if store.startswith("http"):
         return f"MLflow:  {page or public}"
     if page is None:
-        return f"MLflow:  {ui}   (then open http://localhost:5000)"
+        return f"MLflow:  {ui}   (then open {pages.local_ui()})"
     if store != usual:
         # Only the variable can hold a password.
         named = shlex.quote(store) if store == public else '"$MLFLOW_TRACKING_URI"'

@@ -19,7 +19,7 @@ from deepnets.config import params, reader, rows, words
 from deepnets.config.sections import RunEntry, RunParams, Train
 from deepnets.networks import runtime
 from deepnets.records import clock, provenance
-from deepnets.tracking import live
+from deepnets.tracking import live, pages
 from deepnets.training import devices
 
 _LOCK = Path("dvc.lock")
@@ -69,7 +69,11 @@ def main(options: Mapping[str, str | None]) -> None:
         )
     print(
         f"files: {paths.model_dir}"
-        + (f"   MLflow: {project.public_uri()}" if live.available() else "")
+        + (
+            f"   MLflow: {pages.study_page(single) or project.public_uri()}"
+            if live.available()
+            else ""
+        )
     )
 
 

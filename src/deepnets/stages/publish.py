@@ -71,7 +71,8 @@ def main() -> None:
     )
     _register_champion(client, experiment, grid)
     for known in there:
-        pages.note(known.name, known.experiment_id, _save_view(client, known))
+        _save_view(client, known)
+        print(f"{known.name} is compared at {pages.study_page(known.name)}")
 
 
 def _names(trainings: Sequence[TrackedTraining]) -> str:
@@ -111,16 +112,15 @@ def _epoch(version: Any) -> str:
     return f"; {said}" if results.BEST in said else ""
 
 
-def _save_view(client: Any, experiment: Any) -> bool:
-    """Whether `experiment` has the view now; a store that does not take it is a warning."""
+def _save_view(client: Any, experiment: Any) -> None:
+    """Save the view of `experiment`; a store that does not take it is a warning."""
     from deepnets.tracking import connection, views
 
     try:
-        return views.sync(client, experiment)
+        views.show(client, experiment)
     except Exception as error:
         why = f"does not take the view {views.NAME!r} ({connection.in_brief(error)})"
         print(live.warning(why), file=sys.stderr)
-        return False
 
 
 def _trained(paths: project.RunFiles) -> list[int]:

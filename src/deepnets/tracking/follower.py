@@ -23,7 +23,7 @@ from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from deepnets.base import project
-from deepnets.tracking import live, runs
+from deepnets.tracking import live, runs, views
 from deepnets.tracking.trainings import TrackedTraining
 
 # Seconds between two looks at the files of a running training; twice as many after every failure.
@@ -61,6 +61,7 @@ class Follower:
         self._system: SystemMetricsMonitor | None = None
         self._patience = math.inf
         self._sending = False
+        self._shown = False
         self._failures = 0  # since it was level last
         self._failure: Exception | None = None  # the last one
         self._sign = time.monotonic()  # of life, the last one
@@ -99,6 +100,9 @@ class Follower:
             run_id = runs.sync(self._client, self._training, status)
             if status == "RUNNING":
                 self._sample_system(run_id)
+            if not self._shown:
+                self._shown = True
+                self._show(self._client)
         except Exception as error:
             self._failures += 1
             self._failure = error
@@ -107,6 +111,13 @@ class Follower:
             self._sign = time.monotonic()
         self._sending = False
         return not self._failures
+
+    def _show(self, client: MlflowClient) -> None:
+        """Have the study seen as one from the first epoch; whoever publishes says why it is not."""
+        with suppress(Exception):
+            experiment = client.get_experiment_by_name(self._training.experiment)
+            if experiment is not None:  # `mlflow run` may have been told another
+                views.show(client, experiment)
 
     def _send_last(self, status: str) -> None:
         # Twice, since an answer may be lost on its way.

@@ -3,6 +3,7 @@
 Publishing notes what it is made of, so that nobody who prints it imports MLflow or asks a server.
 """
 
+import os
 from pathlib import Path
 from typing import TypedDict, cast
 from urllib.parse import quote, urlencode
@@ -13,9 +14,6 @@ from deepnets.tracking import store
 # The key of the view of an experiment's runs that views.py saves, and the tag that holds it.
 _VIEW = "compare-optimizers"
 VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
-
-# Where `mlflow ui` shows a store that is no server.
-_UI = "http://localhost:5000"
 
 
 class Published(TypedDict):
@@ -52,11 +50,16 @@ def address(experiment_id: str, view: bool) -> str:
     """
     uri = project.tracking_uri()
     # A browser asks for the name and the password itself.
-    server = project.public_uri().replace("***@", "") if uri.startswith("http") else _UI
+    server = project.public_uri().replace("***@", "") if uri.startswith("http") else local_ui()
     query = {"viewStateShareKey": _VIEW} if view else {}
     # The UI opens for language models, and with a table: this has it show trainings, and charts.
     query |= {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
+
+
+def local_ui() -> str:
+    """Where `mlflow ui` shows a store that is no server."""
+    return f"http://localhost:{os.environ.get('MLFLOW_PORT') or 5000}"
 
 
 def overview() -> str:

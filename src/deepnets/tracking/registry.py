@@ -1,11 +1,14 @@
 """MLflow's registered models: the champion of a study, and versions by their number or alias."""
 
+import json
+
 from deepnets.tracking import connection  # noqa: F401
 
 # isort: split
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from deepnets.base import files, project
 from deepnets.base.errors import UserError
@@ -51,6 +54,7 @@ def register_champion(client: MlflowClient, name: str, contender: Contender) -> 
         client.update_model_version(name, version.version, description)
     if str(alias) != str(version.version):
         client.set_registered_model_alias(name, ALIAS, str(version.version))
+    _tell_its_model(client, version)
     return version
 
 
@@ -141,6 +145,17 @@ def _create_version(
         description=description,
         model_id=model.model_id,
     )
+
+
+def _tell_its_model(client: MlflowClient, version: ModelVersion) -> None:
+    """Have the page of the logged model name `version`, as `mlflow.register_model` does."""
+    model_id = version.source.removeprefix("models:/")
+    said = client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]")
+    versions = json.loads(said)
+    own = {"name": version.name, "version": str(version.version)}
+    if own not in versions:
+        told = {MLFLOW_MODEL_VERSIONS: json.dumps([*versions, own])}
+        client.set_logged_model_tags(model_id, told)
 
 
 def _keeps(client: MlflowClient, reigning: ModelVersion, contender: Contender) -> bool:

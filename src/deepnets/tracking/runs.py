@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from deepnets.tracking import connection
 
@@ -95,13 +96,20 @@ def _find_or_create(client: MlflowClient, training: TrackedTraining) -> Run:
     }
     if training.seeds > 1:
         found_by[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment, training)
-    return _run_with(client, experiment, training.run_name, found_by)
+    return _run_with(client, experiment, training.run_name, found_by, training.started_ms)
 
 
 def _run_with(
-    client: MlflowClient, experiment: str, name: str, first_tags: Mapping[str, str]
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    first_tags: Mapping[str, str],
+    started: int | None = None,
 ) -> Run:
     """The run of that name with that fingerprint; created with all `first_tags` if there is none.
+
+    One that is created has `started`, milliseconds since the epoch; None for now. `mlflow run` has
+    a run for each time that it takes a training up again: the one that is finished counts.
 
     A request to create one may have been carried out after we had stopped waiting for its answer,
     and two seeds that begin at the same moment may each create their parent: of several that are
@@ -115,16 +123,20 @@ def _run_with(
             f"tags.{tags.FINGERPRINT} = '{fingerprint}' and attributes.run_name = '{name}'",
             run_view_type=ViewType.ACTIVE_ONLY,
         )
-        return sorted(found, key=lambda run: (_is_empty(run), run.info.start_time, run.info.run_id))
+        return sorted(found, key=_rank)
 
     runs = find()
     if not runs:
-        run = client.create_run(experiment, run_name=name, tags=dict(first_tags))
+        run = client.create_run(experiment, started, dict(first_tags), name)
         runs = find() or [client.get_run(run.info.run_id)]
     used, *others = runs
     for other in filter(_is_empty, others):
         client.delete_run(other.info.run_id)
     return used
+
+
+def _rank(run: Run) -> tuple[Any, ...]:
+    return (_is_empty(run), run.info.status != "FINISHED", run.info.start_time, run.info.run_id)
 
 
 def _is_empty(run: Run) -> bool:

@@ -104,6 +104,15 @@ class TrackedTraining:
         return self._rows("timing.csv")
 
     @property
+    def started_ms(self) -> int | None:
+        """When its first epoch began, in milliseconds since the epoch; None before its end."""
+        first = next(iter(self.timing), None)
+        if first is None:
+            return None
+        took = first["seconds"] + first.get("validation_seconds", 0)
+        return int(first["finished_ms"] - 1000 * took)
+
+    @property
     def trained(self) -> Numbers:
         """What the training came to; empty where that is not known yet."""
         return self._numbers(self.files.train)

@@ -35,6 +35,19 @@ class View(TypedDict):
     state: str
 
 
+def show(client: MlflowClient, experiment: Experiment) -> None:
+    """Give `experiment` the view, and note where it is seen.
+
+    Raises:
+        MlflowException: among others, the store does not take the view; its address is noted.
+    """
+    has_view = False
+    try:
+        has_view = sync(client, experiment)
+    finally:
+        pages.note(experiment.name, experiment.experiment_id, has_view)
+
+
 def sync(client: MlflowClient, experiment: Experiment) -> bool:
     """Give `experiment` the view, as this version of the project has it; returns if it has it now.
 
