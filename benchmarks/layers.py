@@ -1,9 +1,9 @@
-"""Each convolution of both networks: the library's kernels against plain matrix products.
+"""Each convolution of both networks: the library's kernels, plain matrix products, Winograd's way.
 
     python benchmarks/layers.py [ARCH ...]
 
 Forward and both gradients together, batch 32, in turns; medians in milliseconds. The last column
-says which of the two training uses (see deepnets.networks.convolutions).
+says which of them training uses (deepnets.networks.convolutions, deepnets.networks.winograd).
 """
 
 import statistics
@@ -19,10 +19,11 @@ runtime.start_framework()
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from deepnets.networks import convolutions, models  # noqa: E402
+from deepnets.networks import convolutions, models, winograd  # noqa: E402
 
 _BATCH = 32
 _ROUNDS = 15
+_WAYS = ("library", "products", "winograd")
 
 
 def main(archs: list[str]) -> None:
@@ -36,24 +37,34 @@ def main(archs: list[str]) -> None:
                 key = (side, channels, layer.filters, layer.kernel_size[0], layer.strides[0])
                 convolutions_of.setdefault(key, []).append(layer)
         saved = 0.0
-        print(f"{arch}: side, channels -> filters, kernel/stride, count; library, products (ms)")
+        print(f"{arch}: side, channels -> filters, kernel/stride, count; ms by {', '.join(_WAYS)}")
         for key, layers in convolutions_of.items():
             side, channels, filters, kernel, stride = key
-            if not convolutions.can_be_products(layers[0]):
+            layer = layers[0]
+            ways = {"library": layer}
+            if convolutions.can_be_products(layer):
+                ways["products"] = convolutions.AsProducts(layer)
+            if winograd.can_be_filtered(layer):
+                ways["winograd"] = winograd.Winograd(layer)
+            if len(ways) == 1:
                 continue
-            library, products = _time(layers[0])
-            used = convolutions.applies_to(layers[0])
-            saved += len(layers) * (library - products) if used else 0
+            used = "products" if convolutions.applies_to(layer) else "library"
+            used = "winograd" if winograd.applies_to(layer) else used
+            milliseconds = _time(layer, ways)
+            saved += len(layers) * (milliseconds["library"] - milliseconds[used])
+            figures = " ".join(
+                f"{milliseconds[way]:7.2f}" if way in ways else 7 * " " for way in _WAYS
+            )
             print(
                 f"  {side:2} {channels:4} -> {filters:4}  {kernel}x{kernel}/{stride} x{len(layers)}"
-                f"  {library:7.2f} {products:7.2f}  {'products' if used else 'library'}",
+                f"  {figures}  {used}",
                 flush=True,
             )
         print(f"  the choice saves {saved:.0f} ms a step\n", flush=True)
 
 
-def _time(layer: keras.layers.Conv2D) -> list[float]:
-    """Median milliseconds of the library's convolution and of ours."""
+def _time(layer: keras.layers.Conv2D, ways: dict[str, Callable[[Any], Any]]) -> dict[str, float]:
+    """Median milliseconds of `layer` computed by each of `ways`."""
     images = tf.random.stateless_normal((_BATCH, *layer.input.shape[1:]), (0, 0))
     upstream = tf.random.stateless_normal((_BATCH, *layer.output.shape[1:]), (0, 1))
 
@@ -63,19 +74,19 @@ def _time(layer: keras.layers.Conv2D) -> list[float]:
                 tape.watch(images)
                 outputs = convolve(images)
             wanted = [images, *(v.value for v in layer.trainable_variables)]
-            return tape.gradient(outputs, wanted, output_gradients=upstream)
+            return outputs, tape.gradient(outputs, wanted, output_gradients=upstream)
 
         compiled: Callable[[], Any] = tf.function(run)
         return compiled
 
-    ways = [passes(layer), passes(convolutions.AsProducts(layer))]
-    seconds: list[list[float]] = [[], []]
+    compiled = {name: passes(way) for name, way in ways.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(_ROUNDS + 2):
-        for way, times in zip(ways, seconds, strict=True):
+        for name, way in compiled.items():
             started = time.perf_counter()
             way()
-            times.append(time.perf_counter() - started)
-    return [1000 * statistics.median(times[2:]) for times in seconds]
+            seconds[name].append(time.perf_counter() - started)
+    return {name: 1000 * statistics.median(times[2:]) for name, times in seconds.items()}
 
 
 if __name__ == "__main__":

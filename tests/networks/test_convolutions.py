@@ -1,4 +1,4 @@
-"""Convolutions on the smallest maps are those of Keras, gradients included."""
+"""What computes convolutions in their place are those of Keras, gradients included."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from deepnets.config.fields import Arch
-from deepnets.networks import convolutions, models
+from deepnets.networks import convolutions, models, winograd
 from deepnets.training import steps
 
 pytestmark = pytest.mark.skipif(
@@ -28,6 +28,25 @@ pytestmark = pytest.mark.skipif(
 def test_outputs_and_gradients_are_those_of_keras(
     shape: tuple[int, int], kernel: int, stride: int, use_bias: bool, activation: str | None
 ) -> None:
+    layer = _convolution(shape, kernel, stride, use_bias, activation)
+    assert convolutions.can_be_products(layer)
+    _assert_alike(layer, convolutions.AsProducts(layer))
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("shape", [(2, 2), (2, 6), (8, 4)])
+def test_winograds_outputs_and_gradients_are_those_of_keras(
+    shape: tuple[int, int], use_bias: bool, activation: str | None
+) -> None:
+    layer = _convolution(shape, 3, 1, use_bias, activation)
+    assert winograd.can_be_filtered(layer)
+    _assert_alike(layer, winograd.Winograd(layer))
+
+
+def _convolution(
+    shape: tuple[int, int], kernel: int, stride: int, use_bias: bool, activation: str | None
+) -> keras.layers.Conv2D:
     keras.utils.set_random_seed(3)
     layer = keras.layers.Conv2D(
         *(5, kernel, stride),
@@ -37,9 +56,13 @@ def test_outputs_and_gradients_are_those_of_keras(
         bias_initializer="normal",
     )
     layer(keras.Input((*shape, 4)))
-    assert convolutions.can_be_products(layer)
-    fast = convolutions.AsProducts(layer)
-    images = tf.constant(np.random.default_rng(0).normal(size=(7, *shape, 4)), tf.float32)
+    return layer
+
+
+def _assert_alike(layer: keras.layers.Conv2D, fast: keras.Layer) -> None:
+    images = tf.constant(
+        np.random.default_rng(0).normal(size=(7, *layer.input.shape[1:])), tf.float32
+    )
     weight = tf.constant(
         np.random.default_rng(1).normal(size=(7, *layer.output.shape[1:])), tf.float32
     )
@@ -71,20 +94,36 @@ def test_other_layers_are_left_alone(layer: keras.Layer) -> None:
     layer(keras.Input((4, 4, 4)))
     assert not convolutions.can_be_products(layer)
     assert not convolutions.applies_to(layer)
+    assert not winograd.can_be_filtered(layer)
+    assert not winograd.applies_to(layer)
+
+
+def test_winograd_needs_whole_tiles() -> None:
+    assert not winograd.can_be_filtered(_convolution((4, 3), 3, 1, use_bias=True, activation=None))
 
 
 @pytest.mark.parametrize(
-    ("arch", "size", "count"),
-    # VGG-16: all on 4x4 and 2x2 maps. ResNet50: 3x3 of the last two stages, 1x1 of the last three
-    # (at 64x64 pixels of the last two).
-    [("vgg16", 32, 6), ("vgg16", 64, 3), ("resnet50", 32, 9 + 29), ("resnet50", 64, 9 + 20)],
+    ("arch", "size", "products", "filtered"),
+    # VGG-16: products on 4x4 and 2x2 maps, Winograd's on those of the two blocks before. ResNet50:
+    # 3x3 of the last two stages, 1x1 of the last three (at 64x64 pixels of the last two).
+    [
+        ("vgg16", 32, 6, 5),
+        ("vgg16", 64, 3, 8),
+        ("resnet50", 32, 9 + 29, 0),
+        ("resnet50", 64, 9 + 20, 4),
+    ],
 )
-def test_the_networks_have_so_many_of_them(arch: Arch, size: int, count: int) -> None:
+def test_the_networks_have_so_many_of_them(
+    arch: Arch, size: int, products: int, filtered: int
+) -> None:
     view = steps.training_view(models.build(arch, size, dropout=0.5))
-    products = {
-        layer.name
-        for model in view.get_layer("warped_view").layers
-        for layer in getattr(model, "layers", [])
-        if isinstance(layer, convolutions.AsProducts)
+    of_kind = {
+        kind: {
+            layer.name
+            for model in view.get_layer("warped_view").layers
+            for layer in getattr(model, "layers", [])
+            if isinstance(layer, kind)
+        }
+        for kind in (convolutions.AsProducts, winograd.Winograd)
     }
-    assert len(products) == count
+    assert [len(names) for names in of_kind.values()] == [products, filtered]

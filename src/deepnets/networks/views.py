@@ -114,11 +114,13 @@ def _stand_in() -> Callable[[keras.Layer], keras.Layer | None] | None:
         return gpu_layers.stand_in if runtime.on_jax_gpu() else small_maps.stand_in
     if not runtime.on_tensorflow_cpu():
         return None
-    from deepnets.networks import convolutions, layers, normalization
+    from deepnets.networks import convolutions, layers, normalization, winograd
 
     def stand_in(layer: keras.Layer) -> keras.Layer | None:
         if convolutions.applies_to(layer):
             return convolutions.AsProducts(layer)
+        if winograd.applies_to(layer):
+            return winograd.Winograd(layer)
         return normalization.Fused(layer) if layers.normalises_channels(layer) else None
 
     return stand_in
