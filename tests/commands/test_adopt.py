@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -417,12 +419,52 @@ def test_a_seed_that_the_study_has_not_is_left_alone(
 def test_a_source_without_trainings_is_refused_before_anything(
     study: Params, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="is no folder: expected one with trainings"):
+    with pytest.raises(UserError, match="is not there: expected a folder with trainings"):
         adopted(tmp_path / "nowhere")
     (tmp_path / "clone" / "checkpoints" / "r").mkdir(parents=True)
     (tmp_path / "clone" / "checkpoints" / "r" / "provenance.json").write_text("{}")
     with pytest.raises(UserError, match="holds no trainings"):
         adopted(tmp_path / "clone")
+
+
+def _packed(folder: Path, name: str) -> Path:
+    """What a box packs: see docs/gpu.sh."""
+    archive = folder.with_name("results.tgz")
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(folder, name)
+    return archive
+
+
+def test_an_archive_is_taken_like_the_folder_that_it_holds(
+    source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.training()
+    archive = _packed(source.folder, "studies/there")
+    assert adopted(source.folder) == 0
+    taken = everything()
+    shutil.rmtree("metrics")
+    shutil.rmtree(source.folder)
+    assert adopted(archive) == 0
+    assert everything() == taken
+    assert "/results.tgz/studies/there/" in capsys.readouterr().out
+    assert not list(Path(tempfile.gettempdir()).glob("deepnets-*/results.tgz"))
+
+
+def test_an_archive_that_is_cut_off_or_leads_outside_is_refused(
+    source: Source, tmp_path: Path
+) -> None:
+    source.training()
+    for name, spoil, said in (
+        ("there", lambda data: data[: len(data) // 2], "results.tgz cannot be unpacked"),
+        ("there", lambda _: b"no archive at all", "results.tgz cannot be unpacked"),
+        ("../outside", lambda data: data, "outside the destination"),
+    ):
+        archive = _packed(source.folder, name)
+        archive.write_bytes(spoil(archive.read_bytes()))
+        with pytest.raises(UserError, match=said) as refused:
+            adopted(archive)
+        assert "expected a folder or a whole tar archive" in str(refused.value)
+        assert not Path("metrics").exists()
 
 
 def test_of_a_study_only_its_own_trainings_are_looked_at(

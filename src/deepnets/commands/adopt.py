@@ -7,8 +7,12 @@ with each other; the seeds of a row are put together. Its model comes along wher
 
 import dataclasses
 import sys
+import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from deepnets.base import files, locks, progress, project
@@ -32,13 +36,41 @@ def main(sources: Sequence[Path], replace: bool) -> int:
     """Take over what belongs here from `sources`, then make the report and tell MLflow.
 
     Args:
-        sources: folders with trainings somewhere below them, or other studies.
+        sources: folders with trainings somewhere below them, other studies, or tar archives of
+            such.
         replace: take a training also where another one of its row and seed is here.
 
     Returns:
         The exit status: 1 where a training was refused or nothing in `sources` belongs here.
     """
     study = params.load()
+    with ExitStack() as stack:
+        unpacked = [_unpacked(source, stack) if source.is_file() else source for source in sources]
+        return _adopt(study, unpacked, replace)
+
+
+def _unpacked(archive: Path, stack: ExitStack) -> Path:
+    """The folder that `archive` is unpacked into, below one that is there as long as `stack`."""
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="deepnets-"))) / archive.name
+    try:
+        with (
+            archive.open("rb") as raw,
+            tarfile.open(fileobj=raw) as packed,
+            progress.bar(archive.stat().st_size, f"unpack {archive.name}", "B") as bar,
+        ):
+            for member in packed:
+                packed.extract(member, folder, filter="data")
+                bar.update(raw.tell() - bar.n)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{archive} cannot be unpacked ({error}): expected a folder or a whole tar archive; "
+            "bring it again"
+        ) from None
+    return folder
+
+
+def _adopt(study: Params, sources: Sequence[Path], replace: bool) -> int:
+    """`main`, of folders."""
     folders = [folder for source in sources for folder in _folders(source)]
     prepare_data()
     check = Check(study)
@@ -70,7 +102,7 @@ def _folders(source: Path) -> list[Path]:
     """Where below `source` trainings have their numbers: of a study its own, else all there are."""
     if not source.is_dir():
         raise UserError(
-            f"{source} is no folder: expected one with trainings below it, another machine's "
+            f"{source} is not there: expected a folder with trainings below it, another machine's "
             "study, or what it packed of its metrics/"
         )
     patterns = ["**/provenance.json"]

@@ -170,8 +170,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="SOURCE",
-        help="a study's folder, there or here, or a folder with what was kept of metrics/ (and of "
-        "models/) somewhere below it",
+        help="a study's folder, there or here, or a folder or a tar archive with what was kept of "
+        "metrics/ (and of models/) somewhere below it",
     )
     adopt.add_argument(
         "--replace",
