@@ -211,15 +211,21 @@ def test_what_is_due_is_what_dvc_would_train_longest_first() -> None:
     assert images == sorted(images, reverse=True)
 
 
-def test_each_row_s_first_seed_is_trained_before_any_second() -> None:
-    """What it compiles for a GPU the others find."""
-    a, b, _ = NAMES
-    found = due.trainings(STUDY, [a, b], [4, 5, 6], {f"train@{a}", f"train@{b}"})
-    first, rest = found[:2], found[2:]
-    assert {(t.name, t.seed) for t in first} == {(a, 4), (b, 4)}
-    # Row by row after that, so that a grid that is cut off leaves whole ones.
-    name = rest[0].name
-    assert [(t.name, t.seed) for t in rest[:2]] == [(name, 5), (name, 6)]
+def test_of_as_many_rows_as_there_are_places_the_first_seeds_come_first() -> None:
+    """What they compile for a GPU the others find, and a grid that is cut off leaves whole rows."""
+    found = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
+    a, b, c = dict.fromkeys(t.name for t in found)
+    of_two = [(a, 4), (b, 4), (a, 5), (a, 6), (b, 5), (b, 6)]
+    ordered = [(t.name, t.seed) for t in due.in_order(found, 2)]
+    assert ordered == [*of_two, (c, 4), (c, 5), (c, 6)]
+
+
+@pytest.mark.parametrize("places", [3, 16])
+def test_fewer_rows_than_places_are_begun_one_after_the_other(places: int) -> None:
+    found = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
+    ordered = [(t.name, t.seed) for t in due.in_order(found, places)]
+    names = list(dict.fromkeys(t.name for t in found))
+    assert ordered == [(name, seed) for name in names for seed in (4, 5, 6)]
 
 
 @pytest.mark.parametrize(("fails", "status"), [(0, 0), (1, 1)])

@@ -99,7 +99,8 @@ def _train(
             table.say(f"{name}: not written: {error}")
 
     try:
-        ended = schedule.run(trainings, places, table, write)
+        ordered = due.in_order(trainings, places.capacity())
+        ended = schedule.run(ordered, places, table, write)
     finally:
         table.close()
         places.close()

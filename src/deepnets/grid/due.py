@@ -75,11 +75,9 @@ def stale_stages(names: Sequence[str]) -> set[str]:
 def trainings(
     study: Params, names: Sequence[str], seeds: Sequence[int], stale: set[str] | None
 ) -> list[Training]:
-    """What is to be trained of the rows `names` with `seeds`, in the order in which to start.
+    """What is to be trained of the rows `names` with `seeds`, row by row.
 
-    Each row's first seed comes before all others, since what it compiles for a GPU the others find.
-    Of either, those that take longest come first, and equals as params.yaml has them. A place may
-    take others first (`Places.start`).
+    Rows that take longest come first, and equals as params.yaml has them.
 
     Args:
         study: parameters.
@@ -97,8 +95,23 @@ def trainings(
         elif f"train@{name}" not in stale:
             continue
         found += [Training(name, run) for run in runs]
+    return sorted(found, key=lambda training: -_images(training.run))
+
+
+def in_order(found: Sequence[Training], places: int) -> list[Training]:
+    """What `trainings` has found, in the order in which to start it at so many `places`.
+
+    Of as many rows as there are places each one's first seed comes first: what it compiles for a
+    GPU the others find, and its place goes on with it (`Places.start`). Where there are fewer
+    rows, all of them would end together: they are begun one after the other. Either way a grid
+    that is cut off leaves the first rows whole.
+    """
+    names = list(dict.fromkeys(training.name for training in found))
+    if len(names) <= places:
+        return list(found)
     first = {training.name: training.seed for training in reversed(found)}
-    return sorted(found, key=lambda t: (t.seed != first[t.name], -_images(t.run)))
+    turn = {name: number // places for number, name in enumerate(names)}
+    return sorted(found, key=lambda t: (turn[t.name], t.seed != first[t.name]))
 
 
 def _trained(paths: project.RunFiles) -> Mapping[int, Mapping[str, object]]:
