@@ -135,6 +135,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         runtime.start_framework()
         from deepnets.commands import adopt
 
+        # What an archive was unpacked into does not stay.
+        lifeline.end_in_order()
         return adopt.main(arguments.sources, arguments.replace)
     elif command == "diff":
         from deepnets.commands import diff

@@ -359,13 +359,13 @@ def _sealed_again(change: Callable[[dict[str, Any]], Any]) -> Change:
             "test.json says accuracy 0.91",
         ),
         (_of_json("test.json", lambda of: of.update(loss=0.25)), "test.json says loss 0.25"),
-        (_other_label, "predictions.csv.gz is about other test images"),
-        (_other_probabilities, "predictions.csv.gz does not follow from probabilities.npy"),
+        (_other_label, "its predictions are about other test images"),
+        (_other_probabilities, "its predictions do not follow from probabilities.npy"),
         (_cut("provenance.json"), "provenance.json is damaged"),
         (_cut("probabilities.npy"), "probabilities.npy is not a whole .npy array"),
         (_cut("timing.csv"), "do not hold the same epochs"),
         (_without_clock, "timing.csv lacks a column"),
-        (_of_another_calibration, "calibration.json is not about predictions.csv.gz"),
+        (_of_another_calibration, "calibration.json is not about its predictions"),
         (_cut("history.csv"), "damaged"),
         (lambda folder: (folder / "test.json").unlink(), "not tested, and its model is not with"),
     ],
@@ -436,9 +436,17 @@ def _packed(folder: Path, name: str) -> Path:
 
 
 def test_an_archive_is_taken_like_the_folder_that_it_holds(
-    source: Source, capsys: pytest.CaptureFixture[str]
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     source.training()
+    # As where models are on another disk, and in a clone with its environment.
+    (source.folder / "models").symlink_to("/nowhere")
+    (source.folder / ".venv").mkdir()
+    (source.folder / ".venv" / "python").symlink_to("/usr/bin/python3")
     archive = _packed(source.folder, "studies/there")
     assert adopted(source.folder) == 0
     taken = everything()
@@ -447,7 +455,13 @@ def test_an_archive_is_taken_like_the_folder_that_it_holds(
     assert adopted(archive) == 0
     assert everything() == taken
     assert "/results.tgz/studies/there/" in capsys.readouterr().out
-    assert not list(Path(tempfile.gettempdir()).glob("deepnets-*/results.tgz"))
+    assert not list(tmp_path.glob("deepnets-*"))
+
+
+def _flipped(data: bytes) -> bytes:
+    """One byte of the compressed numbers is another."""
+    at = len(data) // 2
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 def test_an_archive_that_is_cut_off_or_leads_outside_is_refused(
@@ -456,6 +470,7 @@ def test_an_archive_that_is_cut_off_or_leads_outside_is_refused(
     source.training()
     for name, spoil, said in (
         ("there", lambda data: data[: len(data) // 2], "results.tgz cannot be unpacked"),
+        ("there", _flipped, "results.tgz cannot be unpacked"),
         ("there", lambda _: b"no archive at all", "results.tgz cannot be unpacked"),
         ("../outside", lambda data: data, "outside the destination"),
     ):
@@ -464,6 +479,7 @@ def test_an_archive_that_is_cut_off_or_leads_outside_is_refused(
         with pytest.raises(UserError, match=said) as refused:
             adopted(archive)
         assert "expected a folder or a whole tar archive" in str(refused.value)
+        assert len(str(refused.value).splitlines()) == 1
         assert not Path("metrics").exists()
 
 

@@ -220,7 +220,7 @@ def test_of_as_many_rows_as_there_are_places_the_first_seeds_come_first() -> Non
     assert ordered == [*of_two, (c, 4), (c, 5), (c, 6)]
 
 
-@pytest.mark.parametrize("places", [3, 16])
+@pytest.mark.parametrize("places", [4, 16])
 def test_fewer_rows_than_places_are_begun_one_after_the_other(places: int) -> None:
     found = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
     ordered = [(t.name, t.seed) for t in due.in_order(found, places)]

@@ -99,7 +99,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]
     """Write `rows` (all with the keys `columns`) with a header line.
 
     Floats are written with `repr`, so that reading them back gives the same bits. What is to be
-    a .gz is compressed, without a date: the same rows are the same bytes.
+    a .gz is compressed, without a date: the same rows are the same bytes, on every Python.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
@@ -107,7 +107,15 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]
     writer.writerows(rows)
     data = text.getvalue().encode()
     with replacing(path) as partial:
-        partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        partial.write_bytes(_compressed(data) if path.suffix == ".gz" else data)
+
+
+def _compressed(data: bytes) -> bytes:
+    # gzip.compress names the system in its header on some versions of Python, and on others not.
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
+        file.write(data)
+    return packed.getvalue()
 
 
 def csv_lines(path: Path) -> Iterator[dict[str, str]]:

@@ -6,6 +6,8 @@ with each other; the seeds of a row are put together. Its model comes along wher
 """
 
 import dataclasses
+import gzip
+import lzma
 import sys
 import tarfile
 import zlib
@@ -16,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deepnets.base import files, locks, progress, project
-from deepnets.base.errors import UserError
+from deepnets.base.errors import UserError, one_line
 from deepnets.commands import arrivals, repro
 from deepnets.commands.arrivals import Arrival, Check, ForeignError, RefusedError
 from deepnets.commands.run import prepare_data
@@ -59,14 +61,32 @@ def _unpacked(archive: Path, stack: ExitStack) -> Path:
             progress.bar(archive.stat().st_size, f"unpack {archive.name}", "B") as bar,
         ):
             for member in packed:
-                packed.extract(member, folder, filter="data")
+                if _may_be_results(member):
+                    packed.extract(member, folder, filter="data")
                 bar.update(raw.tell() - bar.n)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+            _read_to_its_end(packed)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise UserError(
-            f"{archive} cannot be unpacked ({error}): expected a folder or a whole tar archive; "
-            "bring it again"
+            f"{archive} cannot be unpacked ({one_line(error, 200)}): expected a folder or a whole "
+            "tar archive; bring it again"
         ) from None
     return folder
+
+
+def _may_be_results(member: tarfile.TarInfo) -> bool:
+    """Whether a member of an archive is of what `_folders` looks at: no link, nothing of git's."""
+    return (member.isfile() or member.isdir()) and not _NO_RESULTS & set(Path(member.name).parts)
+
+
+def _read_to_its_end(packed: tarfile.TarFile) -> None:
+    """Have what is compressed check its sum, which stands behind the last member.
+
+    Raises:
+        OSError, EOFError: it is damaged.
+    """
+    assert packed.fileobj is not None
+    while packed.fileobj.read(2**20):
+        pass
 
 
 def _adopt(study: Params, sources: Sequence[Path], replace: bool) -> int:
@@ -305,7 +325,7 @@ def _whole_stages(study: Params, name: str) -> list[str]:
             if recorded not in (None, saving.weights_digest(saving.load(model))):
                 return []
     tested = all(by_seed[seed].probabilities is not None for seed in seeds)
-    evaluated = tested and paths.calibration.is_file()
+    evaluated = tested and paths.calibration.is_file() and paths.predictions.is_file()
     return [f"train@{name}", *([f"evaluate@{name}"] if evaluated else [])]
 
 

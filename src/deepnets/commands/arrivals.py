@@ -130,14 +130,14 @@ class Check:
         if result.test is None:
             return
         if result.labels is None or result.predicted is None:
-            raise RefusedError("predictions.csv.gz does not hold what test.json is about")
+            raise RefusedError("its predictions do not hold what test.json is about")
         if not np.array_equal(result.labels, self.test.labels):
-            raise RefusedError("predictions.csv.gz is about other test images")
+            raise RefusedError("its predictions are about other test images")
         again = {"accuracy": float((result.predicted == result.labels).mean())}
         if result.probabilities is not None:
             again = scores.score(result.probabilities, result.labels)
             if (result.probabilities.argmax(axis=1) != result.predicted).any():
-                raise RefusedError("predictions.csv.gz does not follow from probabilities.npy")
+                raise RefusedError("its predictions do not follow from probabilities.npy")
         elif result.calibration is not None:
             kept = statistics.Calibration.of_numbers(result.calibration)
             right = round(float(np.nansum(kept.counts * kept.accuracy)))
@@ -145,7 +145,7 @@ class Check:
                 len(result.labels),
                 int((result.predicted == result.labels).sum()),
             ):
-                raise RefusedError("calibration.json is not about predictions.csv.gz")
+                raise RefusedError("calibration.json is not about its predictions")
         for key, value in again.items():
             if not math.isclose(value, result.test[key], rel_tol=_ROUNDING):
                 raise RefusedError(

@@ -67,14 +67,16 @@ def main(options: Mapping[str, str | None]) -> None:
             mlflow_run_id,
             lambda result: run_figures.draw(style, paths, result, count),
         )
-    print(
-        f"files: {paths.model_dir}"
-        + (
-            f"   MLflow: {pages.study_page(single) or project.public_uri()}"
-            if live.available()
-            else ""
-        )
-    )
+    print(f"files: {paths.model_dir}" + (f"   MLflow: {_page(single)}" if live.available() else ""))
+
+
+def _page(experiment: str) -> str:
+    """Where the run is seen; `mlflow run` may have been told another experiment."""
+    page = pages.study_page(experiment)
+    told = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if page is None or (told and f"/experiments/{told}/" not in page):
+        return project.public_uri()
+    return page
 
 
 def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:

@@ -107,7 +107,7 @@ def in_order(found: Sequence[Training], places: int) -> list[Training]:
     that is cut off leaves the first rows whole.
     """
     names = list(dict.fromkeys(training.name for training in found))
-    if len(names) <= places:
+    if len(names) < places:
         return list(found)
     first = {training.name: training.seed for training in reversed(found)}
     turn = {name: number // places for number, name in enumerate(names)}

@@ -101,7 +101,6 @@ class Follower:
             if status == "RUNNING":
                 self._sample_system(run_id)
             if not self._shown:
-                self._shown = True
                 self._show(self._client)
         except Exception as error:
             self._failures += 1
@@ -118,6 +117,7 @@ class Follower:
             experiment = client.get_experiment_by_name(self._training.experiment)
             if experiment is not None:  # `mlflow run` may have been told another
                 views.show(client, experiment)
+            self._shown = True
 
     def _send_last(self, status: str) -> None:
         # Twice, since an answer may be lost on its way.

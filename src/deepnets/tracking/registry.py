@@ -1,6 +1,7 @@
 """MLflow's registered models: the champion of a study, and versions by their number or alias."""
 
 import json
+from contextlib import suppress
 
 from deepnets.tracking import connection  # noqa: F401
 
@@ -54,7 +55,8 @@ def register_champion(client: MlflowClient, name: str, contender: Contender) -> 
         client.update_model_version(name, version.version, description)
     if str(alias) != str(version.version):
         client.set_registered_model_alias(name, ALIAS, str(version.version))
-    _tell_its_model(client, version)
+    with suppress(mlflow.MlflowException):  # somebody may have deleted it
+        _tell_its_model(client, version)
     return version
 
 

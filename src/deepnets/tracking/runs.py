@@ -136,7 +136,9 @@ def _run_with(
 
 
 def _rank(run: Run) -> tuple[Any, ...]:
-    return (_is_empty(run), run.info.status != "FINISHED", run.info.start_time, run.info.run_id)
+    # One that is running, or was when its last word was lost, goes on where others were killed.
+    ended = {"FINISHED": 0, "RUNNING": 1}.get(run.info.status, 2)
+    return (_is_empty(run), ended, run.info.start_time, run.info.run_id)
 
 
 def _is_empty(run: Run) -> bool:

@@ -41,7 +41,7 @@ def show(client: MlflowClient, experiment: Experiment) -> None:
     Raises:
         MlflowException: among others, the store does not take the view; its address is noted.
     """
-    has_view = False
+    has_view = pages.VIEW_TAG in experiment.tags
     try:
         has_view = sync(client, experiment)
     finally:
