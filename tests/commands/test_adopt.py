@@ -430,7 +430,8 @@ def test_a_source_without_trainings_is_refused_before_anything(
 def _packed(folder: Path, name: str) -> Path:
     """What a box packs: see docs/gpu.sh."""
     archive = folder.with_name("results.tgz")
-    with tarfile.open(archive, "w:gz") as packed:
+    # Not compressed, but with a sum all the same: a test can find its numbers.
+    with tarfile.open(archive, "w:gz", compresslevel=0) as packed:
         packed.add(folder, name)
     return archive
 
@@ -459,8 +460,8 @@ def test_an_archive_is_taken_like_the_folder_that_it_holds(
 
 
 def _flipped(data: bytes) -> bytes:
-    """One byte of the compressed numbers is another."""
-    at = len(data) // 2
+    """One number is another."""
+    at = data.index(b"epoch,loss") - 1
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
