@@ -41,25 +41,24 @@ def can_be_products(layer: keras.Layer) -> bool:
     return whole and alike and layer.groups == 1
 
 
-class AsProducts(keras.layers.Layer):  # type: ignore[misc]
+class StandIn(keras.layers.Layer):  # type: ignore[misc]
     """A stand-in for a convolution, with its kernel, bias and activation.
 
     float32 (n, height, width, channels) to (n, new height, new width, filters).
     """
 
-    def __init__(self, convolution: keras.layers.Conv2D) -> None:
-        super().__init__(name=f"{convolution.name}_as_products")
+    def __init__(self, convolution: keras.layers.Conv2D, way: str) -> None:
+        super().__init__(name=f"{convolution.name}_{way}")
         self.convolution = convolution
+
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        """The convolution of `images` by the kernel alone."""
+        raise NotImplementedError
 
     def call(self, images: Any) -> Any:
         """The convolution of `images`, bias and activation included."""
         layer = self.convolution
-        kernel = tf.convert_to_tensor(layer.kernel)
-        if layer.kernel_size == (1, 1):
-            met = _every(images, layer.strides[0])
-            outputs = _product(met, tf.reshape(kernel, kernel.shape[2:]))
-        else:
-            outputs = _three_by_three(images, kernel)
+        outputs = self.convolve(images, tf.convert_to_tensor(layer.kernel))
         if layer.use_bias:
             outputs = tf.nn.bias_add(outputs, layer.bias)
         return layer.activation(outputs)
@@ -67,6 +66,20 @@ class AsProducts(keras.layers.Layer):  # type: ignore[misc]
     def compute_output_shape(self, input_shape: Any) -> Any:
         """As the convolution's; told rather than found out, which would trace `call` once more."""
         return self.convolution.compute_output_shape(input_shape)
+
+
+class AsProducts(StandIn):
+    """A convolution as plain matrix products."""
+
+    def __init__(self, convolution: keras.layers.Conv2D) -> None:
+        super().__init__(convolution, "as_products")
+
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        layer = self.convolution
+        if layer.kernel_size == (1, 1):
+            met = _every(images, layer.strides[0])
+            return _product(met, tf.reshape(kernel, kernel.shape[2:]))
+        return _three_by_three(images, kernel)
 
 
 def _three_by_three(images: Any, kernel: Any) -> Any:

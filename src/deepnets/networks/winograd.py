@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepnets.networks import layers
+from deepnets.networks import convolutions, layers
 
 # Fewer filters have too few products to spare. Smaller maps are `convolutions.AsProducts`'s.
 _FILTERS, _SMALLEST_MAP = 128, 8
@@ -40,51 +40,28 @@ def can_be_filtered(layer: keras.Layer) -> bool:
     return layers.is_plain_3x3(layer) and all(side % 2 == 0 for side in layer.output.shape[1:3])
 
 
-class Winograd(keras.layers.Layer):  # type: ignore[misc]
-    """A stand-in for a convolution, with its kernel, bias and activation.
-
-    float32 (n, height, width, channels) to (n, height, width, filters).
-    """
+class Winograd(convolutions.StandIn):
+    """A 3x3 convolution with `same` padding, by fewer products."""
 
     def __init__(self, convolution: keras.layers.Conv2D) -> None:
-        super().__init__(name=f"{convolution.name}_winograd")
-        self.convolution = convolution
+        super().__init__(convolution, "winograd")
 
-    def call(self, images: Any) -> Any:
-        """The convolution of `images`, bias and activation included."""
-        layer = self.convolution
-        outputs = _convolve(images, tf.convert_to_tensor(layer.kernel))
-        if layer.use_bias:
-            outputs = tf.nn.bias_add(outputs, layer.bias)
-        return layer.activation(outputs)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """As the convolution's; told rather than found out, which would trace `call` once more."""
-        return self.convolution.compute_output_shape(input_shape)
-
-
-def _convolve(images: Any, kernel: Any) -> Any:
-    """3x3 convolution with `same` padding.
-
-    Args:
-        images: float32 (n, height, width, channels).
-        kernel: float32 (3, 3, channels, filters).
-    """
-    _, height, width, channels = images.shape
-    filters = kernel.shape[3]
-    spread = tf.matmul(tf.constant(_BOTH_WAYS), tf.reshape(kernel, (9, channels * filters)))
-    # The four sums of rows lie one after the other, so that those of columns are taken at once.
-    columns = _four(tf.concat(_four(images, 1), axis=0), 2)
-    matrices = tf.unstack(tf.reshape(spread, (4, 4, channels, filters)))
-    products = [
-        tf.reshape(
-            tf.matmul(tf.reshape(column, (4, -1, channels)), matrix),
-            (-1, height // 2, width // 2, filters),
-        )
-        for column, matrix in zip(columns, matrices, strict=True)
-    ]
-    rows = tf.unstack(tf.reshape(_two(products, 2), (4, -1, height // 2, width, filters)))
-    return _two(rows, 1)
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        _, height, width, channels = images.shape
+        filters = kernel.shape[3]
+        spread = tf.matmul(tf.constant(_BOTH_WAYS), tf.reshape(kernel, (9, channels * filters)))
+        # The four sums of rows lie one after the other, so that those of columns are taken at once.
+        columns = _four(tf.concat(_four(images, 1), axis=0), 2)
+        matrices = tf.unstack(tf.reshape(spread, (4, 4, channels, filters)))
+        products = [
+            tf.reshape(
+                tf.matmul(tf.reshape(column, (4, -1, channels)), matrix),
+                (-1, height // 2, width // 2, filters),
+            )
+            for column, matrix in zip(columns, matrices, strict=True)
+        ]
+        rows = tf.unstack(tf.reshape(_two(products, 2), (4, -1, height // 2, width, filters)))
+        return _two(rows, 1)
 
 
 def _four(maps: Any, axis: int) -> list[Any]:
