@@ -48,8 +48,8 @@ def main(archs: list[str]) -> None:
                 ways["winograd"] = winograd.Winograd(layer)
             if len(ways) == 1:
                 continue
-            used = "winograd" if winograd.applies_to(layer) else "library"
-            used = "products" if convolutions.applies_to(layer) else used
+            used = "products" if convolutions.applies_to(layer) else "library"
+            used = "winograd" if winograd.applies_to(layer) else used
             milliseconds = _time(layer, ways)
             saved += len(layers) * (milliseconds["library"] - milliseconds[used])
             figures = " ".join(

@@ -104,13 +104,14 @@ def test_winograd_needs_whole_tiles() -> None:
 
 @pytest.mark.parametrize(
     ("arch", "size", "products", "filtered"),
-    # VGG-16: products on 4x4 and 2x2 maps, Winograd's on those of the two blocks before. ResNet50:
-    # 3x3 of the last two stages, 1x1 of the last three (at 64x64 pixels of the last two).
+    # VGG-16: products on 2x2 maps, Winograd's on those of the three blocks before. ResNet50:
+    # 3x3 of the last two stages, 1x1 of the last three; at 64x64 pixels products of the last stage
+    # and 1x1 of the last two, Winograd's on the two before it.
     [
-        ("vgg16", 32, 6, 5),
-        ("vgg16", 64, 3, 8),
+        ("vgg16", 32, 3, 8),
+        ("vgg16", 64, 0, 11),
         ("resnet50", 32, 9 + 29, 0),
-        ("resnet50", 64, 9 + 20, 4),
+        ("resnet50", 64, 3 + 20, 10),
     ],
 )
 def test_the_networks_have_so_many_of_them(

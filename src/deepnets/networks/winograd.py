@@ -1,4 +1,4 @@
-"""3x3 convolutions of wide maps by Winograd's minimal filtering, F(2x2, 3x3).
+"""3x3 convolutions by Winograd's minimal filtering, F(2x2, 3x3).
 
 Two outputs of a filter of three taps are two sums of four products instead of six products, in
 both directions: 16 products for four pixels instead of 36. What is added before and after grows
@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from deepnets.networks import convolutions, layers
 
-# Fewer filters have too few products to spare. Smaller maps are `convolutions.AsProducts`'s.
-_FILTERS, _SMALLEST_MAP = 128, 8
+# Fewer filters have too few products to spare. A map's side, and the fewest from there on.
+_FEWEST_FILTERS = ((4, 256), (8, 128))
 
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 # Of a kernel's nine values the sixteen of a tile, column by column.
@@ -28,10 +28,9 @@ _BOTH_WAYS = np.kron(_KERNEL, _KERNEL).reshape(4, 4, 9).swapaxes(0, 1).reshape(1
 
 def applies_to(layer: keras.Layer) -> bool:
     """Whether `layer` is a convolution that `Winograd` computes, and faster than the library."""
-    return (
-        can_be_filtered(layer)
-        and min(layer.output.shape[1:3]) >= _SMALLEST_MAP
-        and layer.filters >= _FILTERS
+    return can_be_filtered(layer) and any(
+        min(layer.output.shape[1:3]) >= side and layer.filters >= filters
+        for side, filters in _FEWEST_FILTERS
     )
 
 
