@@ -82,6 +82,11 @@ def test_a_fresh_clone_is_told_what_is_missing_and_loses_nothing(fresh: Fresh) -
     assert {f"metrics/{name}/test.json" for name in RUNS} <= set(metrics)
 
 
+def test_git_sees_nothing_of_what_dvc_keeps(trained: Fresh) -> None:
+    """Nor lists of it that DVC would write for git, and change with every row that is new."""
+    assert trained.run("git", "ls-files", "data", "models").stdout.split() == ["data/README.md"]
+
+
 def test_results_outlive_stages_that_cannot_run_in_a_fresh_clone(fresh: Fresh) -> None:
     """DVC removes what a stage writes before it finds that the stage cannot run."""
     (fresh.folder / "src/deepnets/evaluation/new.py").write_text("# changed\n")
