@@ -1,5 +1,7 @@
 """Trainings of another machine, made up file by file, taken over into a small study."""
 
+import gzip
+import io
 import json
 import shutil
 import tarfile
@@ -459,6 +461,14 @@ def test_an_archive_is_taken_like_the_folder_that_it_holds(
     assert not list(tmp_path.glob("deepnets-*"))
 
 
+def _cut_between_files(data: bytes) -> bytes:
+    """Not compressed, and without what comes after the last file."""
+    whole = gzip.decompress(data)
+    with tarfile.open(fileobj=io.BytesIO(whole)) as packed:
+        packed.getmembers()
+        return whole[: packed.offset]
+
+
 def _flipped(data: bytes) -> bytes:
     """One number is another."""
     at = data.index(b"epoch,loss") - 1
@@ -472,6 +482,7 @@ def test_an_archive_that_is_cut_off_or_leads_outside_is_refused(
     for name, spoil, said in (
         ("there", lambda data: data[: len(data) // 2], "results.tgz cannot be unpacked"),
         ("there", _flipped, "results.tgz cannot be unpacked"),
+        ("there", _cut_between_files, "results.tgz cannot be unpacked [(]it has no end[)]"),
         ("there", lambda _: b"no archive at all", "results.tgz cannot be unpacked"),
         ("../outside", lambda data: data, "outside the destination"),
     ):

@@ -79,12 +79,15 @@ def _may_be_results(member: tarfile.TarInfo) -> bool:
 
 
 def _read_to_its_end(packed: tarfile.TarFile) -> None:
-    """Have what is compressed check its sum, which stands behind the last member.
+    """Look for the end of the archive, and have what is compressed check its sum, behind that.
 
     Raises:
-        OSError, EOFError: it is damaged.
+        OSError, EOFError: it is damaged, or cut off, if only between two files.
     """
     assert packed.fileobj is not None
+    packed.fileobj.seek(packed.offset)
+    if not packed.fileobj.read(tarfile.BLOCKSIZE):
+        raise EOFError("it has no end")
     while packed.fileobj.read(2**20):
         pass
 
