@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from deepnets.config.fields import Arch
-from deepnets.networks import convolutions, models, winograd
+from deepnets.networks import convolutions, models, runtime, winograd
 from deepnets.training import steps
 
 pytestmark = pytest.mark.skipif(
@@ -33,6 +33,23 @@ def test_outputs_and_gradients_are_those_of_keras(
     _assert_alike(layer, convolutions.AsProducts(layer))
 
 
+@pytest.mark.parametrize("one_core", [True, False])
+@pytest.mark.parametrize("channels", [127, 128, 129, 130])
+def test_long_sums_are_those_of_keras(
+    channels: int, one_core: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where operations have one core each, those of an even number of channels are two."""
+    monkeypatch.setattr(runtime, "one_core_an_operation", lambda: one_core)
+    layer = _convolution((2, 2), 1, 1, True, "relu", channels)
+    fast = convolutions.AsProducts(layer)
+    _assert_alike(layer, fast)
+    images = tf.zeros((7, *layer.input.shape[1:]))
+    products = [
+        op.type for op in tf.function(fast).get_concrete_function(images).graph.get_operations()
+    ]
+    assert products.count("MatMul") == (2 if one_core and channels in (128, 130) else 1)
+
+
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("shape", [(2, 2), (2, 6), (8, 4)])
@@ -45,7 +62,12 @@ def test_winograds_outputs_and_gradients_are_those_of_keras(
 
 
 def _convolution(
-    shape: tuple[int, int], kernel: int, stride: int, use_bias: bool, activation: str | None
+    shape: tuple[int, int],
+    kernel: int,
+    stride: int,
+    use_bias: bool,
+    activation: str | None,
+    channels: int = 4,
 ) -> keras.layers.Conv2D:
     keras.utils.set_random_seed(3)
     layer = keras.layers.Conv2D(
@@ -55,7 +77,7 @@ def _convolution(
         activation=activation,
         bias_initializer="normal",
     )
-    layer(keras.Input((*shape, 4)))
+    layer(keras.Input((*shape, channels)))
     return layer
 
 

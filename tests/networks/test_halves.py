@@ -66,6 +66,28 @@ def test_no_connection_is_cut() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_within_the_network_is_no_place_to_cut() -> None:
+    """Keras does not say there which tensors of the network around it are its own."""
+    images = keras.Input((8, 8, 3), name="pixels")
+    inner = keras.Input((4, 4, 4))
+    twice = keras.layers.Conv2D(4, 3, padding="same", name="twice")
+    block = keras.Model(inner, twice(twice(inner)), name="block")
+    x = keras.layers.MaxPooling2D(name="pooled")(
+        keras.layers.Conv2D(4, 3, padding="same", name="wide")(images)
+    )
+    x = keras.layers.Conv2D(5, 3, padding="same", name="last")(block(x))
+    features = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    classifier = _classifier(keras.Model(images, features, name="nested"))
+
+    view = views.warped_view(classifier)
+    pixels = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
+    expected = pixels
+    for name in ("scale", "nested", "logits"):
+        expected = classifier.get_layer(name)(expected)
+    found = view([pixels, np.zeros(5, np.uint32)], training=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def _classifier(backbone: keras.Model) -> keras.Model:
     images = keras.Input(backbone.input_shape[1:], dtype="uint8", name="images")
     x: Any = keras.layers.Rescaling(1 / 255, name="scale")(images)

@@ -7,17 +7,22 @@ than multiplying by it. The products here are the same ones, summed in another o
 faster on a CPU is shown by benchmarks/layers.py.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from deepnets.networks import layers
+from deepnets.networks import layers, runtime
 
 # Where a product beats the library's convolution: the largest side of the map, and for 3x3 kernels
-# the side up to which it does with this many channels.
+# the side up to which it does with this many channels (from 4x4 on winograd.py beats both, where
+# sides are even).
 _LARGEST_MAP = {(1, 1): 4, (3, 3): 2}
 _LARGEST_MAP_OF_WIDE, _WIDE = 4, 256
+
+# From so many channels on, the sum over them is worth two operations.
+_LONG_SUM = 128
 
 
 def applies_to(layer: keras.Layer) -> bool:
@@ -77,8 +82,10 @@ class AsProducts(StandIn):
     def convolve(self, images: Any, kernel: Any) -> Any:
         layer = self.convolution
         if layer.kernel_size == (1, 1):
-            met = _every(images, layer.strides[0])
-            return _product(met, tf.reshape(kernel, kernel.shape[2:]))
+            matrix = tf.reshape(kernel, kernel.shape[2:])
+            long = matrix.shape[0] >= _LONG_SUM and matrix.shape[0] % 2 == 0
+            multiply = _in_two if long and runtime.one_core_an_operation() else tf.matmul
+            return _product(_every(images, layer.strides[0]), matrix, multiply)
         return _three_by_three(images, kernel)
 
 
@@ -122,8 +129,28 @@ def _every(images: Any, stride: int) -> Any:
     return tf.reshape(first, (-1, height, width, channels))
 
 
-def _product(images: Any, matrix: Any) -> Any:
+def _product(images: Any, matrix: Any, multiply: Callable[[Any, Any], Any] = tf.matmul) -> Any:
     """Each pixel of `images`, (n, height, width, channels), times `matrix`, (channels, filters)."""
     _, height, width, channels = images.shape
-    flat = tf.matmul(tf.reshape(images, (-1, channels)), matrix)
+    flat = multiply(tf.reshape(images, (-1, channels)), matrix)
     return tf.reshape(flat, (-1, height, width, matrix.shape[1]))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _in_two(rows: Any, matrix: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    """`rows`, (n, channels), times `matrix`, (channels, filters), as the sum of two products.
+
+    Forwards each layer waits for the one before, which would leave a second core nothing to do. Of
+    the channels each core takes half: rows would have both read all of the matrix. Backwards there
+    are two products anyway.
+    """
+
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        return (
+            tf.matmul(upstream, matrix, transpose_b=True),
+            tf.matmul(rows, upstream, transpose_a=True),
+        )
+
+    halves = zip(tf.split(rows, 2, axis=1), tf.split(matrix, 2, axis=0), strict=True)
+    first, second = (tf.matmul(part, own) for part, own in halves)
+    return first + second, gradient

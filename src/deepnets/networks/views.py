@@ -89,12 +89,14 @@ def _parted(backbone: keras.Model) -> tuple[keras.Model, keras.Model | None]:
     one; and what stands in for a convolution has several products to share out between cores.
     """
     layers = backbone.layers
-    made_by = {id(layer.output): number for number, layer in enumerate(layers)}
+    made = [keras.tree.flatten(layer.output) for layer in layers]
+    made_by = {id(tensor): number for number, own in enumerate(made) for tensor in own}
 
     def is_seam(number: int) -> bool:
+        small = [max(tensor.shape[1:-1], default=1) <= _SMALL_MAP for tensor in made[number]]
         read = keras.tree.flatten([layer.input for layer in layers[number + 1 :]])
-        small = max(layers[number].output.shape[1:-1], default=1) <= _SMALL_MAP
-        return small and all(made_by[id(tensor)] >= number for tensor in read)
+        # What a model within the model makes, or a second call of a layer, is made by none here.
+        return small == [True] and all(made_by.get(id(tensor), -1) >= number for tensor in read)
 
     seam = next((layers[number] for number in range(len(layers) - 1) if is_seam(number)), None)
     if seam is None:
