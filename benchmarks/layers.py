@@ -19,15 +19,18 @@ runtime.start_framework()
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from deepnets.networks import convolutions, models, winograd  # noqa: E402
+from deepnets.networks import convolutions, models, views, winograd  # noqa: E402
 
 _BATCH = 32
 _ROUNDS = 15
 _WAYS = ("library", "products", "winograd")
+# The ways by what training puts in a layer's place.
+_USED = {type(None): "library", convolutions.AsProducts: "products", winograd.Winograd: "winograd"}
 
 
 def main(archs: list[str]) -> None:
     """Print a line for each different convolution of `archs`, and what the choice is worth."""
+    stand_in = views._stand_in()
     for arch in archs:
         classifier = models.build(arch, 32, 0.5)
         convolutions_of: dict[tuple[Any, ...], list[keras.layers.Conv2D]] = {}
@@ -48,8 +51,7 @@ def main(archs: list[str]) -> None:
                 ways["winograd"] = winograd.Winograd(layer)
             if len(ways) == 1:
                 continue
-            used = "products" if convolutions.applies_to(layer) else "library"
-            used = "winograd" if winograd.applies_to(layer) else used
+            used = _USED[type(stand_in(layer) if stand_in else None)]
             milliseconds = _time(layer, ways)
             saved += len(layers) * (milliseconds["library"] - milliseconds[used])
             figures = " ".join(
