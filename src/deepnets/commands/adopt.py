@@ -66,9 +66,11 @@ def _unpacked(archive: Path, stack: ExitStack) -> Path:
                 bar.update(raw.tell() - bar.n)
             _read_to_its_end(packed)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        # Of a file that is none, tarfile says for each kind of archive why; its first words do.
+        said = one_line(error, 200).partition(": - ")[0]
         raise UserError(
-            f"{archive} cannot be unpacked ({one_line(error, 200)}): expected a folder or a whole "
-            "tar archive; bring it again"
+            f"{archive} cannot be unpacked ({said}): expected a folder or a whole tar archive; "
+            "bring it again"
         ) from None
     return folder
 
