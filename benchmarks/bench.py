@@ -217,24 +217,24 @@ def seconds_to_first_step(arch: str, folder: Path) -> float:
     """From the start of `deepnets train` to the end of its first training step."""
     started = time.time()
     printed = run([sys.executable, str(HERE / "first_step.py"), "train", f"{arch}-sgd-he"], folder)
-    found = re.search(r"^first step ended at ([\d.]+)$", printed, re.MULTILINE)
-    if not found:
+    match = re.search(r"^first step ended at ([\d.]+)$", printed, re.MULTILINE)
+    if not match:
         raise SystemExit(f"no first step was seen in:\n{printed}")
-    return float(found[1]) - started
+    return float(match[1]) - started
 
 
 def waits(bar: Any) -> dict[str, float | None]:
     """Median seconds that people wait for, other than training; None for what was not measured."""
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     with study() as folder:
         for _ in range(_WAITS):
             for arch in TARGETS:
                 bar.set_description(f"{arch}: to the first step")
                 key = f"deepnets train to the first step, {arch}"
-                found.setdefault(key, []).append(seconds_to_first_step(arch, folder))
+                seconds.setdefault(key, []).append(seconds_to_first_step(arch, folder))
                 bar.update()
     for _ in range(_WAITS):
-        found.setdefault("deepnets --help", []).append(
+        seconds.setdefault("deepnets --help", []).append(
             _seconds([sys.executable, "-m", "deepnets", "--help"], HERE)
         )
     no_op = "dvc repro with nothing to do (tour)"
@@ -243,13 +243,13 @@ def waits(bar: Any) -> dict[str, float | None]:
     if made and "deepnets train" not in run(dry, TOUR):
         bar.set_description(no_op)
         for _ in range(_WAITS):
-            found.setdefault(no_op, []).append(
+            seconds.setdefault(no_op, []).append(
                 _seconds([sys.executable, "-m", "dvc", "repro"], TOUR)
             )
     medians: dict[str, float | None] = {
-        key: statistics.median(values) for key, values in found.items()
+        key: statistics.median(values) for key, values in seconds.items()
     }
-    return medians | ({} if no_op in found else {no_op: None})
+    return medians | ({} if no_op in seconds else {no_op: None})
 
 
 def _seconds(command: list[str], folder: Path) -> float:

@@ -99,52 +99,53 @@ def main() -> None:
             bar.set_description(f"{name}, {way}")
             _train(folder / _slug(way), name, WAYS[way][1])
         runtime.start_framework()
-        found = list(_compared(folder))
+        drifts = list(_compared(folder))
     described = machine.describe()
     path = machine.path(described, "drift-")
-    text = f"{machine.heading(described)}\n\n{describe(found)}"
+    text = f"{machine.heading(described)}\n\n{describe(drifts)}"
     print(f"\n{text}")
     content = {
         "machine": described,
         "runs": RUNS,
-        "drifts": [asdict(one) for one in found],
-        "deviations": deviations(found),
+        "drifts": [asdict(drift) for drift in drifts],
+        "deviations": deviations(drifts),
     }
     files.write_json(path.with_suffix(".json"), content)
     files.write_text(path.with_suffix(".md"), text + "\n")
     print(f"\nwritten to {path.with_suffix('.md')} and .json")
 
 
-def deviations(found: list[Drift]) -> dict[str, dict[str, float]]:
+def deviations(drifts: list[Drift]) -> dict[str, dict[str, float]]:
     """By cause, the root mean square of `Drift.deviation`, and of how many runs that had learned.
 
     Of several ways for one cause the worst counts: all are compared with the same runs.
     """
-    learned = [one for one in found if one.accuracy[0] >= tolerances.LEARNED]
+    learned = [drift for drift in drifts if drift.accuracy[0] >= tolerances.LEARNED]
     worst: dict[str, dict[str, float]] = {}
     for way, (cause, _) in WAYS.items():
         if cause is None:
             continue
-        of = [one.deviation for one in learned if one.way == way]
-        size = round(math.sqrt(np.mean(np.square(of))), 4)
+        measured = [drift.deviation for drift in learned if drift.way == way]
+        size = round(math.sqrt(np.mean(np.square(measured))), 4)
         if size >= worst.get(cause, {}).get("deviation", 0):
-            worst[cause] = {"deviation": size, "runs": len(of)}
+            worst[cause] = {"deviation": size, "runs": len(measured)}
     return worst
 
 
-def describe(found: list[Drift]) -> str:
+def describe(drifts: list[Drift]) -> str:
     """The tables, in Markdown."""
     rows = []
     for name, way in itertools.product(RUNS, [*[*WAYS][1:], ANOTHER_SEED]):
-        of = [one for one in found if (one.run, one.way) == (name, way)]
-        rows.append([name, way, *_summary(of)])
+        pairs = [drift for drift in drifts if (drift.run, drift.way) == (name, way)]
+        rows.append([name, way, *_summary(pairs)])
     causes = [
-        [cause, f"{of['deviation']:.3f}", of["runs"]] for cause, of in deviations(found).items()
+        [cause, f"{worst['deviation']:.3f}", worst["runs"]]
+        for cause, worst in deviations(drifts).items()
     ]
     return "\n\n".join(
         [
             "Runs of the tour as they are, and one ("
-            + ", ".join(f"{name}: {_changed(of)}" for name, of in RUNS.items() if of)
+            + ", ".join(f"{name}: {_changed(changes)}" for name, changes in RUNS.items() if changes)
             + ") that has only begun to learn; each trained as this machine would and once more in "
             "another way; means over the pairs. Weights: distance of the final ones over their "
             "length, and over the way that training has moved them.",
@@ -157,8 +158,8 @@ def describe(found: list[Drift]) -> str:
     )
 
 
-def _changed(of: dict[str, int]) -> str:
-    return ", ".join(f"{key} {value:,}" for key, value in of.items())
+def _changed(changes: dict[str, int]) -> str:
+    return ", ".join(f"{key} {value:,}" for key, value in changes.items())
 
 
 _HEADERS = (
@@ -167,16 +168,16 @@ _HEADERS = (
 )
 
 
-def _summary(of: list[Drift]) -> list[str]:
-    apart = [abs(one.accuracy[1] - one.accuracy[0]) for one in of]
+def _summary(drifts: list[Drift]) -> list[str]:
+    apart = [abs(drift.accuracy[1] - drift.accuracy[0]) for drift in drifts]
     return [
-        f"{len(of)}",
-        f"{sum(one.identical for one in of)}",
-        f"{np.mean([one.weights for one in of]):.2g}",
-        f"{np.mean([one.moved for one in of]):.2g}",
-        f"{np.mean([one.disagree / one.images for one in of]):.1%}",
-        f"{max(one.probability for one in of):.2g}",
-        f"{np.mean([one.accuracy[0] for one in of]):.3f}",
+        f"{len(drifts)}",
+        f"{sum(drift.identical for drift in drifts)}",
+        f"{np.mean([drift.weights for drift in drifts]):.2g}",
+        f"{np.mean([drift.moved for drift in drifts]):.2g}",
+        f"{np.mean([drift.disagree / drift.images for drift in drifts]):.1%}",
+        f"{max(drift.probability for drift in drifts):.2g}",
+        f"{np.mean([drift.accuracy[0] for drift in drifts]):.3f}",
         f"{np.mean(apart):.4f}",
         f"{max(apart):.4f}",
     ]
@@ -202,7 +203,7 @@ def _train(study: Path, name: str, variables: dict[str, str]) -> None:
         return
     study.mkdir(parents=True, exist_ok=True)
     content = reader.read_yaml(TOUR / params.FILE)
-    content["runs"] = {of: content["runs"][of] | smaller for of, smaller in RUNS.items()}
+    content["runs"] = {row: content["runs"][row] | smaller for row, smaller in RUNS.items()}
     content["train"]["seed"] = list(SEEDS)
     files.write_json(study / params.FILE, content)
     start = name.replace("-sgd", "").replace("-adam", "")

@@ -100,8 +100,8 @@ def ours(arch: str, optimizer: str, only_first: bool) -> dict[str, Any]:
     whole = [after - before for before, after in pairwise(ends)]
     return {
         "first_s": first_s,
-        "ms": [1000 * of["seconds"] / _STEPS for of in rows.timing[1:]],
-        "validation_ms": [1000 * of["validation_seconds"] for of in rows.timing[1:]],
+        "ms": [1000 * row["seconds"] / _STEPS for row in rows.timing[1:]],
+        "validation_ms": [1000 * row["validation_seconds"] for row in rows.timing[1:]],
         "epoch_s": whole,
         "alone_ms": alone,
         "described": machine.describe(run.precision, repeats),
@@ -219,13 +219,13 @@ def _timed(first: Callable[[], None], steps: Callable[[], None], count: int) -> 
     """Seconds of `first`, then milliseconds of one of the `count` steps, several times."""
     started = time.perf_counter()
     first()
-    found: dict[str, Any] = {"first_s": time.perf_counter() - started, "ms": []}
+    timing: dict[str, Any] = {"first_s": time.perf_counter() - started, "ms": []}
     steps()
     for _ in range(_REPEATS):
         started = time.perf_counter()
         steps()
-        found["ms"].append(1000 * (time.perf_counter() - started) / count)
-    return found
+        timing["ms"].append(1000 * (time.perf_counter() - started) / count)
+    return timing
 
 
 def check(arch: str, optimizer: str) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def check(arch: str, optimizer: str) -> dict[str, Any]:
     def trained(by_step: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         classifier = models.initialize(run.arch, "he", 0, SIZE)
         variants.start(classifier, classifier, run)
-        before = np.concatenate([of.ravel() for of in classifier.get_weights()])
+        before = np.concatenate([weight.ravel() for weight in classifier.get_weights()])
         with views.computing_in(classifier, run.precision):
             stepper = steps.for_run(classifier, run, split)
             if by_step:
@@ -262,7 +262,7 @@ def check(arch: str, optimizer: str) -> dict[str, Any]:
                 programs.append(stepper.program(split, run))
                 for _ in stepper.train(split, run, 1):
                     pass
-        after = np.concatenate([of.ravel() for of in classifier.get_weights()])
+        after = np.concatenate([weight.ravel() for weight in classifier.get_weights()])
         return before, after
 
     before, by_step = trained(by_step=True)
@@ -302,15 +302,15 @@ def _answer(side: str, arch: str, optimizer: str) -> dict[str, Any]:
     return check(arch, optimizer) if side == "check" else keras(arch, optimizer)
 
 
-def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]]) -> str:
+def _describe(results: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]]) -> str:
     """All tables, in Markdown. Keys are `arch optimizer side` and `arch optimizer`."""
     rows, shares = [], []
-    for key in dict.fromkeys(key.rpartition(" ")[0] for key in found):
+    for key in dict.fromkeys(key.rpartition(" ")[0] for key in results):
         arch, optimizer = key.split()
         times = {
-            side: statistics.median(found[f"{key} {side}"]["ms"])
+            side: statistics.median(results[f"{key} {side}"]["ms"])
             for side in SIDES
-            if f"{key} {side}" in found
+            if f"{key} {side}" in results
         }
         row = [arch, optimizer, f"{times['ours']:.2f}", f"{TARGETS[arch]:.2f}"]
         for side in list(SIDES)[1:]:
@@ -318,10 +318,10 @@ def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]
             row.append(f"{times[side]:.2f}" if known else "not run")
             row.append(f"{times[side] / times['ours']:.2f}x" if known else "")
         rows.append(row)
-        mine = found[f"{key} ours"]
+        mine = results[f"{key} ours"]
         epoch = statistics.median(mine["epoch_s"])
         scored = statistics.median(mine["validation_ms"]) / 1000
-        nothing = found[f"{key} first"]["first_s"]
+        nothing = results[f"{key} first"]["first_s"]
         parts = [arch, optimizer, f"{epoch:.2f}", f"{scored:.3f}"]
         parts += [f"{nothing:.1f}", f"{mine['first_s']:.1f}"]
         if mine["alone_ms"] is not None:
@@ -337,10 +337,10 @@ def _describe(found: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]
     checked = [
         [
             *key.split(),
-            *(f"{of['moved']:.3g}", f"{of['difference']:.2g}"),
-            *(of["same_again"], of["same_program"]),
+            *(f"{result['moved']:.3g}", f"{result['difference']:.2g}"),
+            *(result["same_again"], result["same_program"]),
         ]
-        for key, of in checks.items()
+        for key, result in checks.items()
     ]
     compared = ["network", "optimizer", "weights moved", "ways differ by"]
     compared += ["same bits again", "same kernels again"]
@@ -376,29 +376,33 @@ def main() -> None:
     ]
     with ThreadPoolExecutor() as pool:
         checked = pool.map(lambda pair: _run("check", *pair), pairs)
-        checks = {" ".join(pair): of for pair, of in zip(pairs, checked, strict=True)}
+        checks = {" ".join(pair): result for pair, result in zip(pairs, checked, strict=True)}
     print(json.dumps(checks, indent=2), flush=True)
     if arguments.check:
-        raise SystemExit(any("failed" in of for of in checks.values()))
+        raise SystemExit(any("failed" in result for result in checks.values()))
     sides = [
         side for side in SIDES if side in ("ours", "keras", "repeatable") or find_spec("torch")
     ]
     work = [(*pair, side) for pair in pairs for side in ["first", *sides]]
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     with TemporaryDirectory() as folder, tqdm(work, leave=False, dynamic_ncols=True) as bar:
         for arch, optimizer, side in bar:
             bar.set_description(f"{arch} {optimizer}: {side}")
             compiled = folder if side in ("first", "ours") else ""
-            answer = found[f"{arch} {optimizer} {side}"] = _run(side, arch, optimizer, compiled)
+            answer = results[f"{arch} {optimizer} {side}"] = _run(side, arch, optimizer, compiled)
             # At once, for whoever's time on the card ends before the table.
             print(json.dumps({f"{arch} {optimizer} {side}": answer}), flush=True)
-    failed = {key: of["failed"] for key, of in (found | checks).items() if "failed" in of}
+    failed = {
+        key: result["failed"] for key, result in (results | checks).items() if "failed" in result
+    }
     for key, why in failed.items():
         print(f"{key} failed:\n{why}", file=sys.stderr)
-    if any("failed" in of for key, of in found.items() if key.endswith(("first", "ours"))):
+    if any(
+        "failed" in result for key, result in results.items() if key.endswith(("first", "ours"))
+    ):
         raise SystemExit(1)
-    measured = {key: of for key, of in found.items() if "failed" not in of}
-    checks = {key: of for key, of in checks.items() if "failed" not in of}
+    measured = {key: result for key, result in results.items() if "failed" not in result}
+    checks = {key: result for key, result in checks.items() if "failed" not in result}
     text = _describe(measured, checks)
     print(text)
     if arguments.arch is None:
@@ -406,15 +410,15 @@ def main() -> None:
     raise SystemExit(bool(failed))
 
 
-def _write(found: dict[str, Any], checks: dict[str, Any], text: str, optimizer: str) -> None:
+def _write(results: dict[str, Any], checks: dict[str, Any], text: str, optimizer: str) -> None:
     """Write the tables and all that was measured, named after the GPU."""
     import machine
     from deepnets.base import files
 
-    described = next(of["described"] for key, of in found.items() if key.endswith("ours"))
+    described = next(result["described"] for key, result in results.items() if key.endswith("ours"))
     device = described["hardware"]["devices"][0]
     path = machine.RESULTS / f"gpu-{machine.slug(device)}-{optimizer}"
-    content = {"machine": described, "results": found, "checks": checks}
+    content = {"machine": described, "results": results, "checks": checks}
     files.write_json(path.with_suffix(".json"), content)
     versions = described["versions"]
     libraries = ", ".join(

@@ -57,17 +57,17 @@ ROWS = {
 
 def read(commit: str, rows: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
     """A record a row and seed, with the accuracies after the last epoch."""
-    found = []
+    records = []
     for name, (study, then) in rows.items():
         tested = json.loads(_show(commit, study, then, "test.json"))
         history = csv.DictReader(io.StringIO(_show(commit, study, then, "history.csv")))
         last = {row["seed"]: float(row["val_accuracy"]) for row in history}
         # The numbers of a single seed stand there as they are.
         by_seed = tested.get("seeds") or {next(iter(last)): tested}
-        for seed, of in by_seed.items():
-            record = (name, int(seed), of["accuracy"], last[seed])
-            found.append(dict(zip(COLUMNS, record, strict=True)))
-    return found
+        for seed, numbers in by_seed.items():
+            record = (name, int(seed), numbers["accuracy"], last[seed])
+            records.append(dict(zip(COLUMNS, record, strict=True)))
+    return records
 
 
 def _show(commit: str, study: str, row: str, name: str) -> str:

@@ -77,9 +77,13 @@ def pilot_spreads(path: Path) -> tuple[float, ...]:
         for record in csv.DictReader(file):
             by_row.setdefault(record["row"], []).append(float(record["test_accuracy"]))
     spreads = sorted(
-        float(np.std(of, ddof=1)) for of in by_row.values() if len(of) > 1 and min(of) > 0.9
+        float(np.std(accuracies, ddof=1))
+        for accuracies in by_row.values()
+        if len(accuracies) > 1 and min(accuracies) > 0.9
     )
-    return tuple(round(of, 4) for of in (spreads[0], float(np.median(spreads)), spreads[-1]))
+    return tuple(
+        round(spread, 4) for spread in (spreads[0], float(np.median(spreads)), spreads[-1])
+    )
 
 
 def table(
@@ -87,25 +91,25 @@ def table(
 ) -> list[dict[str, Any]]:
     """All lines, for a list of `count` pairs of rows with so many `seeds`."""
     rng = np.random.default_rng(0)
-    found: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     for pair in accuracy_pairs(rng, report.margin, spreads):
         simulate = partial(_simulate, pair, report=report, count=count, draws=draws)
-        found += _lines("accuracy", pair, simulate)
+        lines += _lines("accuracy", pair, simulate)
     for row, than in CHANCES:
         compute = partial(_compute, row, than, report=report, count=count)
-        found += _lines("learning", learning_pair(row, than), compute)
+        lines += _lines("learning", learning_pair(row, than), compute)
     for scenario, pairs in lists(rng, report.margin, spreads, count):
         yes, no, wrong = _judge_lists(pairs, seeds, report, 4 * draws)
         line = ("list", scenario, "", seeds, yes, no, wrong, "")
-        found.append(dict(zip(COLUMNS, line, strict=True)))
-    return found
+        lines.append(dict(zip(COLUMNS, line, strict=True)))
+    return lines
 
 
 def accuracy_pairs(
     rng: np.random.Generator, margin: float, spreads: tuple[float, ...]
 ) -> Iterator[Pair]:
     small, _, large = spreads
-    for own, other in [*((of, of) for of in spreads), (small, large), (large, small)]:
+    for own, other in [*((spread, spread) for spread in spreads), (small, large), (large, small)]:
         for share in DIFFERENCES:
             yield normal_pair(rng, share * margin, margin, own, other)
 
@@ -178,12 +182,12 @@ Shares = tuple[float, float]
 
 
 def _lines(asks: str, pair: Pair, shares: Callable[[int], Shares]) -> Iterator[dict[str, Any]]:
-    of = {n: shares(n) for n in SEEDS}
+    by_seeds = {n: shares(n) for n in SEEDS}
     needed: int | str = ""
     if pair.right in ("yes", "no"):
         place = ("yes", "no").index(pair.right)
-        needed = next((n for n in TRIED if (of.get(n) or shares(n))[place] >= POWER), "")
-    for n, (yes, no) in of.items():
+        needed = next((n for n in TRIED if (by_seeds.get(n) or shares(n))[place] >= POWER), "")
+    for n, (yes, no) in by_seeds.items():
         wrong = yes * ("yes" in pair.wrong) + no * ("no" in pair.wrong)
         line = (asks, pair.scenario, pair.right, n, *map(_rounded, (yes, no, wrong)), needed)
         yield dict(zip(COLUMNS, line, strict=True))
@@ -222,10 +226,10 @@ def _judge_lists(pairs: list[Pair], n: int, report: Report, draws: int) -> tuple
     lists_wrong = 0
     for _ in range(draws):
         samples = [Sample(pair.row(n), pair.than(n)) for pair in pairs]
-        words = [of.word for of in judge(samples, report.level, report.margin)]
+        words = [judgement.word for judgement in judge(samples, report.level, report.margin)]
         for word in said:
             said[word] += words.count(word)
-        lists_wrong += any(word == of.wrong for word, of in zip(words, pairs, strict=True))
+        lists_wrong += any(word == pair.wrong for word, pair in zip(words, pairs, strict=True))
     every = draws * len(pairs)
     return tuple(map(_rounded, (said["yes"] / every, said["no"] / every, lists_wrong / draws)))
 

@@ -92,13 +92,13 @@ def record() -> dict[str, np.ndarray]:
     run = study.run_params(RUN, 0)
     loaded = {name: splits.load(name) for name in ("train", "validation")}
     training = loaded["train"].first(run.train_images)
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
 
     first = next(batches.batches(training, run, 1))
-    found["pixels"] = np.asarray(augment.Warp()(first.images, first.transforms))
+    arrays["pixels"] = np.asarray(augment.Warp()(first.images, first.transforms))
     for arch, optimizer in CASES:
         changes = {"arch": arch, "optimizer": optimizer, "zero_gamma": True, **RATES[optimizer]}
-        found |= _steps(run.model_copy(update=changes))
+        arrays |= _steps(run.model_copy(update=changes))
 
     classifier = models.build(run.arch, training.images.shape[1], run.dropout)
     saving.load_start(classifier, project.start_file(project.STARTS / run.start, run.seed))
@@ -108,10 +108,10 @@ def record() -> dict[str, np.ndarray]:
             classifier, run, training, loaded["validation"], Path("nothing"), lambda *_: None
         )
     for name in ("images", "labels", "transforms", "dropout_keys"):
-        found[name] = np.stack([getattr(batch, name) for batch in seen])
+        arrays[name] = np.stack([getattr(batch, name) for batch in seen])
     for key in ("loss", "val_loss"):
-        found[key] = np.array([row[key] for row in rows.history])
-    return found
+        arrays[key] = np.array([row[key] for row in rows.history])
+    return arrays
 
 
 def _steps(run: RunParams) -> dict[str, np.ndarray]:
@@ -154,7 +154,7 @@ def opened(path: Path) -> np.ndarray:
 
 
 def _flat(classifier: keras.Model) -> np.ndarray:
-    return np.concatenate([np.ravel(of) for of in classifier.get_weights()])
+    return np.concatenate([np.ravel(weight) for weight in classifier.get_weights()])
 
 
 @contextmanager

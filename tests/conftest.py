@@ -143,8 +143,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser() -> Iterator[Any]:
     """Debian's Chromium without a display, driven by Playwright; a skip where either is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    program = next(found, None)
+    programs = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    program = next(programs, None)
     if program is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     # As root, and without what it asks of its maker by itself.

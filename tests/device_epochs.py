@@ -111,10 +111,10 @@ class Training:
         groups = {
             "weights": classifier.trainable_weights,
             "statistics": classifier.non_trainable_weights,
-            "slots": [of for of in optimizer.variables if of.shape],
+            "slots": [slot for slot in optimizer.variables if slot.shape],
         }
         return {
-            name: np.concatenate([np.ravel(of.numpy()) for of in group])
+            name: np.concatenate([np.ravel(variable.numpy()) for variable in group])
             for name, group in groups.items()
             if group
         }
@@ -193,7 +193,9 @@ def test_results_come_a_chunk_at_a_time_and_variables_at_the_end() -> None:
     for _, size in CHUNKS:
         result = next(results)
         assert result.keys() == {"loss", "accuracy"}
-        assert all(of.shape == (size,) and of.dtype == np.float32 for of in result.values())
+        assert all(
+            metric.shape == (size,) and metric.dtype == np.float32 for metric in result.values()
+        )
         np.testing.assert_array_equal(one.values()["weights"], before["weights"])
     assert list(results) == []
     assert not np.array_equal(one.values()["weights"], before["weights"])
@@ -283,7 +285,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> N
     recorder = EpochRecorder(tmp_path, FEW, lambda write: write())
     rows, _ = _fit(whole, tmp_path / "nothing", keep, Listeners([listener, recorder]))
     recorded = [epochs.read(path) for path in epochs.paths(tmp_path)]
-    assert [(of.epoch, of.accuracy) for of in recorded] == [
+    assert [(validated.epoch, validated.accuracy) for validated in recorded] == [
         (row["epoch"], row["val_accuracy"]) for row in rows.history
     ]
     again, _ = _fit(resumed, tmp_path, lambda *_: None, heard_again := Hears())
@@ -395,8 +397,8 @@ def test_normalisation_is_keras_own(use_bias: bool, is_training: bool) -> None:
     weights = generator.normal(0, 1, (8, 4, 4, 4)).astype(np.float32)
 
     def found(model: keras.Model) -> tuple[Any, dict[str, Any]]:
-        trainable = [of.value for of in model.trainable_variables]
-        others = [of.value for of in model.non_trainable_variables]
+        trainable = [variable.value for variable in model.trainable_variables]
+        others = [variable.value for variable in model.non_trainable_variables]
 
         def value(trainable: Any, images: Any) -> Any:
             outputs, after = model.stateless_call(trainable, others, images, training=is_training)
@@ -405,7 +407,7 @@ def test_normalisation_is_keras_own(use_bias: bool, is_training: bool) -> None:
         (_, kept), (gradients, of_images) = jax.jit(
             jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
         )(trainable, images)
-        names = [of.path for of in model.trainable_variables]
+        names = [variable.path for variable in model.trainable_variables]
         return (*kept, of_images), dict(zip(names, gradients, strict=True))
 
     (outputs, averages, of_images), gradients = found(plain)
@@ -446,7 +448,7 @@ def test_convolutions_as_products_are_keras_own(
     outputs = plain(images)
     np.testing.assert_allclose(fast(images), outputs, atol=1e-5)
     weights = generator.normal(0, 1, outputs.shape).astype(np.float32)
-    weights_of = [of.value for of in plain.trainable_variables]
+    weights_of = [variable.value for variable in plain.trainable_variables]
 
     def gradients(model: keras.Model) -> Any:
         def value(trainable: Any, images: Any) -> Any:

@@ -48,9 +48,9 @@ def answers(port: int, path: str, method: str = "GET") -> bool:
 
 def postgres_programs() -> Path | None:
     """The folder of `initdb` and `postgres`; None where PostgreSQL is not installed."""
-    found = shutil.which("initdb")
+    program = shutil.which("initdb")
     folders = sorted(_DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
-    places = [*folders, *([Path(found).parent] if found else [])]
+    places = [*folders, *([Path(program).parent] if program else [])]
     return next((place for place in places if (place / "postgres").is_file()), None)
 
 

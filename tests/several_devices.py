@@ -67,7 +67,7 @@ def test_two_devices_train_as_one_does(kind: str, request: pytest.FixtureRequest
         assert moved > 0.003, name
         assert np.linalg.norm(after[name] - value) < 2e-3 * moved, name
     # Where validation, and all that is saved, find them.
-    places = {place for of in pair.two.classifier.weights for place in of.value.devices()}
+    places = {place for weight in pair.two.classifier.weights for place in weight.value.devices()}
     assert places == {jax.devices()[0]}
 
 

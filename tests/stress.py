@@ -157,10 +157,10 @@ def left_alone(start: Clone, way: Way, folder: Path) -> Reference:
     started = time.monotonic()
     copy.run(*way.command)
     seconds = time.monotonic() - started
-    found = _results(copy, way)
-    assert len(found) >= len(way.results), sorted(found)
+    results = _results(copy, way)
+    assert len(results) >= len(way.results), sorted(results)
     shutil.rmtree(folder)
-    return Reference(found, seconds)
+    return Reference(results, seconds)
 
 
 def survives(start: Clone, kill: Kill, reference: Reference, folder: Path) -> str | None:
@@ -187,11 +187,11 @@ def survives(start: Clone, kill: Kill, reference: Reference, folder: Path) -> st
         again = copy.run(*kill.way.command, check=False)
     if again.returncode:
         return f"the second start failed:\n{again.stdout[-1500:]}{again.stderr[-1500:]}"
-    found = _results(copy, kill.way)
+    results = _results(copy, kill.way)
     other = sorted(
         name
-        for name in {*found, *reference.results}
-        if found.get(name) != reference.results.get(name)
+        for name in {*results, *reference.results}
+        if results.get(name) != reference.results.get(name)
     )
     if other:
         return f"other bits in {', '.join(other)}"
@@ -298,9 +298,9 @@ def run(kills: Sequence[Kill], folder: Path, bar: Any) -> list[tuple[Kill, str |
     def alone(numbered: tuple[int, Way]) -> tuple[Way, Reference]:
         number, way = numbered
         start = clones[way.epochs]
-        found = left_alone(start, way, folder / f"left-alone-{number}")
+        reference = left_alone(start, way, folder / f"left-alone-{number}")
         bar.update()
-        return way, found
+        return way, reference
 
     def one(numbered: tuple[int, Kill]) -> tuple[Kill, str | None]:
         number, kill = numbered

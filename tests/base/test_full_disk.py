@@ -107,9 +107,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
 
 def _results() -> dict[Path, bytes]:
     """Every file of the study here that is the same in each repetition, hidden ones included."""
-    found = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    contents = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     timed = re.compile(r"timing|provenance|^checkpoints|^reports/(report|results)")
-    return {path: content for path, content in found.items() if not timed.search(str(path))}
+    return {path: content for path, content in contents.items() if not timed.search(str(path))}
 
 
 def _takes_the_room(monkeypatch: pytest.MonkeyPatch, disk: Disk) -> list[int]:
@@ -129,15 +129,15 @@ def _refused(command: list[str], capfd: pytest.CaptureFixture[str]) -> str:
     """The name in the one line with which the command says that the disk is full."""
     errors = [line for line in capfd.readouterr().err.splitlines() if _is_said(line)]
     (line,) = errors
-    found = re.fullmatch(
+    match = re.fullmatch(
         rf"deepnets {command[0]}: the disk is full, (\S+) could not be written: free some space; "
         "the same command then continues",
         line,
     )
-    assert found, line
+    assert match, line
     left = [path for path in Path().rglob("*") if path.name.startswith((".partial", "tmp"))]
     assert left == []
-    return found[1]
+    return match[1]
 
 
 def _is_said(line: str) -> bool:

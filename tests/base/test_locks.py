@@ -57,8 +57,8 @@ def test_a_dead_holders_lock_frees_itself(study: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     with locks.held("vgg16-sgd-random"):
-        found = json.loads((study / "checkpoints/vgg16-sgd-random/holder.json").read_text())
-        assert found["pid"] != process.pid
+        noted = json.loads((study / "checkpoints/vgg16-sgd-random/holder.json").read_text())
+        assert noted["pid"] != process.pid
 
 
 def test_afterwards_nobody_holds_it(study: Path) -> None:

@@ -92,7 +92,7 @@ class Source:
         """Write what a training of `row` has left behind, under another name; returns where."""
         folder = self.folder / f"{name}-{seed}"
         run = self._study.run_params(row, seed)
-        loaded = {of: splits.load(of) for of in ("train", "validation", "test")}
+        loaded = {split: splits.load(split) for split in ("train", "validation", "test")}
         shaped = provenance.shape(
             run,
             {
@@ -149,7 +149,9 @@ class Source:
         files.seal(path)
         change_json(
             folder / "provenance.json",
-            lambda of: of[str(seed)].update(weights=saving.weights_digest(saving.load(path))),
+            lambda origins: origins[str(seed)].update(
+                weights=saving.weights_digest(saving.load(path))
+            ),
         )
         return path
 
@@ -211,11 +213,15 @@ def test_the_best_epochs_model_comes_along_and_is_checked(
     best = model.with_name("seed-0-best.keras")
     best.write_bytes(model.read_bytes())
     files.seal(best)
-    change_json(there / "provenance.json", lambda of: of["0"].update(best_weights=64 * "f"))
+    change_json(
+        there / "provenance.json", lambda origins: origins["0"].update(best_weights=64 * "f")
+    )
     assert adopted(source.folder) == 1
     assert "seed-0-best.keras has other weights than its record says" in capsys.readouterr().err
     weights = saving.weights_digest(saving.load(best))
-    change_json(there / "provenance.json", lambda of: of["0"].update(best_weights=weights))
+    change_json(
+        there / "provenance.json", lambda origins: origins["0"].update(best_weights=weights)
+    )
     assert adopted(source.folder) == 0
     paths = project.grid_run(TEXT, "vgg16-random")
     assert paths.best_model(0).read_bytes() == best.read_bytes()
@@ -232,8 +238,8 @@ def test_the_seeds_of_a_row_are_put_together(source: Source, study: Params) -> N
     assert (first.test["accuracy"], second.test["accuracy"]) == (0.9, 0.8)
     assert list(files.read_json(paths.provenance)) == ["0", "1"]
     assert files.read_json(paths.test)["accuracy"] == pytest.approx(0.85)
-    for of, accuracy in ((first, 0.9), (second, 0.8)):
-        assert (of.probabilities.argmax(axis=1) == of.labels).mean() == accuracy
+    for record, accuracy in ((first, 0.9), (second, 0.8)):
+        assert (record.probabilities.argmax(axis=1) == record.labels).mean() == accuracy
 
 
 def test_a_seed_joins_those_that_are_here(source: Source, study: Params, tmp_path: Path) -> None:
@@ -316,7 +322,10 @@ def _without_clock(folder: Path) -> None:
 
 def _of_another_calibration(folder: Path) -> None:
     (folder / "probabilities.npy").unlink()
-    change_json(folder / "calibration.json", lambda of: of["0"]["counts"].__setitem__(0, 5))
+    change_json(
+        folder / "calibration.json",
+        lambda calibrations: calibrations["0"]["counts"].__setitem__(0, 5),
+    )
 
 
 def _other_label(folder: Path) -> None:
@@ -339,9 +348,9 @@ def _cut(name: str) -> Change:
 def _sealed_again(change: Callable[[dict[str, Any]], Any]) -> Change:
     """A change of a record that has a fingerprint of its own."""
 
-    def changed(of: Any) -> None:
-        change(of["0"])
-        of["0"]["fingerprint"] = provenance.fingerprint_of(of["0"])
+    def changed(origins: Any) -> None:
+        change(origins["0"])
+        origins["0"]["fingerprint"] = provenance.fingerprint_of(origins["0"])
 
     return _of_json("provenance.json", changed)
 
@@ -349,18 +358,36 @@ def _sealed_again(change: Callable[[dict[str, Any]], Any]) -> Change:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_of_json("provenance.json", lambda of: of["0"].update(start="f" * 64)), "fingerprint"),
-        (_sealed_again(lambda of: of["data"].update(train="f" * 64)), "other training images"),
-        (_sealed_again(lambda of: of["data"].update(validation="f")), "other validation images"),
-        (_sealed_again(lambda of: of.update(test_data="f" * 64)), "other test images"),
-        (_without_last_epoch, "history.csv holds 1 epochs, expected 2"),
-        (_of_json("train.json", lambda of: of.update(accuracy=0.99)), "train.json does not follow"),
-        (_of_json("train.json", lambda of: of.update(collapsed=1)), "train.json does not follow"),
         (
-            _of_json("test.json", lambda of: of.update(accuracy=0.91)),
+            _of_json("provenance.json", lambda origins: origins["0"].update(start="f" * 64)),
+            "fingerprint",
+        ),
+        (
+            _sealed_again(lambda origin: origin["data"].update(train="f" * 64)),
+            "other training images",
+        ),
+        (
+            _sealed_again(lambda origin: origin["data"].update(validation="f")),
+            "other validation images",
+        ),
+        (_sealed_again(lambda origin: origin.update(test_data="f" * 64)), "other test images"),
+        (_without_last_epoch, "history.csv holds 1 epochs, expected 2"),
+        (
+            _of_json("train.json", lambda numbers: numbers.update(accuracy=0.99)),
+            "train.json does not follow",
+        ),
+        (
+            _of_json("train.json", lambda numbers: numbers.update(collapsed=1)),
+            "train.json does not follow",
+        ),
+        (
+            _of_json("test.json", lambda numbers: numbers.update(accuracy=0.91)),
             "test.json says accuracy 0.91",
         ),
-        (_of_json("test.json", lambda of: of.update(loss=0.25)), "test.json says loss 0.25"),
+        (
+            _of_json("test.json", lambda numbers: numbers.update(loss=0.25)),
+            "test.json says loss 0.25",
+        ),
         (_other_label, "its predictions are about other test images"),
         (_other_probabilities, "its predictions do not follow from probabilities.npy"),
         (_cut("provenance.json"), "provenance.json is damaged"),
@@ -389,11 +416,11 @@ def test_what_cannot_be_right_is_refused_in_one_line(
     [
         (lambda folder: (folder / "train.json").unlink(), "its training has not ended"),
         (
-            _sealed_again(lambda of: of["parameters"].update(learning_rate=0.02)),
+            _sealed_again(lambda origin: origin["parameters"].update(learning_rate=0.02)),
             f"from {TEXT} it differs in learning_rate 0.02, not 0.01",
         ),
         (
-            _sealed_again(lambda of: of["parameters"].update(temperature=1)),
+            _sealed_again(lambda origin: origin["parameters"].update(temperature=1)),
             "this version knows no such parameters (temperature",
         ),
     ],
@@ -533,7 +560,9 @@ def test_a_model_comes_along_and_dvc_books_a_row_that_is_whole(
     ]
     said.clear()
     # What does not go with its record any more is not booked.
-    change_json(Path("metrics") / TEXT / "provenance.json", lambda of: of["1"].update(weights="f"))
+    change_json(
+        Path("metrics") / TEXT / "provenance.json", lambda origins: origins["1"].update(weights="f")
+    )
     adopt._book(study, [TEXT])
     assert said == []
 
@@ -627,7 +656,9 @@ def test_another_model_than_the_record_says_is_refused(
     folder = source.training()
     model = source.model(folder)
     if change == "record":
-        change_json(folder / "provenance.json", lambda of: of["0"].update(weights=64 * "f"))
+        change_json(
+            folder / "provenance.json", lambda origins: origins["0"].update(weights=64 * "f")
+        )
         said = "has other weights than its record says"
     else:
         model.write_bytes(model.read_bytes() + b"more")
@@ -668,7 +699,7 @@ def test_what_git_keeps_of_a_training_is_enough(
     first, second = results.load(paths, [study.run_params(TEXT, seed) for seed in (0, 1)])
     assert first.probabilities is None
     assert second.probabilities is not None
-    assert all(tables.calibration(of) is not None for of in (first, second))
+    assert all(tables.calibration(record) is not None for record in (first, second))
 
 
 def test_report_and_mlflow_are_complete_without_models(
@@ -714,7 +745,9 @@ def test_an_adopted_row_has_its_own_name_and_is_rebuilt_where_it_was_trained(
     source: Source,
 ) -> None:
     folder = source.training(CODE, name="any-name")
-    change_json(folder / "provenance.json", lambda of: of["0"]["git"].update(study="studies/far"))
+    change_json(
+        folder / "provenance.json", lambda origins: origins["0"]["git"].update(study="studies/far")
+    )
     adopted(source.folder)
     (record,) = find.trainings(CODE)
     assert (str(record), record.study) == (f"{CODE}, seed 0", "studies/far")

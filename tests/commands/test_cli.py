@@ -61,8 +61,8 @@ def refused(study: Clone, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
 
 def _files(study: Clone) -> dict[Path, int]:
     """When each file of a study was written; the empty file that is a run's lock is none."""
-    found = (path for path in study.folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return {path: path.stat().st_mtime_ns for path in found}
+    paths = (path for path in study.folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def _row(**values: object) -> Edit:

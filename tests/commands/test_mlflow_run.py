@@ -24,8 +24,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def _runs(folder: Path, experiment: str) -> list[Any]:
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = client.get_experiment_by_name(experiment)
-    return list(client.search_runs([found.experiment_id])) if found else []
+    existing = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([existing.experiment_id])) if existing else []
 
 
 def test_a_bare_run_is_one_complete_mlflow_run(project: Clone, tmp_path: Path) -> None:

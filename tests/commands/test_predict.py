@@ -44,7 +44,7 @@ def test_digits_in_many_hands_sizes_and_papers(model: Path, tmp_path: Path, said
     assert (status, err) == (0, [])
     answers = json.loads(out)["predictions"]
     assert len(answers) == 90
-    right = [Path(of["picture"]).name.startswith(str(of["label"])) for of in answers]
+    right = [Path(answer["picture"]).name.startswith(str(answer["label"])) for answer in answers]
     assert sum(right) >= 63  # what a linear classifier can; upside down it would be 20
 
 

@@ -244,11 +244,11 @@ def test_dvc_changes_the_value_that_it_is_told_to_and_no_other(path: Path, tmp_p
 
 def _values(content: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
     """Whatever is no mapping, each with the keys that lead to it."""
-    found = []
+    leaves = []
     for key, value in content.items():
         inner = _values(value) if isinstance(value, dict) else [((), value)]
-        found += [((key, *place), of) for place, of in inner]
-    return found
+        leaves += [((key, *place), leaf) for place, leaf in inner]
+    return leaves
 
 
 def test_files_of_earlier_commits_may_have_anchors(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def mutants(draw: Any, most_content: int = 3, most_text: int = 2) -> bytes:
         content = reader.plain(text)
         for _ in range(changes):
             mutate_content(content, draw)
-        text = "".join(f"{written(key)}: {written(of)}\n" for key, of in content.items())
+        text = "".join(f"{written(key)}: {written(section)}\n" for key, section in content.items())
     encoded = text.encode(errors="surrogatepass")
     for _ in range(draw(st.integers(0 if changes else 1, most_text)) if most_text else 0):
         encoded = mutate_text(encoded, draw)
@@ -588,7 +588,7 @@ def test_dvc_resolves_whatever_is_accepted(copy_of_project: Clone, data: st.Data
     content["train"]["recipe"] = recipe
     content["report"]["title"] = data.draw(st.text(min_size=1, max_size=20) | st.just("${runs}"))
     mutate_content(content, data.draw)
-    text = "".join(f"{written(key)}: {written(of)}\n" for key, of in content.items())
+    text = "".join(f"{written(key)}: {written(section)}\n" for key, section in content.items())
     try:
         study = params.parse(reader.plain(text))
     except (UserError, ValueError):

@@ -40,8 +40,8 @@ def run_of(arch: Arch, **changes: Any) -> RunParams:
 def probed(run: RunParams) -> tuple[keras.Model, dict[str, Any]]:
     """A network with weights of its own, and what the probe says of it."""
     model = models.build(run.arch, SIZE, 0.0, run.batch_norm_momentum, run)
-    found = diagnosis.Probe(run, SIZE).measure(model.get_weights(), IMAGES, LABELS)
-    return model, found
+    measured = diagnosis.Probe(run, SIZE).measure(model.get_weights(), IMAGES, LABELS)
+    return model, measured
 
 
 def size(values: Any) -> float:
@@ -57,35 +57,35 @@ def test_gradients_are_those_of_the_loss(arch: Arch, changes: dict[str, Any]) ->
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the tape is TensorFlow's")
-    model, found = probed(run_of(arch, **changes))
+    model, measured = probed(run_of(arch, **changes))
     loss = keras.losses.SparseCategoricalCrossentropy()
     with tf.GradientTape() as tape:
         value = loss(LABELS, model(IMAGES, training=True))
     kernels = [weight for weight in model.trainable_weights if weight.name == "kernel"]
     gradients = tape.gradient(value, [kernel.value for kernel in kernels])
     expected = {k.path.split("/")[-2]: size(g) for k, g in zip(kernels, gradients, strict=True)}
-    own = {layer["name"]: layer["gradient"] for layer in found["layers"] if "gradient" in layer}
+    own = {layer["name"]: layer["gradient"] for layer in measured["layers"] if "gradient" in layer}
     assert own.keys() == expected.keys()
     assert min(expected.values()) > 0
     for name, gradient in own.items():
         assert gradient == pytest.approx(expected[name], rel=0.02), name
-    assert found["batch"]["loss"] == pytest.approx(float(value), rel=1e-4)
+    assert measured["batch"]["loss"] == pytest.approx(float(value), rel=1e-4)
 
 
 def test_activations_are_those_of_the_layers() -> None:
-    model, found = probed(run_of("vgg16"))
+    model, measured = probed(run_of("vgg16"))
     backbone = model.get_layer("vgg16")
     names = [f"block{block}_conv1" for block in range(1, 6)]
     inside = keras.Model(backbone.inputs, [backbone.get_layer(name).output for name in names])
     outputs = inside([model.get_layer("scale")(IMAGES)])
-    assert [layer["name"] for layer in found["layers"]] == [*names, "logits"]
-    for layer, output in zip(found["layers"], outputs, strict=False):
+    assert [layer["name"] for layer in measured["layers"]] == [*names, "logits"]
+    for layer, output in zip(measured["layers"], outputs, strict=False):
         assert layer["activation"] == pytest.approx(size(output), rel=1e-4)
         assert layer["weight"] == pytest.approx(
             size(backbone.get_layer(layer["name"]).kernel.numpy()), rel=1e-5
         )
-    assert found["batch_norms"] == []
-    assert found["batch"] == found["moving"]
+    assert measured["batch_norms"] == []
+    assert measured["batch"] == measured["moving"]
 
 
 def test_averages_that_follow_the_batch_are_no_distance_away() -> None:
@@ -112,17 +112,17 @@ def test_averages_that_follow_the_batch_are_no_distance_away() -> None:
 
 def test_moving_averages_are_scored_as_they_were() -> None:
     run = run_of("resnet50", batch_norm_momentum=0.5)
-    model, found = probed(run)
+    model, measured = probed(run)
     expected = scores.score(views.predict(model, IMAGES), LABELS)
-    assert found["moving"] == pytest.approx(expected, rel=1e-3)
-    assert found["batch"]["loss"] != pytest.approx(expected["loss"], rel=1e-2)
+    assert measured["moving"] == pytest.approx(expected, rel=1e-3)
+    assert measured["batch"]["loss"] != pytest.approx(expected["loss"], rel=1e-2)
 
 
 def test_what_is_no_number_is_none() -> None:
     model = models.build("vgg16", SIZE, 0.0)
     weights = [np.full_like(weight, 1e30) for weight in model.get_weights()]
-    found = diagnosis.Probe(run_of("vgg16"), SIZE).measure(weights, IMAGES, LABELS)
-    assert found["layers"][-1]["activation"] is None
+    measured = diagnosis.Probe(run_of("vgg16"), SIZE).measure(weights, IMAGES, LABELS)
+    assert measured["layers"][-1]["activation"] is None
 
 
 def test_the_first_steps_are_those_of_the_training() -> None:

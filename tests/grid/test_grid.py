@@ -178,23 +178,24 @@ def test_every_file_has_the_bits_that_it_has_one_after_the_other(
     study: Clone, one_by_one: Clone
 ) -> None:
     for name in ROWS:
-        folders = [of.folder / "metrics" / name for of in (study, one_by_one)]
+        folders = [clone.folder / "metrics" / name for clone in (study, one_by_one)]
         there = [{path.name for path in folder.iterdir()} for folder in folders]
         assert there[0] == there[1]
         for file in there[0] - {"timing.csv", "provenance.json"}:
             assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
         ours, theirs = (files.read_json(folder / "provenance.json") for folder in folders)
-        environment = [of["0"].pop("environment") for of in (ours, theirs)]
+        environment = [provenance["0"].pop("environment") for provenance in (ours, theirs)]
         assert ours == theirs
-        assert [of["runtime"]["set_by_user"] for of in environment] == [[], []]
+        assert [recorded["runtime"]["set_by_user"] for recorded in environment] == [[], []]
         if name != FAILED:  # which was alone
             assert environment[0]["hardware"]["cores"] == 1
-        kept = [of.folder / "models" / name for of in (study, one_by_one)]
+        kept = [clone.folder / "models" / name for clone in (study, one_by_one)]
         assert {p.name for p in kept[0].iterdir()} == {p.name for p in kept[1].iterdir()}
         for path in kept[0].iterdir():
             assert path.read_bytes() == (kept[1] / path.name).read_bytes(), path.name
         probabilities = [
-            of.folder / f"data/probabilities/{name}/probabilities.npy" for of in (study, one_by_one)
+            clone.folder / f"data/probabilities/{name}/probabilities.npy"
+            for clone in (study, one_by_one)
         ]
         assert probabilities[0].read_bytes() == probabilities[1].read_bytes()
 
@@ -226,7 +227,7 @@ def test_the_seeds_of_a_row_have_a_log_each_and_become_one_row(study: Clone) -> 
     assert "test accuracy" in second
     assert f"{ROWS[0]}, seed 1" not in first
     tested = files.read_json(study.folder / "metrics" / ROWS[0] / "test.json")
-    assert [of["seed"] for of in tested["seeds"]] == [0, 1]
+    assert [seed["seed"] for seed in tested["seeds"]] == [0, 1]
 
 
 def test_a_process_trains_no_seed_by_other_code_than_its_record_says(study: Clone) -> None:

@@ -97,8 +97,8 @@ def test_gpus_are_shared_under_mps_which_ends_with_the_grid(two_gpus: Path) -> N
     places = local.Local(STUDY, None, 100)
     assert places.describe() == "16 at a time on 2 GPUs, under NVIDIA's MPS"
     given = [places._environment(slot) for slot in range(16)]
-    assert [of["CUDA_VISIBLE_DEVICES"] for of in given] == ["0", "1"] * 8
-    assert {of["XLA_PYTHON_CLIENT_MEM_FRACTION"] for of in given} == {"0.113"}  # 0.9 / 8
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in given] == ["0", "1"] * 8
+    assert {env["XLA_PYTHON_CLIENT_MEM_FRACTION"] for env in given} == {"0.113"}  # 0.9 / 8
     pipe = given[0]["CUDA_MPS_PIPE_DIRECTORY"]
     assert Path(pipe).is_dir()
     places.close()
@@ -202,10 +202,10 @@ def test_a_process_does_one_training_of_its_row_after_another(
     for process, *what in calls:
         if what != ["left"]:
             done.setdefault(process, []).append((what[0], int(what[1])))
-    for of in done.values():
-        assert len({name for name, _ in of}) == 1
-    by_seed = sorted({tuple(seed for _, seed in of) for of in done.values()})
+    for trainings in done.values():
+        assert len({name for name, _ in trainings}) == 1
+    by_seed = sorted({tuple(seed for _, seed in trainings) for trainings in done.values()})
     assert by_seed == [(0,), (1,), (2, 3), (4,)]
     assert len(done) == 12
     left = {process for process, *what in calls if what == ["left"]}
-    assert left == {process for process, of in done.items() if of[0][1] == 4}
+    assert left == {process for process, trainings in done.items() if trainings[0][1] == 4}

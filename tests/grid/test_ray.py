@@ -80,10 +80,11 @@ def test_a_node_that_dies_costs_nothing(cluster: Any, at_home: Clone, tmp_path: 
     assert any("continuing after epoch" in log for log in logs), "the node had no part in it"
     for name in ROWS:
         for file in ("history.csv", "test.json", "predictions.csv.gz", "train.json"):
-            there = [of.folder / "metrics" / name / file for of in (at_home, copy)]
+            there = [clone.folder / "metrics" / name / file for clone in (at_home, copy)]
             assert there[0].read_bytes() == there[1].read_bytes()
         ours, theirs = (
-            files.read_json(of.folder / f"metrics/{name}/provenance.json") for of in (at_home, copy)
+            files.read_json(clone.folder / f"metrics/{name}/provenance.json")
+            for clone in (at_home, copy)
         )
         for seed in map(str, SEEDS):
             assert ours[seed]["weights"] == theirs[seed]["weights"]

@@ -205,26 +205,26 @@ def test_a_training_writes_how_far_it_is(tmp_path: Path) -> None:
 def test_what_is_due_is_what_dvc_would_train_longest_first() -> None:
     a, b, c = NAMES
     stale = {f"train@{a}", f"train@{c}", f"evaluate@{b}"}
-    found = due.trainings(STUDY, NAMES, [0], stale)
-    assert {(t.name, t.seed) for t in found} == {(a, 0), (c, 0)}
-    images = [t.run.epochs * (t.run.train_images or 10**6) for t in found]
+    trainings = due.trainings(STUDY, NAMES, [0], stale)
+    assert {(t.name, t.seed) for t in trainings} == {(a, 0), (c, 0)}
+    images = [t.run.epochs * (t.run.train_images or 10**6) for t in trainings]
     assert images == sorted(images, reverse=True)
 
 
 def test_of_as_many_rows_as_there_are_places_the_first_seeds_come_first() -> None:
     """What they compile for a GPU the others find, and a grid that is cut off leaves whole rows."""
-    found = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
-    a, b, c = dict.fromkeys(t.name for t in found)
+    trainings = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
+    a, b, c = dict.fromkeys(t.name for t in trainings)
     of_two = [(a, 4), (b, 4), (a, 5), (a, 6), (b, 5), (b, 6)]
-    ordered = [(t.name, t.seed) for t in due.in_order(found, 2)]
+    ordered = [(t.name, t.seed) for t in due.in_order(trainings, 2)]
     assert ordered == [*of_two, (c, 4), (c, 5), (c, 6)]
 
 
 @pytest.mark.parametrize("places", [4, 16])
 def test_fewer_rows_than_places_are_begun_one_after_the_other(places: int) -> None:
-    found = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
-    ordered = [(t.name, t.seed) for t in due.in_order(found, places)]
-    names = list(dict.fromkeys(t.name for t in found))
+    trainings = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
+    ordered = [(t.name, t.seed) for t in due.in_order(trainings, places)]
+    names = list(dict.fromkeys(t.name for t in trainings))
     assert ordered == [(name, seed) for name in names for seed in (4, 5, 6)]
 
 

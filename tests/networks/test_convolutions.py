@@ -88,15 +88,15 @@ def _assert_alike(layer: keras.layers.Conv2D, fast: keras.Layer) -> None:
     weight = tf.constant(
         np.random.default_rng(1).normal(size=(7, *layer.output.shape[1:])), tf.float32
     )
-    found = []
+    results = []
     for convolve in (layer, fast):
         with tf.GradientTape() as tape:
             tape.watch(images)
             outputs = convolve(images)
             total = tf.reduce_sum(weight * outputs)
         variables = [v.value for v in layer.trainable_variables]
-        found.append([outputs, *tape.gradient(total, [images, *variables])])
-    for plain, ours in zip(*found, strict=True):
+        results.append([outputs, *tape.gradient(total, [images, *variables])])
+    for plain, ours in zip(*results, strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-5)
 
 

@@ -74,10 +74,14 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 def test_neighbours_have_nothing_to_do_with_each_other(bits: np.ndarray, distance: int) -> None:
     # Keys that follow each other are harder for a hash than those that are drawn.
     counted = np.asarray(dropout.bits(np.arange(1000, dtype=np.uint32), UNITS))
-    for of in (bits, counted):
-        bound = 5 / np.sqrt(of.size / 2)
+    for numbers in (bits, counted):
+        bound = 5 / np.sqrt(numbers.size / 2)
         # All 32 bits as one number, and one bit at a time, the first of which decides at rate 0.5.
-        for part in (of.astype(float), (of >> 31).astype(float), (of & 1).astype(float)):
+        for part in (
+            numbers.astype(float),
+            (numbers >> 31).astype(float),
+            (numbers & 1).astype(float),
+        ):
             assert abs(_correlation(part[:, distance:], part[:, :-distance])) < bound
             assert abs(_correlation(part[distance:], part[:-distance])) < bound
 
@@ -97,7 +101,7 @@ def test_keys_differ_by_seed_and_epoch(other: dict[str, int]) -> None:
     np.testing.assert_array_equal(first, keys())
     assert len(np.unique(first)) == len(first)
     assert not set(first) & set(second)
-    ours, theirs = (np.asarray(dropout.bits(of, UNITS)) >> 31 for of in (first, second))
+    ours, theirs = (np.asarray(dropout.bits(drawn, UNITS)) >> 31 for drawn in (first, second))
     assert abs(_correlation(ours, theirs)) < 5 / np.sqrt(ours.size)
 
 

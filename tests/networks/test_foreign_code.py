@@ -263,7 +263,7 @@ def test_model_with_another_member_is_refused(
     assert "expected config.json, metadata.json, model.weights.h5; received [" in refusal(
         lambda: saving.load(path)
     )
-    assert [found for found in tmp_path.rglob("*") if found.is_file()] == [path]
+    assert [written for written in tmp_path.rglob("*") if written.is_file()] == [path]
 
 
 def test_model_that_unpacks_without_end_is_refused(
@@ -503,15 +503,15 @@ def test_only_these_read_arrays_models_or_yaml() -> None:
         ("saving.py", "load_model(path, compile=False, safe_mode=True)"),
         ("reader.py", 'YAML(typ="safe", pure=True)'),
     }
-    found = set()
+    calls = set()
     for path in (ROOT / "src" / "deepnets").rglob("*.py"):
         for line in path.read_text().splitlines():
             for call in ("np.load(", "load_model(", "YAML("):
                 if call in line and not line.lstrip().startswith(("#", '"')) and "`" not in line:
                     known = [safe_call for name, safe_call in safe if name == path.name]
                     assert any(safe_call in line for safe_call in known), f"{path}: {line}"
-                    found.add((path.name, call))
+                    calls.add((path.name, call))
             # What Ray sends to the nodes of its own cluster, it pickles.
             ours = line.replace("ray.cloudpickle.register_pickle_by_value(ray_task)", "")
             assert not any(word in ours for word in ("pickle.", "marshal", "eval(", "exec(")), line
-    assert len(found) == len(safe)
+    assert len(calls) == len(safe)

@@ -89,5 +89,5 @@ def _classifier(backbone: keras.Model) -> keras.Model:
 def _assert_same_logits(view: keras.Model, classifier: keras.Model) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
     logits = keras.Model(classifier.inputs[0], classifier.get_layer("logits").output)
-    found = view([images.astype(np.float32), np.zeros(5, np.uint32)], training=False)
-    np.testing.assert_allclose(found, logits(images), rtol=1e-4, atol=1e-5)
+    outputs = view([images.astype(np.float32), np.zeros(5, np.uint32)], training=False)
+    np.testing.assert_allclose(outputs, logits(images), rtol=1e-4, atol=1e-5)

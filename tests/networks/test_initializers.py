@@ -37,7 +37,7 @@ def test_kernels_have_the_moments_and_limits_of_keras_own(
     assert abs(ours.mean()) < 5 * deviation / np.sqrt(count)
     assert ours.std() == pytest.approx(deviation, rel=5 / np.sqrt(count))
     # Fourth moments tell the two shapes apart: 9/5 and, cut off at two deviations, 2.37.
-    fourth = [np.mean(of**4) / of.var() ** 2 for of in (ours, theirs)]
+    fourth = [np.mean(kernel**4) / kernel.var() ** 2 for kernel in (ours, theirs)]
     assert fourth[0] == pytest.approx(fourth[1], rel=15 / np.sqrt(count))
     # Both come close to the same limit, and ours does not go beyond it.
     taps = int(np.prod(shape[:-2]))
@@ -46,15 +46,15 @@ def test_kernels_have_the_moments_and_limits_of_keras_own(
         "glorot_uniform": np.sqrt(6 / (fan_in + fan_out)),
         "he_normal": 2 * np.sqrt(2 / fan_in) / 0.8796256610342398,
     }[distribution]
-    for of in (ours, theirs):
-        assert 0.97 * limit < np.abs(of).max() <= 1.000001 * limit
+    for kernel in (ours, theirs):
+        assert 0.97 * limit < np.abs(kernel).max() <= 1.000001 * limit
 
 
 @pytest.mark.parametrize("distribution", KERAS)
 def test_kernels_differ_by_seed_and_layer(distribution: Distribution) -> None:
     shape = (3, 3, 16, 16)
     names = [(seed, layer) for seed in (0, 1, 2**32) for layer in ("a", "b", "block1_conv1")]
-    drawn = [initializers.draw(distribution, shape, *of).ravel() for of in names]
+    drawn = [initializers.draw(distribution, shape, *name).ravel() for name in names]
     between = np.corrcoef(drawn) - np.eye(len(names))
     assert np.abs(between).max() < 5 / np.sqrt(drawn[0].size)
     again = initializers.draw(distribution, shape, *names[-1])
@@ -92,7 +92,9 @@ def test_nothing_drawn_leaves_keras_as_it_was() -> None:
         layer.build((None, 8))
         normalization = keras.layers.BatchNormalization()
         normalization.build((None, 8))
-        return [np.asarray(of) for of in (*layer.get_weights(), *normalization.get_weights())]
+        return [
+            np.asarray(weight) for weight in (*layer.get_weights(), *normalization.get_weights())
+        ]
 
     before = drawn()
     assert before[0].any()

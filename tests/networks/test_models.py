@@ -178,7 +178,7 @@ def test_view_warps_the_images(classifier: keras.Model, digits: np.ndarray) -> N
     view = steps.training_view(classifier)
     moved = draw_transforms(np.random.default_rng(0), 4, SIZE, 10, 0.1, 0.1)
     warped = np.asarray(view([digits[:4], moved, np.zeros(4, np.uint32)], training=False))
-    pixels = np.stack([by_hand(*of) for of in zip(digits[:4], moved, strict=True)])
+    pixels = np.stack([by_hand(*pair) for pair in zip(digits[:4], moved, strict=True)])
     difference = np.abs(warped - logits_of(classifier, pixels)).max()
     assert difference < 1e-4 * np.abs(warped).max()
     unwarped = logits_of(classifier, digits[:4].astype(np.float32))
@@ -217,9 +217,9 @@ def test_dropout_of_the_training_view_is_that_of_its_keys(
     factors = by_numpy.dropout_factors(keys, features.shape[1], 0.5)
     assert set(np.unique(factors)) == {0.0, 2.0}
     expected = np.asarray(classifier.get_layer("logits")(features * factors))
-    found = np.asarray(view([pixels, keys], training=True))
+    logits = np.asarray(view([pixels, keys], training=True))
     # Of ResNet50's last maps four values are normalised together: rounding grows.
-    np.testing.assert_allclose(found, expected, atol=1e-2 * np.abs(expected).max())
+    np.testing.assert_allclose(logits, expected, atol=1e-2 * np.abs(expected).max())
 
 
 # --- starting weights

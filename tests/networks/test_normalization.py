@@ -25,7 +25,7 @@ def test_it_computes_what_keras_computes(training: bool) -> None:
     generator = np.random.default_rng(1)
     images = tf.constant(generator.normal(3, 2, (5, 3, 2, 6)), tf.float32)
     weight = tf.constant(generator.normal(size=images.shape), tf.float32)
-    found = []
+    results = []
     for fused in (False, True):
         layer = built()
         normalise = normalization.Fused(layer) if fused else layer
@@ -34,10 +34,10 @@ def test_it_computes_what_keras_computes(training: bool) -> None:
             outputs = normalise(images, training=training)
             total = tf.reduce_sum(weight * outputs)
         wanted = [images, layer.gamma.value, layer.beta.value]
-        found.append([outputs, *tape.gradient(total, wanted), *layer.get_weights()])
-    for plain, ours in zip(*found, strict=True):
+        results.append([outputs, *tape.gradient(total, wanted), *layer.get_weights()])
+    for plain, ours in zip(*results, strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-5)
-    changed = not np.allclose(built().moving_variance, found[1][-1])
+    changed = not np.allclose(built().moving_variance, results[1][-1])
     assert changed == training
 
 

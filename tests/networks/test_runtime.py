@@ -240,9 +240,9 @@ class _Gpu:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[_Gpu, bool]]:
     """TensorFlow believes in one GPU; returns the calls that set its memory growth."""
-    found, calls = _Gpu(), []
+    device, calls = _Gpu(), []
     details = {"device_name": "NVIDIA H100", "compute_capability": (9, 0)}
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [found])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [device])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     monkeypatch.setattr(
         tf.config.experimental, "set_memory_growth", lambda gpu, on: calls.append((gpu, on))
@@ -314,12 +314,12 @@ def test_what_a_try_has_shown_is_stronger_than_what_the_backend_says() -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The packages that are found; none at first, on a machine with an NVIDIA card."""
-    found: set[str] = set()
-    monkeypatch.setattr(runtime, "find_spec", lambda name: name if name in found else None)
+    packages: set[str] = set()
+    monkeypatch.setattr(runtime, "find_spec", lambda name: name if name in packages else None)
     monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: True)
     for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
         monkeypatch.delenv(name, raising=False)
-    return found
+    return packages
 
 
 JAX_WITH_CUDA = {"tensorflow", "jax", "jax_cuda12_plugin"}

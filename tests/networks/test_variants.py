@@ -262,9 +262,9 @@ def test_batch_norm_stands_between_each_convolution_and_its_relu() -> None:
     for name in convolutions:
         assert layers[f"{name}_bn"]["inputs"] == [name]
         assert layers[f"{name}_relu"]["inputs"] == [f"{name}_bn"]
-        found = model.get_layer("vgg16")
-        assert found.get_layer(name).activation is keras.activations.linear
-        assert found.get_layer(f"{name}_bn").momentum == 0.75
+        backbone = model.get_layer("vgg16")
+        assert backbone.get_layer(name).activation is keras.activations.linear
+        assert backbone.get_layer(f"{name}_bn").momentum == 0.75
 
 
 def test_highway_layers_carry_their_input_through_at_first(

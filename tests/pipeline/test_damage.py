@@ -179,7 +179,7 @@ def test_missing_file_is_named(path: str) -> None:
 @pytest.mark.parametrize("damage", [remove, empty])
 def test_file_without_its_digest_is_named(path: str, damage: Callable[[Path], None]) -> None:
     damage(Path(path).parent / "SHA256SUMS")
-    folder = {str(Path(of).parent): of for of in reversed(READERS)}[str(Path(path).parent)]
+    folder = {str(Path(file).parent): file for file in reversed(READERS)}[str(Path(path).parent)]
     state = "is missing" if damage is remove else "does not name it"
     assert refusal(READERS[path]) == (
         f"{folder} was not written whole or by another version "
@@ -313,11 +313,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def _follow(repository: Clone, message: str, chosen: str) -> None:
     """Delete what the message says, then run the command in it that begins with `chosen`."""
-    found = re.search(
+    match = re.search(
         r"delete (\S+?)(?: and DVC's copy (\S+?))?, (?:then|damaged as well)", message
     )
-    assert found, message
-    for name in filter(None, found.groups()):
+    assert match, message
+    for name in filter(None, match.groups()):
         repository.run("rm", "-r", name)
     (command,) = [c for c in re.findall(r"`(.*?)`", message) if c.startswith(chosen)]
     repository.run(*command.split(), *(["--quiet", "download"] if chosen == "dvc repro" else []))

@@ -110,7 +110,7 @@ def traced(folder: Path) -> dict[str, Traced]:
     """Each stage, run once after those before it."""
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     edit_yaml(folder / "params.yaml", _shrink)
-    found = {}
+    stages = {}
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.architectures(), "vgg16", tiny.NETWORK)
         patch.setattr(live, "available", lambda: False)
@@ -120,8 +120,8 @@ def traced(folder: Path) -> dict[str, Traced]:
                 assert main(command) == 0
             written = {path for path, times in _state().items() if before.get(path) != times}
             inside = {path.relative_to(folder) for path in opened if path.is_relative_to(folder)}
-            found[stage] = Traced(inside & before.keys(), written)
-    return found
+            stages[stage] = Traced(inside & before.keys(), written)
+    return stages
 
 
 def _state() -> dict[Path, tuple[int, int]]:
@@ -134,7 +134,7 @@ def _listed(stage: str, *kinds: str) -> list[Path]:
     content = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     content = content.get("do", content)
     entries = [entry for kind in kinds for entry in content.get(kind, [])]
-    names = [str(next(iter(of)) if isinstance(of, dict) else of) for of in entries]
+    names = [str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries]
     arch, weights = START.split("-")
     item = START if stage == "initialize" else RUN
     for part, value in {

@@ -125,7 +125,7 @@ def _values_used(path: Path) -> set[str]:
         and node.value.value.id == "study"
     }
     sections = set(_load(ROOT / "params.yaml")) - {"runs", "publish", "initialize"}
-    return {PROPERTIES.get(of, of) for of in used if of.split(".")[0] in sections}
+    return {PROPERTIES.get(key, key) for key in used if key.split(".")[0] in sections}
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"check"}))
@@ -134,7 +134,7 @@ def test_params_that_name_a_value_name_the_one_that_is_read(name: str) -> None:
     declared = [str(param) for param in _stage(name).get("params", [])]
     named = {param for param in declared if "." in param and "$" not in param}
     assert named <= used
-    covered = {of for of in used if of in declared or of.split(".")[0] in declared}
+    covered = {key for key in used if key in declared or key.split(".")[0] in declared}
     assert covered == used
 
 

@@ -43,9 +43,9 @@ def _mlflow_runs(grid: Clone, experiment: str = "deeper-networks") -> list[Any]:
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{grid.folder}/mlflow.db")
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None, [e.name for e in client.search_experiments()]
-    return list(client.search_runs([found.experiment_id]))
+    existing = client.get_experiment_by_name(experiment)
+    assert existing is not None, [e.name for e in client.search_experiments()]
+    return list(client.search_runs([existing.experiment_id]))
 
 
 def _status(grid: Clone) -> dict[str, Any]:
@@ -59,12 +59,12 @@ def _stages_run(output: str) -> list[str]:
 
 
 def test_diagnosis_looks_at_three_moments_and_is_in_the_report(grid: Clone) -> None:
-    found = _json(grid, "metrics/vgg16-sgd-random/diagnosis.json")
-    (moments,) = found["seeds"].values()
+    diagnosis = _json(grid, "metrics/vgg16-sgd-random/diagnosis.json")
+    (moments,) = diagnosis["seeds"].values()
     assert list(moments) == ["start", "after 3 steps", "end"]
-    for of in moments.values():
-        assert len(of["layers"]) == 6  # five convolutions and the logits
-        assert of["layers"][-1]["name"] == "logits"
+    for moment in moments.values():
+        assert len(moment["layers"]) == 6  # five convolutions and the logits
+        assert moment["layers"][-1]["name"] == "logits"
     start, end = moments["start"], moments["end"]
     assert start["layers"] != end["layers"]
     text = (grid.folder / "reports/report.md").read_text()
@@ -346,7 +346,9 @@ def test_refused_parameters_cost_no_finished_work(grid: Clone) -> None:
     finally:
         (grid.folder / "params.yaml").write_text(original)
         result = grid.run("dvc", "repro")
-    assert not [of for of in _stages_run(result.stdout) if of.startswith(("train", "evaluate"))]
+    assert not [
+        stage for stage in _stages_run(result.stdout) if stage.startswith(("train", "evaluate"))
+    ]
 
 
 def _locked_model(grid: Clone, name: str) -> str:

@@ -115,13 +115,13 @@ def test_both_are_said_live(study: Clone) -> None:
 
 def test_seeds_are_numbers_of_their_own_and_a_mean(study: Clone) -> None:
     trained = _json(study, "metrics", COLLAPSES, "train.json")
-    assert [of["seed"] for of in trained["seeds"]] == [3, 8]
-    losses = [of["loss"] for of in trained["seeds"]]
+    assert [summary["seed"] for summary in trained["seeds"]] == [3, 8]
+    losses = [summary["loss"] for summary in trained["seeds"]]
     assert losses[0] != losses[1]
     assert trained["loss"] == pytest.approx(np.mean(losses))
     assert trained["collapsed"] == 1
     diverged = _json(study, "metrics", DIVERGES, "train.json")
-    assert {of["diverged"] for of in diverged["seeds"]} == {1}
+    assert {summary["diverged"] for summary in diverged["seeds"]} == {1}
     assert diverged["epochs"] == 0
 
 

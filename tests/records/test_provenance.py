@@ -84,7 +84,7 @@ def test_a_record_gives_the_fingerprint_of_what_it_holds() -> None:
 def test_devices_are_part_of_it_where_there_are_several() -> None:
     two = provenance.shape(RUN, DATA, START, devices={"devices": 2, "processes": 1})
     four = provenance.shape(RUN, DATA, START, devices={"devices": 4, "processes": 2})
-    fingerprints = {provenance.fingerprint(of) for of in (SHAPE, two, four)}
+    fingerprints = {provenance.fingerprint(shape) for shape in (SHAPE, two, four)}
     assert len(fingerprints) == 3
     assert provenance.fingerprint_of({"run": "a run", **two}) == provenance.fingerprint(two)
     assert provenance.differences(SHAPE, two) == ["devices 1, now 2"]

@@ -49,14 +49,14 @@ def test_one_seed_is_written_as_it_is() -> None:
 
 
 def test_several_seeds_are_written_as_means_with_their_own_below() -> None:
-    of = {4: {"accuracy": 0.5, "diverged": 0}, 2: {"diverged": 1}, 7: {"accuracy": 1.0}}
-    together = results.together(of)
+    seeds = {4: {"accuracy": 0.5, "diverged": 0}, 2: {"diverged": 1}, 7: {"accuracy": 1.0}}
+    together = results.together(seeds)
     assert together["accuracy"] == 0.75
     assert together["diverged"] == 0.5
-    assert {seed: results.of_seed(together, seed) for seed in of} == of
+    assert {seed: results.of_seed(together, seed) for seed in seeds} == seeds
     assert results.of_seed(together, 1) is None
-    earlier = {**together, "seeds": {str(seed): numbers for seed, numbers in of.items()}}
-    assert results.each_seed(earlier) == of
+    earlier = {**together, "seeds": {str(seed): numbers for seed, numbers in seeds.items()}}
+    assert results.each_seed(earlier) == seeds
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,9 @@ def test_predictions_are_a_string_of_digits_a_seed_and_labels_are_there_once(
 def test_seeds_that_were_tested_on_other_images_keep_their_labels(paths: project.RunFiles) -> None:
     trained = results.read(paths)
     labels = [np.array(digits, np.uint8) for digits in ([1, 0], [0, 1, 7])]
-    tested = [replace(of, labels=d, predicted=d) for of, d in zip(trained, labels, strict=True)]
+    tested = [
+        replace(result, labels=d, predicted=d) for result, d in zip(trained, labels, strict=True)
+    ]
     results.write_predictions(paths.predictions, tested)
     for result, expected in zip(results.read(paths), labels, strict=True):
         np.testing.assert_array_equal(result.labels, expected)

@@ -42,12 +42,12 @@ def boxes(figure: Figure) -> list[Rectangle]:
 def test_stages_are_found(
     layers: Layers, names: list[str], blocks: list[int], convolutions: list[int], backbone: int
 ) -> None:
-    found = diagrams.stages(layers)
-    assert [stage.name for stage in found] == names
-    assert [len(stage.blocks) for stage in found] == blocks
-    assert [stage.count("Conv2D") for stage in found] == convolutions
-    assert sum(stage.parameters for stage in found[:-1]) == backbone
-    assert [layer for stage in found for layer in stage.layers] == layers
+    stages = diagrams.stages(layers)
+    assert [stage.name for stage in stages] == names
+    assert [len(stage.blocks) for stage in stages] == blocks
+    assert [stage.count("Conv2D") for stage in stages] == convolutions
+    assert sum(stage.parameters for stage in stages[:-1]) == backbone
+    assert [layer for stage in stages for layer in stage.layers] == layers
 
 
 def test_every_convolution_of_vgg16_is_drawn_with_its_kernel() -> None:

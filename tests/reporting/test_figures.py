@@ -361,8 +361,8 @@ def test_legend_shows_every_run_as_it_is_drawn(drawn: list[Figure]) -> None:
         assert [text.get_text() for text in legend.get_texts()] == [run.name for run in shown]
         for handle, curve in zip(legend.legend_handles, lines(first), strict=True):
             assert isinstance(handle, Line2D)
-            for of in (Line2D.get_color, Line2D.get_marker, Line2D.get_fillstyle):
-                assert of(handle) == of(curve)
+            for getter in (Line2D.get_color, Line2D.get_marker, Line2D.get_fillstyle):
+                assert getter(handle) == getter(curve)
 
 
 def test_what_all_panels_share_is_in_the_legend_as_it_is_drawn(drawn: list[Figure]) -> None:

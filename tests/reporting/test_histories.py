@@ -83,13 +83,16 @@ def test_scale_is_the_mean_over_pairs_of_seeds() -> None:
 def test_only_whole_trainings_of_the_studys_scale_are_compared() -> None:
     rows = STORED["hist.p"].rows
     whole = training(SGD, rows)
-    found = {
+    trained = {
         SGD: [whole, training(SGD, rows, images=10_000), training(SGD, rows[:14], 1, "diverged")],
         ADAM: stuck(ADAM, 1),
         "resnet50-sgd-random-long": [training("resnet50-sgd-random-long", rows)],
     }
-    assert histories.comparable(found) == {SGD: [whole], ADAM: found[ADAM]}
-    assert [of.file for of in histories.beside({SGD: [whole]})] == ["hist.p", "hist_vgg_sgd.p"]
+    assert histories.comparable(trained) == {SGD: [whole], ADAM: trained[ADAM]}
+    assert [history.file for history in histories.beside({SGD: [whole]})] == [
+        "hist.p",
+        "hist_vgg_sgd.p",
+    ]
     assert histories.beside({}) == histories.sections({}) == []
 
 
@@ -119,7 +122,7 @@ def test_a_single_seed_takes_its_scale_from_rows_that_learned() -> None:
 
 
 def made(**rows: list[TrainingRecord]) -> list[Conjecture]:
-    named = {name.replace("_", "-"): of for name, of in rows.items() if of}
+    named = {name.replace("_", "-"): trainings for name, trainings in rows.items() if trainings}
     return histories.conjectures(named)
 
 

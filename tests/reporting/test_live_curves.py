@@ -19,7 +19,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _curves() -> dict[str, list[int]]:
     return {
-        str(run): of["epoch"].tolist() for run, of in pd.read_csv(TABLE).groupby("run", sort=False)
+        str(run): rows["epoch"].tolist()
+        for run, rows in pd.read_csv(TABLE).groupby("run", sort=False)
     }
 
 

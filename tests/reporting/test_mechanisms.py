@@ -25,8 +25,8 @@ def diagnosis(start: Any, then: Any, end: Any) -> dict[str, Any]:
 def test_cause_of_a_network_without_norms_is_what_flows_through_it() -> None:
     start = layers(("a", 0.2, 1e-3), ("b", 0.004, 1e-4), ("b_gate", 9, 9), ("logits", 0.5, 0.1))
     then = layers(("a", 0.2, 3e-5), ("b", 0.004, 1e-4), ("logits", 0.5, 0.1))
-    of = diagnosis(start, then, then)
-    assert mechanisms.diagnosed({"row": of, "other": of}) == (
+    measured = diagnosis(start, then, then)
+    assert mechanisms.diagnosed({"row": measured, "other": measured}) == (
         "from the first convolution to the last, activations of row go from 0.2 to 0.004 at the "
         "start, and after 100 steps the first kernel's gradient is 3e-05; other from 0.2 to 0.004, "
         "then 3e-05"
@@ -40,8 +40,8 @@ def test_cause_of_a_network_with_norms_is_what_its_averages_do() -> None:
         "moving": {"accuracy": 0.1},
     }
     end = then | {"batch": {"accuracy": 0.98}, "moving": {"accuracy": 0.5}}
-    of = diagnosis(then, then, end)
-    assert mechanisms.diagnosed({"row": of, "other": of}) == (
+    measured = diagnosis(then, then, end)
+    assert mechanisms.diagnosed({"row": measured, "other": measured}) == (
         "after 100 steps, row gets 0.93 of 128 validation images right with their own statistics "
         "and 0.10 with its moving averages, at the end 0.98 and 0.50; other 0.93 and 0.10, at the "
         "end 0.98 and 0.50"
@@ -51,7 +51,9 @@ def test_cause_of_a_network_with_norms_is_what_its_averages_do() -> None:
 def test_what_goes_on_from_a_highway_layer_is_what_its_connection_puts_out() -> None:
     moment = layers(("a", 0.2, 1e-3), ("a_gate", 9, 9), ("logits", 0.5, 0.1))
     moment["layers"].append({"name": "a_highway", "kind": "Add", "activation": 0.7})
-    shown = [(of["name"], of["activation"], of["gradient"]) for of in mechanisms.path(moment)]
+    shown = [
+        (layer["name"], layer["activation"], layer["gradient"]) for layer in mechanisms.path(moment)
+    ]
     assert shown == [("a", 0.7, 1e-3), ("logits", 0.5, 0.1)]
 
 

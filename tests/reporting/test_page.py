@@ -57,7 +57,7 @@ class Opened:
         self.window = window
         self.asked: list[str] = []
         self.wrong: list[str] = []
-        window.on("request", lambda of: self.asked.append(of.url))
+        window.on("request", lambda request: self.asked.append(request.url))
         window.on("pageerror", lambda error: self.wrong.append(str(error)))
         window.on("console", self._said)
         window.goto(path.as_uri())
@@ -66,8 +66,8 @@ class Opened:
         if message.type in ("error", "warning"):
             self.wrong.append(message.text)
 
-    def found(self, script: str, *of: Any) -> Any:
-        return self.window.evaluate(script, *of)
+    def found(self, script: str, *arguments: Any) -> Any:
+        return self.window.evaluate(script, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_any_two_rows_are_compared(browser: playwright.Browser, study: Path, siz
     assert "both get 1,960 right, only the first 0, only the second 10, neither 30." in said
     tiles = opened.window.locator("#compare-only li")
     assert tiles.count() == 10
-    assert [of.split() for of in tiles.all_inner_texts()] == [
+    assert [text.split() for text in tiles.all_inner_texts()] == [
         [str(i % 10), "→", str((i + 1) % 10), "image", str(i)] for i in range(30, 40)
     ]
     captions = opened.window.locator("#compare-confusion figcaption").all_inner_texts()

@@ -28,10 +28,10 @@ def test_the_committed_table_is_of_the_study_as_it_is(power: dict[str, Any], stu
     count = sum(len(question.ahead) for question in content.report.questions)
     table = pd.read_csv(ROOT / f"studies/{study}/metrics/power.csv")
     learning = table[(table["asks"] == "learning") & (table["seeds"] <= 10)]
-    for (row, than), (_, of) in zip(
+    for (row, than), (_, lines) in zip(
         power["CHANCES"], learning.groupby("scenario", sort=False), strict=True
     ):
-        for line in of.itertuples():
+        for line in lines.itertuples():
             exact = power["_compute"](row, than, line.seeds, content.report, count)
             assert (line.yes, line.no) == pytest.approx(exact, abs=1e-4)
     lists = table[table["asks"] == "list"]
@@ -60,7 +60,7 @@ def test_a_pair_is_drawn_with_its_truth(power: dict[str, Any]) -> None:
     assert than.std() == pytest.approx(0.004, rel=0.1)
     assert (pair.right, pair.wrong) == ("yes", "no")
     truths = {share: power["normal_pair"](rng, share, 0.005, 0, 0) for share in (0, 0.0025, 0.005)}
-    assert [(of.right, of.wrong) for of in truths.values()] == [
+    assert [(truth.right, truth.wrong) for truth in truths.values()] == [
         ("no", "yes"),
         ("either", ""),
         ("yes", "no"),
@@ -78,9 +78,11 @@ def test_spreads_are_of_rows_that_learned_with_several_seeds(
         "usual": [0.97, 0.98],
         "wild": [0.91, 0.99],
     }.items():
-        lines += [f"{row},{seed},{of},0.9" for seed, of in enumerate(accuracies)]
+        lines += [f"{row},{seed},{accuracy},0.9" for seed, accuracy in enumerate(accuracies)]
     (tmp_path / "pilot.csv").write_text("\n".join(lines))
-    expected = [np.std(of, ddof=1) for of in ([0.98, 0.98, 0.983], [0.97, 0.98], [0.91, 0.99])]
+    expected = [
+        np.std(sample, ddof=1) for sample in ([0.98, 0.98, 0.983], [0.97, 0.98], [0.91, 0.99])
+    ]
     assert power["pilot_spreads"](tmp_path / "pilot.csv") == pytest.approx(expected, abs=1e-4)
 
 

@@ -61,11 +61,11 @@ def test_every_seed_is_a_point_and_the_pilots_are_hollow(drawn: list[Figure]) ->
 def test_a_row_that_another_was_chosen_over_does_not_stand() -> None:
     styles = {name: drawing.Run(name, "sgd", "he") for name in ("one", "two")}
     chosen = seeds.lines(["one", "two"], ["two"], {}, styles, {"one": [0.9]})
-    assert [(of.row, of.stands, list(of.pilot)) for of in chosen] == [
+    assert [(line.row, line.stands, list(line.pilot)) for line in chosen] == [
         ("one", False, [0.9]),
         ("two", True, []),
     ]
-    assert all(of.stands for of in seeds.lines(["one", "two"], [], {}, styles, {}))
+    assert all(line.stands for line in seeds.lines(["one", "two"], [], {}, styles, {}))
 
 
 def test_learning_shows_a_line_a_seed(drawn: list[Figure]) -> None:

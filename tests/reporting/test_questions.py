@@ -26,11 +26,11 @@ Found = dict[str, list[TrainingRecord]]
 
 def row(name: str, *missed: int, validation: float = 0.9, labels: Any = LABELS) -> Found:
     """A row that misses so many of the first images, seed by seed."""
-    found = []
+    records = []
     for seed, count in enumerate(missed):
         guesses = labels.copy()
         guesses[:count] = (guesses[:count] + 1) % 10
-        found.append(
+        records.append(
             TrainingRecord(
                 run=name,
                 seed=seed,
@@ -44,7 +44,7 @@ def row(name: str, *missed: int, validation: float = 0.9, labels: Any = LABELS) 
                 row=PARAMS,
             )
         )
-    return {name: found}
+    return {name: records}
 
 
 def report(*questions_: list[Any], level: float = 0.05) -> Report:
@@ -60,8 +60,8 @@ def report(*questions_: list[Any], level: float = 0.05) -> Report:
     return Report.model_validate(content)
 
 
-def ask(found: Found, *pairs: Any, **own: Any) -> questions.Answer:
-    (answered,) = questions.answer(report(list(pairs), **own), found, SEEDS)
+def ask(trained: Found, *pairs: Any, **own: Any) -> questions.Answer:
+    (answered,) = questions.answer(report(list(pairs), **own), trained, SEEDS)
     return answered
 
 
@@ -89,8 +89,8 @@ def test_a_pair_is_judged_by_its_seeds(missed: tuple[int, ...], word: str) -> No
 
 
 def judged(row_s: Any, than: Any, by: Any = "accuracy", **own: Any) -> questions.Judgement:
-    (found,) = questions.judge([Sample(row_s, than, by)], own.pop("level", 0.05), MARGIN, **own)
-    return found
+    (judgement,) = questions.judge([Sample(row_s, than, by)], own.pop("level", 0.05), MARGIN, **own)
+    return judgement
 
 
 def test_yes_takes_the_margin_to_the_image() -> None:
@@ -106,16 +106,16 @@ def test_yes_takes_the_margin_to_the_image() -> None:
 def test_a_gain_that_is_real_and_too_small_on_average_is_no_yes() -> None:
     than = [0.900, 0.9001, 0.9002, 0.9003, 0.9004]
     ahead = [0.902, 0.9021, 0.9022, 0.9023, 0.906]
-    found = judged(ahead, than)
-    assert found.p_yes <= found.limit < found.p_no
+    judgement = judged(ahead, than)
+    assert judgement.p_yes <= judgement.limit < judgement.p_no
     assert np.mean(ahead) - np.mean(than) < MARGIN
-    assert found.word == "undecided"
+    assert judgement.word == "undecided"
 
 
 def test_a_row_that_spreads_more_takes_more_than_the_order_of_its_seeds() -> None:
     """The rank test by itself would take two bad seeds of ten for nothing."""
     wide = [0.85, 0.86, *[0.925] * 8]
-    narrow = [0.905 + 0.0001 * of for of in range(-5, 5)]
+    narrow = [0.905 + 0.0001 * step for step in range(-5, 5)]
     assert np.mean(wide) - np.mean(narrow) > MARGIN
     assert significance.rank_sum(wide, narrow) < 0.025
     assert significance.welch(wide, narrow) > 0.1
@@ -126,7 +126,7 @@ def test_ties_are_ties_whatever_fractions_round_to() -> None:
     counts = [0, 10, 20, 30, 40]
     tied = significance.rank_sum(counts, counts)
     for base in range(8000, 9900, 7):
-        row, than = ([(base + more + of) / 10_000 for of in counts] for more in (50, 0))
+        row, than = ([(base + more + count) / 10_000 for count in counts] for more in (50, 0))
         # As many images more as the margin is, seed by seed.
         assert judged(row, than).p_no == pytest.approx(tied)
 
@@ -136,7 +136,7 @@ def test_ties_are_ties_whatever_fractions_round_to() -> None:
     [(5, 0, "yes"), (0, 5, "no"), (5, 4, "undecided"), (5, 5, "undecided"), (0, 0, "undecided")],
 )
 def test_learning_is_judged_by_counts(row_learned: int, than_learned: int, word: str) -> None:
-    sides = [[0.97] * of + [0.1135] * (5 - of) for of in (row_learned, than_learned)]
+    sides = [[0.97] * learned + [0.1135] * (5 - learned) for learned in (row_learned, than_learned)]
     assert judged(*sides, "learning").word == word
 
 
@@ -147,7 +147,7 @@ def test_a_network_learns_above_what_one_digit_gets() -> None:
 def test_rows_that_learn_equally_often_are_wrong_either_way_within_the_level() -> None:
     """Both of a pair's hypotheses are true then, and each has half of the level."""
     seeds = 10
-    sides = [[0.97] * of + [0.1135] * (seeds - of) for of in range(seeds + 1)]
+    sides = [[0.97] * learned + [0.1135] * (seeds - learned) for learned in range(seeds + 1)]
     words = np.array([[judged(a, b, "learning").word for b in sides] for a in sides])
     for chance in (0.1, 0.3, 0.5):
         weight = [
@@ -158,19 +158,19 @@ def test_rows_that_learn_equally_often_are_wrong_either_way_within_the_level() -
 
 def test_the_level_is_divided_among_all_pairs_of_all_questions() -> None:
     """Five seeds against five, apart, come to p = 1/252: enough for six pairs, not for seven."""
-    found = BASE | row("row", 100, 90, 95, 92, 97)
-    six = questions.answer(report(*[[("row", "base")]] * 6, level=0.025), found, SEEDS)
-    assert {of.word for of in six} == {"yes"}
-    seven = questions.answer(report(*[[("row", "base")]] * 7, level=0.025), found, SEEDS)
-    assert {of.word for of in seven} == {"undecided"}
+    trained = BASE | row("row", 100, 90, 95, 92, 97)
+    six = questions.answer(report(*[[("row", "base")]] * 6, level=0.025), trained, SEEDS)
+    assert {answer.word for answer in six} == {"yes"}
+    seven = questions.answer(report(*[[("row", "base")]] * 7, level=0.025), trained, SEEDS)
+    assert {answer.word for answer in seven} == {"undecided"}
 
 
 def test_a_pair_that_was_not_run_makes_the_others_no_easier() -> None:
-    found = BASE | row("row", 100, 90, 95, 92, 97)
+    trained = BASE | row("row", 100, 90, 95, 92, 97)
     asked = report([("row", "base")], *[[("absent", "base")]] * 6, level=0.025)
-    first, *others = questions.answer(asked, found, SEEDS)
+    first, *others = questions.answer(asked, trained, SEEDS)
     assert first.word == "undecided"
-    assert {of.word for of in others} == {"not run"}
+    assert {answer.word for answer in others} == {"not run"}
 
 
 @pytest.mark.parametrize("study", OURS)
@@ -182,12 +182,12 @@ def test_every_pair_of_our_studies_is_decided_if_all_its_seeds_are_apart(study: 
     for place, sample in enumerate(samples):
         # Even if nothing else of the list is decided.
         others = [Sample([0.5, 0.9] * seeds, [0.5, 0.9] * seeds)] * (len(samples) - 1)
-        found = questions.judge(
+        judgements = questions.judge(
             [*others[:place], sample, *others[place:]],
             content.report.level,
             content.report.margin,
         )
-        assert found[place].word == "yes"
+        assert judgements[place].word == "yes"
     used = {name for pair in pairs for side in (pair.row, pair.than) for name in rows_of(side)}
     used |= set(content.report.goal.rows if content.report.goal else ())
     assert used == set(content.runs)
@@ -195,25 +195,25 @@ def test_every_pair_of_our_studies_is_decided_if_all_its_seeds_are_apart(study: 
 
 def test_our_studies_share_one_level_and_use_new_seeds() -> None:
     studies = [params.load(ROOT / study / params.FILE) for study in OURS]
-    assert sum(of.report.level for of in studies) == 0.05
+    assert sum(content.report.level for content in studies) == 0.05
     full = params.load(ROOT / "studies/full/params.yaml").train.seeds
-    for of in studies:
-        assert not set(of.train.seeds) & {0, 1, 2, *full}
+    for content in studies:
+        assert not set(content.train.seeds) & {0, 1, 2, *full}
 
 
 def test_validation_chooses_the_row_that_stands_for_several() -> None:
-    found = (
+    trained = (
         BASE
         | row("lucky", 50, 51, 52, 53, 54, validation=0.8)
         | row("chosen", 100, 90, 95, 92, 97, validation=0.95)
     )
-    answered = ask(found, (["lucky", "chosen"], "base"))
+    answered = ask(trained, (["lucky", "chosen"], "base"))
     (pair,) = answered.compared
     assert pair.row.runs.name == "chosen"
     chosen = "chosen was chosen by validation accuracy (lucky 0.8000, chosen 0.9500)"
     assert answered.numbers[0].endswith(f"; {chosen}.")
-    del found["lucky"]
-    assert ask(found, (["lucky", "chosen"], "base")).word == "not run"
+    del trained["lucky"]
+    assert ask(trained, (["lucky", "chosen"], "base")).word == "not run"
 
 
 def test_answer_shows_its_numbers() -> None:
@@ -229,12 +229,12 @@ def test_answer_shows_its_numbers() -> None:
 
 
 def test_answer_about_learning_counts_seeds() -> None:
-    found = BASE | row("row", 900, 900, 900, 900, 900)
-    answered = ask(found, ("base", "row", "learning"))
+    trained = BASE | row("row", 900, 900, 900, 900, 900)
+    answered = ask(trained, ("base", "row", "learning"))
     # Two in ten right is no more than one digit may get.
-    found |= row("two", *[800] * 5)
-    assert "row learned with 0 of 5" in ask(found, ("base", "row", "learning")).numbers[0]
-    assert "two learned with 0 of 5" in ask(found, ("base", "two", "learning")).numbers[0]
+    trained |= row("two", *[800] * 5)
+    assert "row learned with 0 of 5" in ask(trained, ("base", "row", "learning")).numbers[0]
+    assert "two learned with 0 of 5" in ask(trained, ("base", "two", "learning")).numbers[0]
     assert answered.numbers == [
         "base learned with 5 of 5 seeds (0.48 to 1.00) and row learned with 0 of 5 seeds (0.00 to "
         "0.52), p = 0.0079."
@@ -242,29 +242,29 @@ def test_answer_about_learning_counts_seeds() -> None:
 
 
 def test_pairs_answer_together() -> None:
-    found = (
+    trained = (
         BASE
         | row("good", 100, 90, 95, 92, 97)
         | row("bad", 300, 310, 305, 301, 302)
         | row("mixed", 199, 150, 215, 201, 180)
     )
-    answered = ask(found, ("good", "base"), ("bad", "base"))
+    answered = ask(trained, ("good", "base"), ("bad", "base"))
     assert answered.word == "it depends"
-    assert [of.split(" 0.")[0] for of in answered.numbers] == ["yes: good", "no: bad"]
-    assert ask(found, ("bad", "base"), ("base", "good")).word == "no"
-    assert ask(found, ("good", "base"), ("base", "bad")).word == "yes"
-    assert ask(found, ("good", "base"), ("mixed", "base")).word == "undecided"
-    assert ask(found, ("bad", "base"), ("mixed", "base")).word == "undecided"
+    assert [text.split(" 0.")[0] for text in answered.numbers] == ["yes: good", "no: bad"]
+    assert ask(trained, ("bad", "base"), ("base", "good")).word == "no"
+    assert ask(trained, ("good", "base"), ("base", "bad")).word == "yes"
+    assert ask(trained, ("good", "base"), ("mixed", "base")).word == "undecided"
+    assert ask(trained, ("bad", "base"), ("mixed", "base")).word == "undecided"
 
 
 def test_what_was_not_run_is_named() -> None:
-    found = BASE | row("good", 100, 90, 95, 92, 97) | row("begun", 100, 90)
-    answered = ask(found, ("row", "base"))
+    trained = BASE | row("good", 100, 90, 95, 92, 97) | row("begun", 100, 90)
+    answered = ask(trained, ("row", "base"))
     assert (answered.word, answered.numbers) == (
         "not run",
         ["To be tested with every seed: row beside base."],
     )
-    answered = ask(found, ("good", "base"), ("begun", "base"))
+    answered = ask(trained, ("good", "base"), ("begun", "base"))
     assert answered.word == "not run"
     assert answered.numbers[0].startswith("yes: good 0.9052")
     assert answered.numbers[1:] == ["To be tested with every seed: begun beside base."]
@@ -290,16 +290,16 @@ GOAL = Goal(question="Is it above?", rows=["one", "two"], above=0.9)
 def test_a_goal_is_reached_by_the_row_that_validation_chooses(
     missed: tuple[int, ...], word: str
 ) -> None:
-    found = row("one", *missed, validation=0.95) | row("two", 1, 1, 1, 1, 2, validation=0.94)
-    answered = questions.answer_goal(GOAL, found, SEEDS)
+    trained = row("one", *missed, validation=0.95) | row("two", 1, 1, 1, 1, 2, validation=0.94)
+    answered = questions.answer_goal(GOAL, trained, SEEDS)
     assert answered.word == word
     assert answered.numbers.startswith(f"one {1 - np.mean(missed) / 1000:.4f} ± ")
     assert f"({1 - missed[0] / 1000:.4f}, " in answered.numbers
 
 
 def test_a_goal_takes_what_has_every_seed_and_names_the_rest() -> None:
-    found = row("one", 90, 91, validation=0.99) | row("two", 90, 91, 92, 93, 94)
-    answered = questions.answer_goal(GOAL, found, SEEDS)
+    trained = row("one", 90, 91, validation=0.99) | row("two", 90, 91, 92, 93, 94)
+    answered = questions.answer_goal(GOAL, trained, SEEDS)
     assert answered.chosen is not None
     assert answered.chosen.runs.name == "two"
     assert answered.numbers.endswith(" To be tested with every seed: one.")

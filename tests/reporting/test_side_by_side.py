@@ -29,9 +29,9 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _data(html: str) -> Any:
-    found = re.search('id="compare-data">(.*?)</script>', html)
-    assert found is not None
-    return json.loads(found[1])
+    match = re.search('id="compare-data">(.*?)</script>', html)
+    assert match is not None
+    return json.loads(match[1])
 
 
 def test_a_page_made_without_the_images_keeps_its_pictures(written: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_page_made_without_the_images_keeps_its_pictures(written: Path) -> Non
 
 def test_pictures_of_other_test_data_go_and_the_page_says_so(written: Path) -> None:
     rows = {
-        name: [replace(of, provenance={"test_data": 64 * "c"}) for of in seeds]
+        name: [replace(record, provenance={"test_data": 64 * "c"}) for record in seeds]
         for name, seeds in compared.rows().items()
     }
     html = compared.write_page(written, rows)
@@ -69,7 +69,7 @@ def test_new_rows_keep_the_pictures_that_they_need(written: Path) -> None:
 def test_pictures_are_of_what_a_pair_differs_in_most_often_wrong_first(written: Path) -> None:
     rows = compared.rows()
     tested = [*rows["four"][:3], *rows["ones"], *rows[compared.MARKUP]]
-    right = np.array([of.predicted == compared.LABELS for of in tested])
+    right = np.array([record.predicted == compared.LABELS for record in tested])
     shown = np.array(_data(written.read_text())["pictures"])
     majority = np.array([right[:3].sum(axis=0) > 1, right[3], right[4]])[:, shown]
     assert (majority.any(axis=0) & ~majority.all(axis=0)).all()
@@ -80,7 +80,7 @@ def test_pictures_are_of_what_a_pair_differs_in_most_often_wrong_first(written: 
 def test_three_seeds_of_a_row_are_there_with_predictions_and_all_with_curves(written: Path) -> None:
     data = _data(written.read_text())
     four = data["rows"]["four"]
-    assert [of["predicted"] is not None for of in four] == [True, True, True, False]
+    assert [seed["predicted"] is not None for seed in four] == [True, True, True, False]
     # Four digits; what is not finite is no number of JSON.
     assert four[3]["curves"]["loss"] == [1.235, None, 0.4115]
     assert four[3]["curves"]["accuracy"] == 3 * [0.9123]

@@ -35,9 +35,9 @@ SEEDS: dict[int, dict[str, Any]] = {
 
 
 def _result(seed: int, **own: Any) -> TrainingRecord:
-    of = SEEDS[seed]
+    numbers = SEEDS[seed]
     keys = ("val_accuracy", "val_loss", "accuracy", "loss")
-    accuracy, loss = of["test"]
+    accuracy, loss = numbers["test"]
     guesses = LABELS.copy()
     missed = round((1 - accuracy) * len(LABELS))
     guesses[:missed] = (guesses[:missed] + 1) % 10
@@ -47,11 +47,11 @@ def _result(seed: int, **own: Any) -> TrainingRecord:
         "row": RUN.model_copy(update={"seed": seed}),
         "history": [
             {"epoch": epoch, **dict(zip(keys, row, strict=True)), "learning_rate": 0.1 / epoch}
-            for epoch, row in enumerate(of["epochs"], start=1)
+            for epoch, row in enumerate(numbers["epochs"], start=1)
         ],
         "timing": [
             {"epoch": epoch, "seconds": seconds, "validation_seconds": 3 * seconds}
-            for epoch, seconds in enumerate(of["seconds"], start=1)
+            for epoch, seconds in enumerate(numbers["seconds"], start=1)
         ],
         "outcome": "completed",
         "provenance": {
@@ -69,7 +69,7 @@ def _result(seed: int, **own: Any) -> TrainingRecord:
 
 
 def _row(*seeds: TrainingRecord) -> dict[str, Any]:
-    runs: dict[str, list[RunParams]] = {NAME: [of.params for of in seeds] or [RUN]}
+    runs: dict[str, list[RunParams]] = {NAME: [record.params for record in seeds] or [RUN]}
     (row,) = tables.results(runs, {NAME: seeds} if seeds else {}).to_dict("records")
     return row
 

@@ -159,11 +159,11 @@ def raced(a: list[Sequence[float]], b: list[Sequence[float]]) -> Race:
         name: [result(name, [], seed=s, validation=curve) for s, curve in enumerate(curves)]
         for name, curves in (("vgg16-sgd-random", a), ("vgg16-adam-random", b))
     }
-    found = compare(
+    comparison = compare(
         groups(results)[0], Row("vgg16", "sgd", "random"), Row("vgg16", "adam", "random")
     )
-    assert found is not None
-    return race(found)
+    assert comparison is not None
+    return race(comparison)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ NO_IMAGENET = f"{NO_VGG16_IMAGENET}, {NO_RESNET50_IMAGENET}"
 
 def scoped(results: Results) -> list[str]:
     """Verdicts as in the report; those without a scope are a word alone."""
-    return [f"{of.verdict} {of.scope}".rstrip() for of in judge(results)]
+    return [f"{verdict.verdict} {verdict.scope}".rstrip() for verdict in judge(results)]
 
 
 def test_full_scale_runs_from_random_weights_are_decided_for_these() -> None:
@@ -253,7 +253,7 @@ def test_full_scale_runs_from_random_weights_are_decided_for_these() -> None:
     ]
     numbers = "Test accuracy after 15 epochs on 50,000 images: "
     resnet50 = "resnet50-adam-random 0.9800, resnet50-sgd-random 0.9331 (seed 0; p < 0.0001)"
-    assert [of.evidence for of in judged[:4]] == [
+    assert [verdict.evidence for verdict in judged[:4]] == [
         f"{numbers}vgg16-sgd-random 0.9948, vgg16-adam-random (collapsed) 0.1135 (seeds 0, 1, 2; "
         "p < 0.0001); resnet50-sgd-random 0.9331, resnet50-adam-random 0.9800 (seed 0; p < 0.0001)"
         "; epochs to a validation accuracy: vgg16-sgd-random 1, 1, 1 and vgg16-adam-random never, "
@@ -266,8 +266,8 @@ def test_full_scale_runs_from_random_weights_are_decided_for_these() -> None:
         f"{numbers}vgg16-sgd-random 0.9946, resnet50-adam-random 0.9800 (seed 0; p < 0.0001). "
         f"Not run at the study's scale: {NO_IMAGENET}.",
     ]
-    for of in judged[:4]:
-        assert of.evidence.endswith(f": {', '.join(map(str, of.missing))}.")
+    for verdict in judged[:4]:
+        assert verdict.evidence.endswith(f": {', '.join(map(str, verdict.missing))}.")
     assert judged[4].missing == []
 
 
@@ -285,7 +285,7 @@ def test_rows_from_one_kind_of_weights_are_decided_for_it(weights: str) -> None:
 
 
 def test_a_whole_grid_has_no_scope_and_misses_nothing() -> None:
-    assert all(of.scope == "" and of.missing == [] for of in judge(grid()))
+    assert all(verdict.scope == "" and verdict.missing == [] for verdict in judge(grid()))
 
 
 def test_one_network_alone_decides_nothing_and_the_other_is_named() -> None:
@@ -299,8 +299,8 @@ def test_one_network_alone_decides_nothing_and_the_other_is_named() -> None:
         "Not all of its rows were run; the differences that count point to the claim. "
         f"Not run at the study's scale: {NO_VGG16_IMAGENET}, {resnet50}."
     )
-    for of in judged[1:3]:
-        assert of.evidence.endswith(f"seed. Not run at the study's scale: {resnet50}.")
+    for verdict in judged[1:3]:
+        assert verdict.evidence.endswith(f"seed. Not run at the study's scale: {resnet50}.")
 
 
 def test_one_missing_row_leaves_its_weights_undecided() -> None:
@@ -386,7 +386,7 @@ def test_a_scope_says_what_the_whole_grid_would_say_of_its_rows(
 ) -> None:
     """Rows that bear the claim out, put where they are missing, do not change the verdict."""
     names = [name for name in MISSES if name.endswith(weights)]
-    part = {name: [result(name, range(of))] for name, of in zip(names, misses, strict=True)}
+    part = {name: [result(name, range(missed))] for name, missed in zip(names, misses, strict=True)}
     slow = (0.1, 0.6, 0.81)
     part[names[slower]] = [result(names[slower], range(misses[slower]), validation=slow)]
     rest: Results = {}
@@ -425,15 +425,17 @@ def against(evidence: str) -> set[str]:
 )
 def test_missing_rows_change_no_comparison(misses: tuple[int, ...]) -> None:
     """Of all grids that lack some rows: the pairs, their numbers, and which are against."""
-    whole = {n: [result(n, range(of))] for n, of in zip(MISSES, misses, strict=True)}
-    everything = [of.evidence for of in judge(whole)[:3]]
+    whole = {n: [result(n, range(missed))] for n, missed in zip(MISSES, misses, strict=True)}
+    everything = [verdict.evidence for verdict in judge(whole)[:3]]
     for count in range(len(whole)):
         for rows in combinations(whole, count):
             absent = whole.keys() - rows
-            for complete, of in zip(everything, judge({n: whole[n] for n in rows}), strict=False):
+            for complete, verdict in zip(
+                everything, judge({n: whole[n] for n in rows}), strict=False
+            ):
                 for said in (compared, against):
                     kept = {text for text in said(complete) if not absent & set(text.split())}
-                    assert said(of.evidence) == kept
+                    assert said(verdict.evidence) == kept
 
 
 def test_the_best_row_is_chosen_by_its_last_validation_accuracy() -> None:

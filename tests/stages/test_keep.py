@@ -91,8 +91,8 @@ def weights(path: Path) -> str:
 
 
 def record() -> results.TrainingRecord:
-    (found,) = results.read(PATHS)
-    return found
+    (result,) = results.read(PATHS)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +103,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(folder: Path) -> dict[int, str]:
     """By their numbers of epochs, the weights that trainings as usual end with."""
-    found = {}
+    digests = {}
     for count in (2, 4):
         with study(folder / f"last-{count}", "last", count):
             trained(ACCURACIES[:count])
-            found[count] = weights(PATHS.model(0))
+            digests[count] = weights(PATHS.model(0))
             assert [path.name for path in PATHS.model_dir.glob("*.keras")] == ["seed-0.keras"]
-    return found
+    return digests
 
 
 @pytest.fixture(scope="module")
@@ -221,16 +221,16 @@ def test_what_each_epoch_said_of_the_validation_images_is_kept(both: Path) -> No
     """Those before the interruption as well."""
     with study(both, "both", 4):
         (kept,) = (path.parent for path in Path("checkpoints").rglob("validated-00001.npz"))
-        found = [epochs.read(path) for path in epochs.paths(kept)]
-        assert [of.epoch for of in found] == [1, 2, 3, 4]
+        validated = [epochs.read(path) for path in epochs.paths(kept)]
+        assert [result.epoch for result in validated] == [1, 2, 3, 4]
         images = np.load(project.split_files("validation")[0])
-        for of in found:
-            assert of.confusion.sum(axis=1).tolist() == [4] * 10
-            assert len(of.images) == epochs.MISTAKES
-            assert (of.labels != of.predicted).all()
-            assert (np.diff(of.probabilities) <= 0).all()
-            place = np.flatnonzero((images[..., 0] == of.images[0]).all(axis=(1, 2)))
-            assert place % 10 == of.labels[0]
+        for result in validated:
+            assert result.confusion.sum(axis=1).tolist() == [4] * 10
+            assert len(result.images) == epochs.MISTAKES
+            assert (result.labels != result.predicted).all()
+            assert (np.diff(result.probabilities) <= 0).all()
+            place = np.flatnonzero((images[..., 0] == result.images[0]).all(axis=(1, 2)))
+            assert place % 10 == result.labels[0]
         assert sum(path.stat().st_size for path in epochs.paths(kept)) < 4 * 32_000
 
 
@@ -299,13 +299,13 @@ def _run(folder: Path, experiment: str) -> tuple[Any, Any]:
 
 def _images(client: Any, run: Any) -> dict[tuple[str, int, str], Path]:
     """By key, step and kind, the images of the run, each of them once."""
-    found = {}
+    images = {}
     for entry in client.list_artifacts(run.info.run_id, "images"):
         key, _, step, *_ = Path(entry.path).name.split("+")
         place = (key.replace("~", "/"), int(step), Path(entry.path).suffix)
-        assert place not in found
-        found[place] = Path(client.download_artifacts(run.info.run_id, entry.path))
-    return found
+        assert place not in images
+        images[place] = Path(client.download_artifacts(run.info.run_id, entry.path))
+    return images
 
 
 def test_every_epoch_has_its_images_at_its_step(both: Path, published: Any) -> None:
@@ -340,12 +340,12 @@ def test_the_view_that_compares_optimizers_has_their_sliders(published: Any) -> 
     client, run = published
     tag = client.get_experiment(run.info.experiment_id).tags[pages.VIEW_TAG]
     state = json.loads(json.loads(tag)["state"])
-    (section,) = (of for of in state["compareRunSections"] if "images" in of["name"])
-    shown = [of["imageKeys"] for of in state["compareRunCharts"] if of["type"] == "IMAGE"]
+    (section,) = (section for section in state["compareRunSections"] if "images" in section["name"])
+    shown = [chart["imageKeys"] for chart in state["compareRunCharts"] if chart["type"] == "IMAGE"]
     assert shown == [[key] for key in epoch_images.DRAWN]
-    assert {of["metricSectionId"] for of in state["compareRunCharts"] if of["type"] == "IMAGE"} == {
-        section["uuid"]
-    }
+    assert {
+        chart["metricSectionId"] for chart in state["compareRunCharts"] if chart["type"] == "IMAGE"
+    } == {section["uuid"]}
 
 
 def test_images_can_be_left_out(both: Path) -> None:
@@ -364,17 +364,17 @@ def test_each_model_has_the_metrics_of_its_epoch(both: Path, published: Any) -> 
         digests = {"model": PATHS.model(0), "best-epoch": PATHS.best_model(0)}
         expected = {name: path.read_bytes() for name, path in digests.items()}
     assert test is not None
-    logged = [client.get_logged_model(of.model_id) for of in run.outputs.model_outputs]
-    steps = {of.model_id: of.step for of in run.outputs.model_outputs}
+    logged = [client.get_logged_model(output.model_id) for output in run.outputs.model_outputs]
+    steps = {output.model_id: output.step for output in run.outputs.model_outputs}
     assert {model.name: steps[model.model_id] for model in logged} == {"model": 4, "best-epoch": 2}
     for model in logged:
         best = model.name == "best-epoch"
-        found = {(of.key, of.step): of.value for of in model.metrics}
+        metrics = {(metric.key, metric.step): metric.value for metric in model.metrics}
         step = 2 if best else 4
-        assert {of for _, of in found} == {step}
-        assert found["val_accuracy", step] == history[step - 1]["val_accuracy"]
-        assert found["test_accuracy", step] == test["best_accuracy" if best else "accuracy"]
-        assert found["test_loss", step] == test["best_loss" if best else "loss"]
+        assert {epoch for _, epoch in metrics} == {step}
+        assert metrics["val_accuracy", step] == history[step - 1]["val_accuracy"]
+        assert metrics["test_accuracy", step] == test["best_accuracy" if best else "accuracy"]
+        assert metrics["test_loss", step] == test["best_loss" if best else "loss"]
         file = f"{model.artifact_location}/data/model.keras"
         kept = Path(mlflow.artifacts.download_artifacts(file)).read_bytes()
         assert kept == expected[model.name]

@@ -248,7 +248,7 @@ def test_provenance_says_where_the_runs_differ(text: str) -> None:
 
 def test_changes_that_nobody_knows_of_are_not_called_none() -> None:
     said = origins._PROVENANCE["uncommitted changes"]
-    runs = [SimpleNamespace(provenance={"git": {"dirty": of}}) for of in (True, False, None)]
+    runs = [SimpleNamespace(provenance={"git": {"dirty": dirty}}) for dirty in (True, False, None)]
     assert [said(run) for run in runs] == ["yes", "no", "not known"]
 
 

@@ -68,7 +68,7 @@ def _epoch(number: int, accuracy: float, loss: float) -> dict[str, float]:
 def test_best_epoch_is_the_first_of_the_highest_validation_accuracy() -> None:
     # The loss is lowest in the fourth, the accuracy highest in the second and third.
     validated = [(0.7, 0.9), (0.8, 0.8), (0.8, 0.7), (0.6, 0.5)]
-    history = [_epoch(number, *of) for number, of in enumerate(validated, start=1)]
+    history = [_epoch(number, *scores) for number, scores in enumerate(validated, start=1)]
     assert results.summary(history, 0.1, diverged=False) == {
         "epochs": 4,
         "loss": 0.25,

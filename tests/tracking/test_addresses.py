@@ -41,8 +41,8 @@ def _query(address: str) -> dict[str, str]:
 
 def _experiments(study: Study) -> list[Experiment]:
     """Those of the study in the store, with their tags."""
-    found = study.client().search_experiments(filter_string=f"name = '{study.name}'")
-    return list(found)
+    experiments = study.client().search_experiments(filter_string=f"name = '{study.name}'")
+    return list(experiments)
 
 
 def _views(experiment: Experiment) -> list[str]:
@@ -405,7 +405,9 @@ def test_overview_has_a_line_for_each_study(published: Study) -> None:
     client = published.client()
     client.create_experiment("somebody else's")
     (experiment,) = [
-        found.experiment_id for found in client.search_experiments() if found.name == published.name
+        stored.experiment_id
+        for stored in client.search_experiments()
+        if stored.name == published.name
     ]
     (line,) = pages.overview().splitlines()
     assert line.startswith(f"{published.name}: http://localhost:5000/#/experiments/{experiment}/")

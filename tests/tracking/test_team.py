@@ -59,8 +59,8 @@ Said = "subprocess.CompletedProcess[str]"
 
 
 def _block(beginning: str) -> str:
-    (found,) = (block for block in BLOCKS if block.startswith(beginning))
-    return str(found)
+    (block,) = (block for block in BLOCKS if block.startswith(beginning))
+    return str(block)
 
 
 @dataclass
@@ -105,13 +105,13 @@ class Team:
         self.line.fate = "pass"
 
 
-def _after(first: int, of: str) -> servers.Concerns:
-    """All requests once so many with the method `of` have passed for files of DVC or MLflow."""
+def _after(first: int, verb: str) -> servers.Concerns:
+    """All requests once so many with the method `verb` have passed for files of DVC or MLflow."""
     seen = 0
 
     def concerns(method: str, path: str) -> bool:
         nonlocal seen
-        seen += method == of and not path.startswith("/deepnets?") and not path.endswith(".dir")
+        seen += method == verb and not path.startswith("/deepnets?") and not path.endswith(".dir")
         return seen > first
 
     return concerns

@@ -27,14 +27,16 @@ def _run(study: Study) -> Any:
 def _models(study: Study) -> list[bytes]:
     """The files of the run's models, in the order in which they were logged."""
     client = study.client()
-    found = [client.get_logged_model(of.model_id) for of in _run(study).outputs.model_outputs]
-    found.sort(key=lambda model: model.creation_timestamp)
-    assert {model.status for model in found} == {"READY"}
+    models = [
+        client.get_logged_model(output.model_id) for output in _run(study).outputs.model_outputs
+    ]
+    models.sort(key=lambda model: model.creation_timestamp)
+    assert {model.status for model in models} == {"READY"}
     return [
         Path(
             mlflow.artifacts.download_artifacts(f"{model.artifact_location}/data/model.keras")
         ).read_bytes()
-        for model in found
+        for model in models
     ]
 
 
@@ -52,12 +54,12 @@ def test_each_split_is_an_input_with_its_digest_and_its_size(study: Study) -> No
     study.trained(FIRST, 0.90)
     study.publish()
     inputs = {
-        of.dataset.name: (
-            *(tag.value for tag in of.tags),
-            of.dataset.digest,
-            json.loads(of.dataset.profile),
+        split.dataset.name: (
+            *(tag.value for tag in split.tags),
+            split.dataset.digest,
+            json.loads(split.dataset.profile),
         )
-        for of in _run(study).inputs.dataset_inputs
+        for split in _run(study).inputs.dataset_inputs
     }
     assert inputs == {
         "mnist-train": ("training", 36 * "a", {"images": 96}),

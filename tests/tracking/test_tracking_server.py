@@ -51,8 +51,8 @@ class Training:
 
     @property
     def follower(self) -> psutil.Process:
-        (found,) = psutil.Process(self.process.pid).children()
-        return found
+        (child,) = psutil.Process(self.process.pid).children()
+        return child
 
     def end(self, *words: str) -> tuple[float, list[str]]:
         """Take the last steps; returns the seconds that MLflow held it, and its standard error."""
@@ -143,8 +143,8 @@ def _with_credentials(proxy: servers.Proxy) -> str:
 
 def _runs(store: str, experiment: str) -> tuple[mlflow.MlflowClient, list[Any]]:
     client = mlflow.MlflowClient(store)
-    found = client.get_experiment_by_name(experiment)
-    return client, list(client.search_runs([found.experiment_id])) if found else []
+    stored = client.get_experiment_by_name(experiment)
+    return client, list(client.search_runs([stored.experiment_id])) if stored else []
 
 
 def _statuses(store: str, experiment: str) -> dict[str, str]:
@@ -168,9 +168,9 @@ def _contents(store: str, experiment: str) -> list[Any]:
             run.to_dictionary(),
             [client.get_metric_history(run.info.run_id, key) for key in sorted(run.data.metrics)],
             [
-                (found.path, found.file_size)
+                (file.path, file.file_size)
                 for folder in ("metrics", "figures")
-                for found in client.list_artifacts(run.info.run_id, folder)
+                for file in client.list_artifacts(run.info.run_id, folder)
             ],
         )
         for run in runs
@@ -196,16 +196,16 @@ def _assert_whole(store: str, experiment: str, epochs: int, folder: Path, name: 
         for model in client.search_logged_models([run.info.experiment_id])
         if model.source_run_id == run.info.run_id
     )
-    assert [of.model_id for of in run.outputs.model_outputs] == [model.model_id]
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
     assert model.status == "READY"
     mlflow.set_tracking_uri(store)
     fetched = mlflow.artifacts.download_artifacts(
         f"{model.artifact_location}/data/model.keras", dst_path=str(folder / "fetched" / name)
     )
     assert Path(fetched).read_bytes() == trainings.model(name)
-    found = [file.path for file in client.list_artifacts(run.info.run_id, "metrics")]
-    assert sorted(found) == sorted(set(found))
-    assert {"metrics/history.csv", "metrics/train.json", "metrics/provenance.json"} <= set(found)
+    paths = [file.path for file in client.list_artifacts(run.info.run_id, "metrics")]
+    assert sorted(paths) == sorted(set(paths))
+    assert {"metrics/history.csv", "metrics/train.json", "metrics/provenance.json"} <= set(paths)
 
 
 def _assert_outputs_whole(folder: Path, epochs: int) -> None:
@@ -249,7 +249,7 @@ def _four_at_once(start: Start, store: str, experiment: str) -> None:
     for training in running:
         assert training.end("epoch", "finish")[1] == []
     client, _ = _runs(store, experiment)
-    assert [of.name for of in client.search_experiments()].count(experiment) == 1
+    assert [stored.name for stored in client.search_experiments()].count(experiment) == 1
     for training in running:
         _assert_whole(store, experiment, 2, training.folder, training.name)
 

@@ -213,8 +213,8 @@ def test_one_in_anothers_place_is_passed_over(
     target = folder.parent / place
     target.parent.mkdir(exist_ok=True)
     (folder / "epoch-00002.npz").replace(target)
-    found = checkpoints.latest(target.parent)
-    assert (found.epoch if found else None) == (1 if target.parent == folder else None)
+    checkpoint = checkpoints.latest(target.parent)
+    assert (checkpoint.epoch if checkpoint else None) == (1 if target.parent == folder else None)
     assert "it is 0123456789abcdef/epoch-00002.npz, put in another's place" in (
         capsys.readouterr().out
     )

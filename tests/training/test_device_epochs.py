@@ -37,15 +37,15 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         capture_output=True,
         check=False,
     )
-    found: dict[str, list[str]] = {}
+    messages: dict[str, list[str]] = {}
     for case in ElementTree.parse(report).iter("testcase"):
-        wrong = found.setdefault(case.attrib["name"].partition("[")[0], [])
+        wrong = messages.setdefault(case.attrib["name"].partition("[")[0], [])
         wrong += [
-            f"{case.attrib['name']}\n{of.text}"
-            for of in case
-            if of.tag in ("failure", "error", "skipped")
+            f"{case.attrib['name']}\n{element.text}"
+            for element in case
+            if element.tag in ("failure", "error", "skipped")
         ]
-    return found
+    return messages
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -59,8 +59,8 @@ def study(
         "from importlib.util import find_spec; "
         "print(*map(find_spec, ['tensorflow', 'mlflow', 'dvc']))"
     )
-    found = study.run(*series[:-1], absent, env=variables).stdout
-    assert found.split() == ["None"] * 3
+    printed = study.run(*series[:-1], absent, env=variables).stdout
+    assert printed.split() == ["None"] * 3
     commands = [["download"], ["preprocess"], ["initialize", "vgg16-he"], ["train", RUN]]
     commands += [["evaluate", RUN]]
     result = study.run(*series, json.dumps(commands), env=variables)
@@ -134,11 +134,11 @@ def test_steps_from_one_seed_differ_by_rounding_only(
     name = f"{arch}_{optimizer}"
     start = on_tensorflow[f"{name}_start"]
     np.testing.assert_array_equal(on_jax[f"{name}_start"], start)
-    ours, theirs = (of[f"{name}_weights"] for of in (on_jax, on_tensorflow))
+    ours, theirs = (arrays[f"{name}_weights"] for arrays in (on_jax, on_tensorflow))
     moved = np.linalg.norm(theirs - start)
     assert moved > 0.1
     assert np.linalg.norm(ours - theirs) < 5e-4 * moved
-    losses = [of[f"{name}_loss"] for of in (on_jax, on_tensorflow)]
+    losses = [arrays[f"{name}_loss"] for arrays in (on_jax, on_tensorflow)]
     assert len(losses[0]) == STEPS
     np.testing.assert_allclose(*losses, rtol=1e-3)
 

@@ -175,7 +175,9 @@ def _with_weights(weights: Weights) -> keras.Model:
 
 def _layers(model: keras.Model) -> dict[str, keras.Layer]:
     """The layers that have weights, by name, those of a model inside included."""
-    inner = [v for of in model.layers for v in (of.layers if hasattr(of, "layers") else [of])]
+    inner = [
+        v for layer in model.layers for v in (layer.layers if hasattr(layer, "layers") else [layer])
+    ]
     return {layer.name: layer for layer in inner if layer.weights}
 
 
@@ -225,7 +227,7 @@ def by_hand(settings: Settings, seed: int, splits: Mapping[str, Split]) -> Train
                 "learning_rate": _rate(settings, epoch * STEPS),
             }
         )
-    return Trained(history, {name: of.get_weights() for name, of in _layers(network).items()})
+    return Trained(history, {name: layer.get_weights() for name, layer in _layers(network).items()})
 
 
 def _network(settings: Settings) -> keras.Model:
@@ -342,7 +344,9 @@ def expected(case: str, splits: dict[str, Split]) -> dict[int, Trained]:
 
 
 def test_history_is_that_of_the_loop_by_hand(folder: Path, expected: dict[int, Trained]) -> None:
-    wanted = [{"seed": seed, **row} for seed, of in expected.items() for row in of.history]
+    wanted = [
+        {"seed": seed, **row} for seed, trained in expected.items() for row in trained.history
+    ]
     for row, right in zip(history(folder), wanted, strict=True):
         assert row == pytest.approx(right, rel=1e-4, abs=1e-8)
 
@@ -361,13 +365,13 @@ def test_record_is_of_the_images_and_settings_that_were_trained_with(
     case: str, folder: Path, splits: dict[str, Split]
 ) -> None:
     seen = splits | {"train": _first(splits["train"])}
-    digests = {name: data.Split(of.images, of.labels).digest for name, of in seen.items()}
+    digests = {name: data.Split(split.images, split.labels).digest for name, split in seen.items()}
     records = files.read_json(folder / "metrics" / RUN / "provenance.json")
     assert [int(seed) for seed in records] == SEEDS[case]
     for seed, record in records.items():
         assert record["data"] == {name: digests[name] for name in ("train", "validation")}
         assert record["test_data"] == digests["test"]
-        assert record["images"] == {name: len(of.labels) for name, of in seen.items()}
+        assert record["images"] == {name: len(split.labels) for name, split in seen.items()}
         expected = CASES[case] | {"seed": int(seed), "arch": "vgg16", "weights": "random"}
         assert expected.items() <= record["parameters"].items()
         model = keras.models.load_model(folder / "models" / RUN / f"seed-{seed}.keras")

@@ -169,8 +169,8 @@ def test_both_started_again_end_with_the_bits_of_two_that_were_left_alone(
     trained: Trained,
 ) -> None:
     first, _ = trained.ended["resumed"]
-    assert [of.status for of in trained.ended["resumed"]] == [0, 0], trained.ended["resumed"]
-    assert [of.status for of in trained.ended["alone"]] == [0, 0], trained.ended["alone"]
+    assert [ended.status for ended in trained.ended["resumed"]] == [0, 0], trained.ended["resumed"]
+    assert [ended.status for ended in trained.ended["alone"]] == [0, 0], trained.ended["alone"]
     assert "continuing after epoch 1 of 2" in first.out
     for name in (f"metrics/{RUN}/history.csv", f"models/{RUN}/seed-0.keras"):
         assert (trained.resumed / name).read_bytes() == (trained.alone / name).read_bytes()

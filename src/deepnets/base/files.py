@@ -361,8 +361,8 @@ def _dvc_cache() -> Path | None:
 def _remove_leftovers(folder: Path) -> None:
     """Delete what `replacing` has left in `folder` in processes that were killed."""
     with os.scandir(folder) as entries:
-        found = [(entry.name, _PARTIAL.match(entry.name)) for entry in entries]
-    for name, match in found:
+        matches = [(entry.name, _PARTIAL.match(entry.name)) for entry in entries]
+    for name, match in matches:
         if match and not _is_written(folder / name, int(match[1])):
             (folder / name).unlink(missing_ok=True)
 

@@ -137,7 +137,7 @@ def difference(
     commit: str,
     sources: Sequence[str],
     options: Sequence[str] = (),
-    of: Sequence[str] = (),
+    shown: Sequence[str] = (),
 ) -> str:
     """What has `git apply` make `sources` of the user's working tree out of their `commit`.
 
@@ -150,7 +150,7 @@ def difference(
         sources: files and folders that are looked at, relative to `root` or absolute; they exist,
             and there is one.
         options: of `git diff`.
-        of: the files, likewise, that are shown; all if there are none.
+        shown: the files, likewise, that are shown; all if there are none.
 
     Raises:
         UserError: git fails.
@@ -169,7 +169,7 @@ def difference(
         run("add", "--update", "--", *map(str, paths))
         new = run("ls-files", "--others", "--exclude-standard", "-z", "--", *map(str, paths))
         run("add", "--force", "--", *map(str, forced), *filter(None, new.split("\0")))
-        return run("diff", "--cached", "--no-renames", *options, commit, "--", *of)
+        return run("diff", "--cached", "--no-renames", *options, commit, "--", *shown)
 
 
 def _is_module(path: Path, packages: Path) -> bool:

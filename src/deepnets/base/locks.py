@@ -83,10 +83,10 @@ def _folder(name: str) -> Path:
 def _holder(folder: Path) -> str:
     """Who holds the lock in `folder`, and what to do about it."""
     try:
-        found: dict[str, Any] = json.loads((folder / "holder.json").read_text())
-        started = found["started"].replace("T", " ")
-        who = f"`{found['command']}` (process {found['pid']} on {found['host']}, since {started})"
-        pid = int(found["pid"])
+        owner: dict[str, Any] = json.loads((folder / "holder.json").read_text())
+        started = owner["started"].replace("T", " ")
+        who = f"`{owner['command']}` (process {owner['pid']} on {owner['host']}, since {started})"
+        pid = int(owner["pid"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "another process: wait until it ends, or end it"
     return (

@@ -17,11 +17,11 @@ def has_ended(process: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        found = psutil.Process(int(pid))
+        current = psutil.Process(int(pid))
         # A clock that was set moves all starting times a little.
-        same = abs(found.create_time() - float(started)) < 10
+        same = abs(current.create_time() - float(started)) < 10
         # One that has ended stands in the table of processes until its parent has asked for it.
-        return not same or found.status() == psutil.STATUS_ZOMBIE
+        return not same or current.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:

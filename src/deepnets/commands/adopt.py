@@ -133,9 +133,9 @@ def _folders(source: Path) -> list[Path]:
     patterns = ["**/provenance.json"]
     if (source / "dvc.yaml").is_file():
         patterns = ["metrics/*/provenance.json", "single/*/provenance.json"]
-    found = {path.parent: None for pattern in patterns for path in sorted(source.glob(pattern))}
+    parents = {path.parent: None for pattern in patterns for path in sorted(source.glob(pattern))}
     folders = [
-        folder for folder in found if not _NO_RESULTS & set(folder.relative_to(source).parts)
+        folder for folder in parents if not _NO_RESULTS & set(folder.relative_to(source).parts)
     ]
     if not folders:
         raise UserError(
@@ -148,16 +148,16 @@ def _folders(source: Path) -> list[Path]:
 def _trainings(folder: Path) -> Iterator[Arrival]:
     """The trainings of a run, a seed each, whose numbers are in `folder`."""
     try:
-        found = results.read(project.run_at(folder))
+        records = results.read(project.run_at(folder))
     except UserError:
         raise
     except PermissionError as error:
         raise UserError(f"its files may not be read ({error})") from None
     except Exception as error:  # a reader of damaged files may raise anything
         raise UserError(f"its files are damaged ({type(error).__name__}: {error})") from None
-    if not found:
+    if not records:
         raise ForeignError("its training has not ended (there is no train.json)")
-    for result in found:
+    for result in records:
         name = f"seed-{result.seed}.keras"
         places = [folder / name]
         if folder.parent.name == "metrics":
@@ -181,7 +181,12 @@ def _add(
         seeds[seed] = _merged(before, training)
         return
     here = next(
-        (of for of in results.read(rows.paths_of(check.study, name)) if of.seed == seed), None
+        (
+            record
+            for record in results.read(rows.paths_of(check.study, name))
+            if record.seed == seed
+        ),
+        None,
     )
     if here is not None and not arrivals.same(here, training.result) and not replace:
         if not seeds:
@@ -229,7 +234,7 @@ def _take(
     """Write a row's files anew, with the seeds that are here and `trainings`; says what it did."""
     paths = rows.paths_of(study, name)
     diagnosis = _diagnosis(trainings)
-    here = {of.seed: of for of in results.read(paths)}
+    here = {record.seed: record for record in results.read(paths)}
     lines, merged, added_here = [], dict(here), []
     new = next(iter(trainings.values())).result
     for seed, other in here.items():
@@ -284,21 +289,21 @@ def _diagnosis(trainings: Mapping[int, Arrival]) -> dict[str, Any] | None:
         if not path.is_file():
             continue
         try:
-            found: dict[str, Any] = files.read_json(path)
-            seeds = {int(seed) for seed in found["seeds"]}
+            diagnosis: dict[str, Any] = files.read_json(path)
+            seeds = {int(seed) for seed in diagnosis["seeds"]}
         except (UserError, KeyError, TypeError, ValueError) as error:
             raise RefusedError(f"{path} is damaged ({error}): delete it, or mend it") from None
         if seeds <= {seed for seed, training in trainings.items() if training.folder == folder}:
-            return found
+            return diagnosis
     return None
 
 
 def _lacking(here: TrainingRecord, there: TrainingRecord) -> list[str]:
     """What the same training has there and not here."""
-    found = {"its test": "test", "its probabilities": "probabilities"}
+    parts = {"its test": "test", "its probabilities": "probabilities"}
     return [
         name
-        for name, key in found.items()
+        for name, key in parts.items()
         if getattr(here, key) is None and getattr(there, key) is not None
     ]
 
@@ -315,7 +320,7 @@ def _book(study: Params, names: Sequence[str]) -> None:
 def _whole_stages(study: Params, name: str) -> list[str]:
     """The stages of a row all of whose outputs are here, for every seed, and go together."""
     paths, seeds = rows.paths_of(study, name), study.train.seeds
-    by_seed = {of.seed: of for of in results.read(paths)}
+    by_seed = {record.seed: record for record in results.read(paths)}
     written = (paths.history, paths.timing, paths.train, paths.architecture)
     if not all(path.is_file() for path in written) or not set(seeds) <= set(by_seed):
         return []

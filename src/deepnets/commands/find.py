@@ -33,17 +33,17 @@ def trainings(name: str, seed: int | None = None) -> list[TrainingRecord]:
         UserError: there is none; the message says what is.
     """
     if name.startswith(_OF_MLFLOW) or _ID.fullmatch(name):
-        found = [_from_mlflow(name)]
+        records = [_from_mlflow(name)]
     else:
         place, _, run = name.rpartition(":")
         study = Path(place or ".")
         child = _CHILD.fullmatch(run)
         if child and seed is None and not _folders(study, run) and _folders(study, child[1]):
             run, seed = child[1], int(child[2])
-        found = _of_study(study, run)
-    chosen = [record for record in found if seed is None or record.seed == seed]
+        records = _of_study(study, run)
+    chosen = [record for record in records if seed is None or record.seed == seed]
     if not chosen:
-        there = ", ".join(str(record.seed) for record in found)
+        there = ", ".join(str(record.seed) for record in records)
         raise UserError(f"{name} was not trained with seed {seed}: expected one of {there}")
     return chosen
 
@@ -59,7 +59,9 @@ def _from_mlflow(name: str) -> TrainingRecord:
     with TemporaryDirectory() as folder:
         experiment, seed = fetch.fetch_record(name, Path(folder))
         return next(
-            of for of in results.read_folder(Path(folder), experiment=experiment) if of.seed == seed
+            record
+            for record in results.read_folder(Path(folder), experiment=experiment)
+            if record.seed == seed
         )
 
 

@@ -106,14 +106,14 @@ def _read(name: str) -> Iterator[Read]:
             )
         yield _digit("standard input", sys.stdin.buffer.read(pictures.MOST_BYTES + 1))
     elif Path(name).is_dir():
-        found = sorted(
+        paths = sorted(
             path
             for path in Path(name).iterdir()
             if path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
         )
-        for path in found:
+        for path in paths:
             yield _from_file(path)
-        if not found:
+        if not paths:
             yield Read(_printable(name), error="holds no pictures: expected *.png, *.jpg or *.jpeg")
     else:
         yield _from_file(Path(name))

@@ -126,7 +126,7 @@ def judge(
     Raises:
         UserError: nothing differs, but too little was recorded to call them the same.
     """
-    differs = "; ".join(of.text for of in causes)
+    differs = "; ".join(difference.text for difference in causes)
     if outcome.alike and not outcome.enough:
         raise UserError(
             f"{record} came out again as far as it was recorded, but that holds neither its final "
@@ -141,7 +141,7 @@ def judge(
         where = "from the starting weights on"
     else:
         where = f"from {outcome.parting} on" if outcome.parting else "after the last epoch"
-    kinds = {of.cause for of in causes} - {"other"}
+    kinds = {difference.cause for difference in causes} - {"other"}
     tolerance = None
     comparable = outcome.start and len(set(outcome.epochs)) == 1 and record.outcome == rerun.outcome
     if comparable and outcome.test and outcome.images:
@@ -161,7 +161,7 @@ def described(
 ) -> list[tuple[str, str]]:
     """The comparison in words, a row for each thing that is compared."""
     digests = {
-        key: [str(of.provenance.get(key, "")) for of in (record, rerun)]
+        key: [str(training.provenance.get(key, "")) for training in (record, rerun)]
         for key in ("start", "weights")
     }
     if outcome.parting is None:
@@ -284,14 +284,14 @@ def _announce(
         print("with its settings: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
     if planned is None:
         print("then and now: the code of that commit does not tell what it makes of this machine")
-        found = []
+        causes = []
     else:
-        found = differences.inputs(then, planned)
+        causes = differences.inputs(then, planned)
         if here:
-            found += _preprocessed_otherwise(then, root / study / params.FILE)
-        print("then and now:" if found else "then and now: nothing differs that shapes a training")
-    for of in found:
-        print(f"    {of.cause}: {of.text}")
+            causes += _preprocessed_otherwise(then, root / study / params.FILE)
+        print("then and now:" if causes else "then and now: nothing differs that shapes a training")
+    for difference in causes:
+        print(f"    {difference.cause}: {difference.text}")
     mine = provenance.code_digests(provenance.PACKAGE, then["code"])
     others = sorted(name for name, digest in then["code"].items() if mine.get(name) != digest)
     if here and not git["dirty"]:

@@ -52,8 +52,8 @@ class Probe:
         self._inside = keras.Model(
             backbone.inputs,
             [
-                [_rms(nodes[of.name].output_tensors[0]) for of in self._watched],
-                [_moments(nodes[of.name].input_tensors[0]) for of in self._norms],
+                [_rms(nodes[layer.name].output_tensors[0]) for layer in self._watched],
+                [_moments(nodes[norm.name].input_tensors[0]) for norm in self._norms],
             ],
         )
         self._view = steps.training_view(self._classifier)
@@ -79,8 +79,8 @@ class Probe:
         activations, moments = self._inside([self._scale(images)], training=True)
         self._classifier.set_weights(weights)
         norms = [
-            _norm(layer, *map(keras.ops.convert_to_numpy, of))
-            for layer, of in zip(self._norms, moments, strict=True)
+            _norm(layer, *map(keras.ops.convert_to_numpy, pair))
+            for layer, pair in zip(self._norms, moments, strict=True)
         ]
         gradients = self._gradients(Batch(images, labels, transforms, keys))
         self._classifier.set_weights(weights)
@@ -105,10 +105,10 @@ class Probe:
 
         So it is computed by the very code that trains, on any backend.
         """
-        before = {of.path: of.numpy() for of in self._view.trainable_variables}
+        before = {variable.path: variable.numpy() for variable in self._view.trainable_variables}
         with self._stepper.epoch() as take_step:
             take_step(batch)
-        after = {of.path: of.numpy() for of in self._view.trainable_variables}
+        after = {variable.path: variable.numpy() for variable in self._view.trainable_variables}
         return {path: (before[path] - after[path]) / np.float32(_RATE) for path in before}
 
     def _layer(

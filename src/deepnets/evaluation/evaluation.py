@@ -46,15 +46,19 @@ def write(paths: project.RunFiles, tested: Sequence[TrainingRecord]) -> None:
     # Which seed a part of it belongs to is known by the predictions, which are written before it.
     _remove_probabilities(paths)
     paths.plain_predictions.unlink(missing_ok=True)
-    files.write_json(paths.test, results.together({of.seed: of.test or {} for of in tested}))
+    files.write_json(
+        paths.test, results.together({result.seed: result.test or {} for result in tested})
+    )
     results.write_predictions(paths.predictions, tested)
-    calibrations = {str(of.seed): of.calibration for of in tested if of.calibration}
+    calibrations = {str(result.seed): result.calibration for result in tested if result.calibration}
     files.write_json(paths.calibration, calibrations)
-    known = [of.probabilities for of in tested]
-    present = next((of for of in known if of is not None), None)
+    known = [result.probabilities for result in tested]
+    present = next((probabilities for probabilities in known if probabilities is not None), None)
     if present is not None:
         lacking = np.full_like(present, np.nan)
-        stack = np.stack([lacking if of is None else of for of in known])
+        stack = np.stack(
+            [lacking if probabilities is None else probabilities for probabilities in known]
+        )
         files.write_array(paths.probabilities, stack)
 
 

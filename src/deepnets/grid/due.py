@@ -86,7 +86,7 @@ def trainings(
         stale: what `stale_stages` has found; None where there is no DVC, and a row's own record
             says whether it is up to date.
     """
-    found = []
+    planned = []
     for name in names:
         runs = [study.run_params(name, seed) for seed in seeds]
         if stale is None:
@@ -94,11 +94,11 @@ def trainings(
             runs = [run for run in runs if done.get(run.seed) != run.flat]
         elif f"train@{name}" not in stale:
             continue
-        found += [Training(name, run) for run in runs]
-    return sorted(found, key=lambda training: -_images(training.run))
+        planned += [Training(name, run) for run in runs]
+    return sorted(planned, key=lambda training: -_images(training.run))
 
 
-def in_order(found: Sequence[Training], places: int) -> list[Training]:
+def in_order(planned: Sequence[Training], places: int) -> list[Training]:
     """What `trainings` has found, in the order in which to start it at so many `places`.
 
     Of as many rows as there are places each one's first seed comes first: what it compiles for a
@@ -106,12 +106,12 @@ def in_order(found: Sequence[Training], places: int) -> list[Training]:
     rows, all of them would end together: they are begun one after the other. Either way a grid
     that is cut off leaves the first rows whole.
     """
-    names = list(dict.fromkeys(training.name for training in found))
+    names = list(dict.fromkeys(training.name for training in planned))
     if len(names) < places:
-        return list(found)
-    first = {training.name: training.seed for training in reversed(found)}
+        return list(planned)
+    first = {training.name: training.seed for training in reversed(planned)}
     turn = {name: number // places for number, name in enumerate(names)}
-    return sorted(found, key=lambda t: (turn[t.name], t.seed != first[t.name]))
+    return sorted(planned, key=lambda t: (turn[t.name], t.seed != first[t.name]))
 
 
 def _trained(paths: project.RunFiles) -> Mapping[int, Mapping[str, object]]:

@@ -81,13 +81,13 @@ def train(bundle: bytes, begun: Mapping[str, bytes], order: Order) -> Iterator[S
         last = time.monotonic()
         while process.poll() is None:
             time.sleep(_INTERVAL)
-            found = changed(study, order.results, sent, ("progress.json", "log.txt"))
+            files = changed(study, order.results, sent, ("progress.json", "log.txt"))
             if time.monotonic() - last >= order.seconds:
                 new = changed(study, order.checkpoints, sent, older=order.older)
                 last = time.monotonic() if new else last
-                found |= new
-            if found:
-                yield Sent(host, found)
+                files |= new
+            if files:
+                yield Sent(host, files)
         if process.returncode:
             # Where it stopped, it can go on elsewhere.
             yield Sent(host, changed(study, order.checkpoints, sent, older=order.older))
@@ -102,8 +102,8 @@ def train(bundle: bytes, begun: Mapping[str, bytes], order: Order) -> Iterator[S
 
 def _validated(study: Path, order: Order) -> dict[str, bytes]:
     """What a training has written of its epochs' validations, beside its checkpoints."""
-    found = sorted((study / order.checkpoints).glob("*/validated-*.npz"))
-    return {path.relative_to(study).as_posix(): path.read_bytes() for path in found}
+    paths = sorted((study / order.checkpoints).glob("*/validated-*.npz"))
+    return {path.relative_to(study).as_posix(): path.read_bytes() for path in paths}
 
 
 def _lacking(libraries: Mapping[str, str]) -> str:
@@ -157,7 +157,7 @@ def changed(
     """
     paths = [path for path in (study / folder).rglob("*") if path.is_file()]
     epochs = sorted(path for path in paths if path.match("epoch-*.npz"))
-    found = {}
+    files = {}
     for path in sorted(paths, key=lambda path: path.match("epoch-*.npz"), reverse=True):
         hidden = any(part.startswith(".") for part in path.relative_to(study).parts)
         if hidden or (path in epochs[:-1] and not older) or (names and path.name not in names):
@@ -166,8 +166,8 @@ def changed(
         try:
             written = path.stat().st_mtime_ns
             if sent.get(key) != written:
-                found[key] = path.read_bytes()
+                files[key] = path.read_bytes()
                 sent[key] = written
         except FileNotFoundError:  # an older checkpoint was removed meanwhile
             continue
-    return found
+    return files

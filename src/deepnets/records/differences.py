@@ -121,27 +121,27 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     of them lacks, since it was not asked for or by an older version, is left out.
     """
     alike = {**a, "start": b["start"]}
-    found = [Difference("training", text) for text in provenance.differences(alike, b)]
+    differences = [Difference("training", text) for text in provenance.differences(alike, b)]
     if a["test_data"] != b["test_data"]:
-        found.append(Difference("training", "other test images"))
+        differences.append(Difference("training", "other test images"))
     for group in ("hardware", "settings", "runtime", "versions"):
-        before, now = (of["environment"].get(group, {}) for of in (a, b))
+        before, now = (origin["environment"].get(group, {}) for origin in (a, b))
         for key in {**before, **now}:
             cause = _cause(group, key, b)
             asked = group == "settings" or (key in before and key in now)
             if cause and asked and before.get(key) != now.get(key):
-                values = (_shown(of.get(key)) for of in (before, now))
-                found.append(Difference(cause, f"{key} {', now '.join(values)}"))
-    return found
+                values = (_shown(environment.get(key)) for environment in (before, now))
+                differences.append(Difference(cause, f"{key} {', now '.join(values)}"))
+    return differences
 
 
 def outcomes(a: TrainingRecord, b: TrainingRecord) -> Outcome:
     """How what came out of `b` compares with `a`."""
-    ends = [of.provenance for of in (a, b)]
+    ends = [record.provenance for record in (a, b)]
     kept = ["weights"]
-    if all("best_weights" in of for of in ends):
+    if all("best_weights" in end for end in ends):
         kept.append("best_weights")
-    weights = [of.get("weights") and tuple(of.get(name) for name in kept) for of in ends]
+    weights = [end.get("weights") and tuple(end.get(name) for name in kept) for end in ends]
     disagree = None
     if a.predicted is not None and b.predicted is not None and _same_images(a, b):
         disagree = np.flatnonzero(a.predicted != b.predicted)
@@ -169,10 +169,10 @@ def outcomes(a: TrainingRecord, b: TrainingRecord) -> Outcome:
     )
 
 
-def _cause(group: str, key: str, of: Mapping[str, Any]) -> Cause | None:
+def _cause(group: str, key: str, origin: Mapping[str, Any]) -> Cause | None:
     if group == "versions":
         # Those that shape a training are among what the fingerprint holds.
-        return None if key in of["libraries"] else "other"
+        return None if key in origin["libraries"] else "other"
     return _CAUSES.get((group, key), "backend")
 
 
@@ -188,7 +188,7 @@ def _parting(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]])
     if len(a) == len(b):
         return None
     shorter = min(len(a), len(b))
-    ends = [of[shorter]["loss"] if len(of) > shorter else None for of in (a, b)]
+    ends = [history[shorter]["loss"] if len(history) > shorter else None for history in (a, b)]
     return Parting(shorter + 1, "loss", *ends)
 
 

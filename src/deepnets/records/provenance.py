@@ -159,22 +159,22 @@ def fingerprint_of(record: Mapping[str, Any]) -> str:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What shapes a training otherwise than another one, in words; both hold what `shape` gives."""
-    found = _changes(before["parameters"], now["parameters"])
-    found += [
+    changes = _changes(before["parameters"], now["parameters"])
+    changes += [
         f"other {name} images"
         for name in now["data"]
         if before["data"].get(name) != now["data"][name]
     ]
     if before["start"] != now["start"]:
-        found.append("other starting weights")
+        changes.append("other starting weights")
     if before.get("program") != now.get("program"):
-        found.append("other kernels of the GPU")
-    found += _changes(before.get("devices") or _ONE, now.get("devices") or _ONE)
+        changes.append("other kernels of the GPU")
+    changes += _changes(before.get("devices") or _ONE, now.get("devices") or _ONE)
     code = {*before["code"], *now["code"]}
     changed = sorted(name for name in code if before["code"].get(name) != now["code"].get(name))
     if changed:
-        found.append(f"changed code ({', '.join(changed)})")
-    return found + _changes(before["libraries"], now["libraries"])
+        changes.append(f"changed code ({', '.join(changed)})")
+    return changes + _changes(before["libraries"], now["libraries"])
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

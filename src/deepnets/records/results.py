@@ -120,8 +120,12 @@ def write(paths: RunFiles, trained: Iterable[TrainingRecord]) -> None:
     records = {record.seed: record for record in trained}
     rows = {seed: Rows(record.history, record.timing) for seed, record in records.items()}
     write_rows(paths.metrics_dir, rows)
-    files.write_json(paths.train, together({seed: of.numbers for seed, of in records.items()}))
-    files.write_json(paths.provenance, {str(seed): of.provenance for seed, of in records.items()})
+    files.write_json(
+        paths.train, together({seed: record.numbers for seed, record in records.items()})
+    )
+    files.write_json(
+        paths.provenance, {str(seed): record.provenance for seed, record in records.items()}
+    )
 
 
 def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
@@ -130,8 +134,12 @@ def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
         ("history.csv", _HISTORY, "history"),
         ("timing.csv", TIMING, "timing"),
     ):
-        of_all = [{"seed": seed, **row} for seed, of in rows.items() for row in getattr(of, kind)]
-        files.write_csv(folder / name, of_all, columns)
+        table = [
+            {"seed": seed, **row}
+            for seed, seed_rows in rows.items()
+            for row in getattr(seed_rows, kind)
+        ]
+        files.write_csv(folder / name, table, columns)
 
 
 def write_predictions(path: Path, tested: Sequence[TrainingRecord]) -> None:
@@ -179,8 +187,11 @@ def each_seed(numbers: Numbers) -> dict[int, Numbers]:
     """The numbers of each of several seeds out of `together`; none where there is one seed."""
     seeds = numbers.get("seeds", [])
     if isinstance(seeds, dict):  # so wrote them who trained before they were a list
-        return {int(seed): of for seed, of in seeds.items()}
-    return {of["seed"]: {key: value for key, value in of.items() if key != "seed"} for of in seeds}
+        return {int(seed): seed_numbers for seed, seed_numbers in seeds.items()}
+    return {
+        seed_numbers["seed"]: {key: value for key, value in seed_numbers.items() if key != "seed"}
+        for seed_numbers in seeds
+    }
 
 
 def rows_of_seed(rows: Sequence[Row], seed: int) -> list[Row]:
@@ -270,7 +281,7 @@ def read(paths: RunFiles) -> list[TrainingRecord]:
     predictions = next(map(_read_predictions, written), {})
     calibrations = files.read_json(paths.calibration) if paths.calibration.is_file() else {}
     places = list(predictions)
-    found = []
+    records = []
     for text, origin in provenance.items():
         seed = int(text)
         numbers = of_seed(trained, seed)
@@ -280,7 +291,7 @@ def read(paths: RunFiles) -> list[TrainingRecord]:
         probabilities = None
         if predicted is not None and paths.probabilities.is_file():
             probabilities = _of_place(paths.probabilities, places.index(seed), len(places))
-        found.append(
+        records.append(
             TrainingRecord(
                 run=paths.name,
                 seed=seed,
@@ -296,12 +307,12 @@ def read(paths: RunFiles) -> list[TrainingRecord]:
                 calibration=calibrations.get(text),
             )
         )
-    return found
+    return records
 
 
 def load(paths: RunFiles, runs: Sequence[RunParams]) -> list[TrainingRecord]:
     """The seeds of a row that have been trained, of those in `runs` (the row resolved for each)."""
-    by_seed = {of.seed: of for of in read(paths)}
+    by_seed = {record.seed: record for record in read(paths)}
     return [replace(by_seed[run.seed], row=run) for run in runs if run.seed in by_seed]
 
 
@@ -367,8 +378,8 @@ def _of_place(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
     stack = files.read_array(path)
     if len(stack) != seeds:  # whoever wrote it was interrupted
         return None
-    found = np.asarray(stack[place])
-    return None if np.isnan(found).any() else found
+    probabilities = np.asarray(stack[place])
+    return None if np.isnan(probabilities).any() else probabilities
 
 
 def _read_predictions(path: Path) -> dict[int, tuple[Digits, Digits]]:
@@ -379,13 +390,13 @@ def _read_predictions(path: Path) -> dict[int, tuple[Digits, Digits]]:
         for text, column in zip(both, _PREDICTIONS[1:], strict=True):
             text.append(row[column])
     digits = {seed: tuple("".join(parts) for parts in both) for seed, both in texts.items()}
-    labels, found = "", {}
+    labels, predictions = "", {}
     for seed, (actual, predicted) in digits.items():
         labels = actual or labels
         if len(labels) != len(predicted):
             raise ValueError(f"{path}: {len(labels)} labels, {len(predicted)} predictions")
-        found[seed] = _digits(labels), _digits(predicted)
-    return found
+        predictions[seed] = _digits(labels), _digits(predicted)
+    return predictions
 
 
 def _digits(text: str) -> Digits:

@@ -56,9 +56,9 @@ def holm(p_values: Sequence[float], level: float, count: int | None = None) -> l
     return limits
 
 
-def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
+def share_interval(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
     """Clopper and Pearson's exact interval (1934) for the chance behind `count` of so many."""
-    interval = binomtest(count, of).proportion_ci(confidence_level=level, method="exact")
+    interval = binomtest(count, total).proportion_ci(confidence_level=level, method="exact")
     return float(interval.low), float(interval.high)
 
 

@@ -74,7 +74,9 @@ def known(causes: Collection[Cause], accuracy: float, images: int) -> Tolerance 
     if not causes or not MEASURED.keys() >= set(causes) or accuracy < LEARNED:
         return None
     measured = [MEASURED[cause] for cause in causes]
-    squares = ((statistics.prediction(of.runs) * of.deviation) ** 2 for of in measured)
+    squares = (
+        (statistics.prediction(deviation.runs) * deviation.deviation) ** 2 for deviation in measured
+    )
     size = math.sqrt(sum(squares)) * unit(accuracy, images)
     return Tolerance(
         accuracy - size,

@@ -68,8 +68,8 @@ class Runs:
     @property
     def validation_accuracy(self) -> float:
         """Of the models, mean over the seeds; 0 for one that diverged in its first epoch."""
-        found = self.results.values()
-        return spread([of.model_row["val_accuracy"] if of.history else 0.0 for of in found])[0]
+        runs = self.results.values()
+        return spread([run.model_row["val_accuracy"] if run.history else 0.0 for run in runs])[0]
 
 
 @dataclass(frozen=True)
@@ -157,18 +157,20 @@ def groups(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Group]:
     Results without predictions are left out. Where a group has several rows with the same `Row`,
     which then differ in a rate or another setting, the first in `results` stands for them.
     """
-    found: dict[tuple[Scale, bytes], Group] = {}
+    by_scale: dict[tuple[Scale, bytes], Group] = {}
     for name, seeds in results.items():
         for result in seeds:
             if result.labels is None:
                 continue
             run = result.params
             scale = Scale(run.epochs, result.provenance["images"]["train"])
-            group = found.setdefault((scale, result.labels.tobytes()), Group(scale, result.labels))
+            group = by_scale.setdefault(
+                (scale, result.labels.tobytes()), Group(scale, result.labels)
+            )
             runs = group.rows.setdefault(Row(run.arch, run.optimizer, run.weights), Runs(name))
             if runs.name == name:
                 runs.results[result.seed] = result
-    return list(found.values())
+    return list(by_scale.values())
 
 
 def evaluated(name: str, seeds: Sequence[TrainingRecord]) -> Runs:

@@ -96,7 +96,7 @@ def stages(layers: Sequence[Layer]) -> list[Stage]:
             return "top"
         return ("stem" if residual and not block else stage) if stage else "input"
 
-    found = []
+    all_stages = []
     for stage, group in groupby(layers, name):
         members = list(group)
         blocks: dict[str, list[Layer]] = {}
@@ -104,8 +104,8 @@ def stages(layers: Sequence[Layer]) -> list[Stage]:
             block = _parts(layer)[1]
             if block:
                 blocks.setdefault(f"{stage}_{block}", []).append(layer)
-        found.append(Stage(stage, members, blocks))
-    return found
+        all_stages.append(Stage(stage, members, blocks))
+    return all_stages
 
 
 def network(layers: Sequence[Layer], title: str) -> Figure:
@@ -113,14 +113,14 @@ def network(layers: Sequence[Layer], title: str) -> Figure:
 
     The height of a box grows with the logarithm of its output's side.
     """
-    found = stages(layers)
-    kinds = _block_kinds(found)
+    all_stages = stages(layers)
+    kinds = _block_kinds(all_stages)
     detail = 1.3
     height = (3.35 if kinds else 3.1) + detail * len(kinds)
     figure, axis = _canvas(height)
-    parameters = sum(stage.parameters for stage in found)
+    parameters = sum(stage.parameters for stage in all_stages)
     axis.text(0.05, height - 0.05, title, va="top", fontsize=9, weight="bold")
-    convolutions = sum(stage.count("Conv2D") for stage in found)
+    convolutions = sum(stage.count("Conv2D") for stage in all_stages)
     size = f"{len(layers)} layers, {convolutions} convolutions, {parameters:,} parameters"
     axis.text(_WIDTH - 0.05, height - 0.07, size, va="top", ha="right", fontsize=_TEXT)
     note = "Green: convolution, its kernel and channels."
@@ -132,9 +132,9 @@ def network(layers: Sequence[Layer], title: str) -> Figure:
     axis.text(
         0.05, height - (3.04 if kinds else 2.88), note, va="top", fontsize=_TEXT, linespacing=1.3
     )
-    _draw_stages(axis, found, layers, height - 1.15)
+    _draw_stages(axis, all_stages, layers, height - 1.15)
     for row, (block, alike) in enumerate(kinds.items()):
-        own = next(stage.blocks[block] for stage in found if block in stage.blocks)
+        own = next(stage.blocks[block] for stage in all_stages if block in stage.blocks)
         others = f" (and {alike - 1} more like it)" if alike > 1 else ""
         bottom = detail * (len(kinds) - 1 - row)
         axis.text(0.05, bottom + 1.12, f"{block}{others}", va="top", fontsize=_TEXT)
@@ -144,10 +144,10 @@ def network(layers: Sequence[Layer], title: str) -> Figure:
 
 def modified_top(layers: Sequence[Layer], title: str) -> Figure:
     """What stands on the backbone, layer by layer, with outputs and parameters."""
-    found = {stage.name: stage for stage in stages(layers)}
-    tail = found.pop("top").layers
-    found.pop("input", None)
-    backbone = [layer for stage in found.values() for layer in stage.layers]
+    by_name = {stage.name: stage for stage in stages(layers)}
+    tail = by_name.pop("top").layers
+    by_name.pop("input", None)
+    backbone = [layer for stage in by_name.values() for layer in stage.layers]
     size = sum(layer["parameters"] for layer in backbone)
     boxes = [("backbone", f"{len(backbone)} layers", backbone[-1]["output_shape"], size)]
     boxes += [
@@ -174,27 +174,27 @@ def modified_top(layers: Sequence[Layer], title: str) -> Figure:
 
 
 def _draw_stages(
-    axis: Axes, found: Sequence[Stage], layers: Sequence[Layer], middle: float
+    axis: Axes, all_stages: Sequence[Stage], layers: Sequence[Layer], middle: float
 ) -> None:
     margin, gap, least = 0.75, 0.1, 0.58
-    glyphs = [_glyphs(stage, layers) for stage in found]
+    glyphs = [_glyphs(stage, layers) for stage in all_stages]
 
     def widths(unit: float) -> list[float]:
         return [max(least, unit * len(own)) for own in glyphs]
 
-    room = _WIDTH - margin - gap * len(found)
+    room = _WIDTH - margin - gap * len(all_stages)
     unit = next((u / 200 for u in range(60, 0, -1) if sum(widths(u / 200)) <= room), 0.005)
     rows = {
-        "": [stage.name for stage in found],
-        "output": [_size(stage.layers[-1]["output_shape"]) for stage in found],
-        "blocks": [str(len(stage.blocks) or "") for stage in found],
-        "convolutions": [str(stage.count("Conv2D") or "") for stage in found],
-        "layers": [str(len(stage.layers)) for stage in found],
-        "parameters": [f"{stage.parameters:,}" for stage in found],
+        "": [stage.name for stage in all_stages],
+        "output": [_size(stage.layers[-1]["output_shape"]) for stage in all_stages],
+        "blocks": [str(len(stage.blocks) or "") for stage in all_stages],
+        "convolutions": [str(stage.count("Conv2D") or "") for stage in all_stages],
+        "layers": [str(len(stage.layers)) for stage in all_stages],
+        "parameters": [f"{stage.parameters:,}" for stage in all_stages],
     }
     rows = {name: cells for name, cells in rows.items() if any(cells)}
     left = margin
-    end = sum(widths(unit)) + gap * (len(found) - 1) + margin
+    end = sum(widths(unit)) + gap * (len(all_stages) - 1) + margin
     axis.plot([margin, end], [middle, middle], color="black", linewidth=0.8, zorder=0)
     for index, (own, width) in enumerate(zip(glyphs, widths(unit), strict=True)):
         start = left + (width - unit * len(own)) / 2
@@ -221,7 +221,7 @@ def _draw_stages(
 
 def _glyphs(stage: Stage, layers: Sequence[Layer]) -> list[_Glyph]:
     """A box for each residual block, and for each layer that is in none and not minor."""
-    found: list[_Glyph] = []
+    glyphs: list[_Glyph] = []
     for layer in stage.layers:
         own = stage.blocks.get(f"{stage.name}_{_parts(layer)[1]}")
         shape = layer["output_shape"]
@@ -230,19 +230,19 @@ def _glyphs(stage: Stage, layers: Sequence[Layer]) -> list[_Glyph]:
                 path, shortcut = _paths(own)
                 widths = [str(x["output_shape"][-1]) for x in path if x["kind"] == "Conv2D"]
                 style = "-" if shortcut else ":"
-                found.append(_Glyph("-".join(widths), _BLOCK, own[-1]["output_shape"][0], style))
+                glyphs.append(_Glyph("-".join(widths), _BLOCK, own[-1]["output_shape"][0], style))
         elif layer["kind"] not in _MINOR:
             colour = {"Conv2D": _CONV, "MaxPooling2D": _POOL}.get(layer["kind"], _OTHER)
             side = shape[0] if len(shape) == 3 else 1
-            found.append(_Glyph(_label(layer, layers, ", "), colour, side))
-    return found
+            glyphs.append(_Glyph(_label(layer, layers, ", "), colour, side))
+    return glyphs
 
 
-def _block_kinds(found: Sequence[Stage]) -> dict[str, int]:
+def _block_kinds(all_stages: Sequence[Stage]) -> dict[str, int]:
     """The first of each kind of residual block, and how many there are of it."""
     first: dict[Any, str] = {}
     counts: dict[str, int] = {}
-    for stage in found:
+    for stage in all_stages:
         for name, own in stage.blocks.items():
             kind = tuple((layer["kind"], layer["name"].removeprefix(name)) for layer in own)
             like = first.setdefault(kind, name)
@@ -297,8 +297,8 @@ def _draw_block(axis: Axes, own: Sequence[Layer], layers: Sequence[Layer], middl
 
 def _parts(layer: Layer) -> tuple[str, str]:
     """Stage and block in a layer's name, empty where there is none."""
-    found = _NAME.match(layer["name"])
-    return (found["stage"], found["block"] or "") if found else ("", "")
+    match = _NAME.match(layer["name"])
+    return (match["stage"], match["block"] or "") if match else ("", "")
 
 
 def _label(layer: Layer, layers: Sequence[Layer], separator: str) -> str:

@@ -50,9 +50,12 @@ class Conjecture:
     refuted_by: str
 
 
-def comparable(found: Rows) -> dict[str, list[TrainingRecord]]:
+def comparable(trained: Rows) -> dict[str, list[TrainingRecord]]:
     """The trainings that ran all epochs of the study's scale, by row; rows without any left out."""
-    rows = {name: [of for of in seeds if _at_scale(of)] for name, seeds in found.items()}
+    rows = {
+        name: [training for training in seeds if _at_scale(training)]
+        for name, seeds in trained.items()
+    }
     return {name: seeds for name, seeds in rows.items() if seeds}
 
 
@@ -126,7 +129,7 @@ def _scale(name: str, rows: Rows) -> str:
         f"{other} {_points(apart)}"
         for other, seeds in _of_arch(rows[name][0].params.arch, rows).items()
         if (apart := between_seeds(seeds)) is not None
-        and all(of.outcome == "completed" for of in seeds)
+        and all(training.outcome == "completed" for training in seeds)
     ]
     return f"one seed ({', '.join(others)})" if others else "one seed"
 
@@ -141,28 +144,30 @@ def _conjectures(rows: Rows) -> list[str]:
         "support it and do not prove it. The study's printed numbers are judged above as they "
         "stand.",
     ]
-    for number, of in enumerate(made, start=1):
+    for number, conjecture in enumerate(made, start=1):
         parts += [
-            f"### Conjecture {number}: {of.heading}",
-            f"**Conjecture.** {of.text}",
-            f"**Evidence.** {of.evidence}",
-            f"**What would refute it.** {of.refuted_by}",
+            f"### Conjecture {number}: {conjecture.heading}",
+            f"**Conjecture.** {conjecture.text}",
+            f"**Evidence.** {conjecture.evidence}",
+            f"**What would refute it.** {conjecture.refuted_by}",
         ]
     return parts
 
 
 def _adam_is_sgd(stored: Sequence[History], rows: Rows) -> Conjecture | None:
     """That the row printed for VGG-16 with Adam from random weights is one of SGD."""
-    history = _first(stored, lambda of: of.printed == ("vgg16", "adam", "random"))
-    model = _first(stored, lambda of: of.printed == ("vgg16", "sgd", "random"))
-    adam, sgd = (_rows_of((history.arch, of, "random"), rows) for of in ("adam", "sgd"))
+    history = _first(stored, lambda training: training.printed == ("vgg16", "adam", "random"))
+    model = _first(stored, lambda training: training.printed == ("vgg16", "sgd", "random"))
+    adam, sgd = (
+        _rows_of((history.arch, optimizer, "random"), rows) for optimizer in ("adam", "sgd")
+    )
     trained = [training for seeds in adam.values() for training in seeds]
     name, distance = nearest(history, rows)[0] if adam and sgd else ("", 0.0)
-    if name not in sgd or any(of.outcome != "collapsed" for of in trained):
+    if name not in sgd or any(training.outcome != "collapsed" for training in trained):
         return None
-    count, rates = len(trained), sorted({of.params.learning_rate for of in trained})
-    rate = " or ".join(f"{of:g}" for of in rates)
-    highest = max(row["accuracy"] for of in trained for row in of.history)
+    count, rates = len(trained), sorted({training.params.learning_rate for training in trained})
+    rate = " or ".join(f"{learning_rate:g}" for learning_rate in rates)
+    highest = max(row["accuracy"] for training in trained for row in training.history)
     most = accuracy_interval(0, count)[1]
     return Conjecture(
         f"`{history.file}` is the history of a run with SGD",
@@ -185,7 +190,7 @@ def _adam_is_sgd(stored: Sequence[History], rows: Rows) -> Conjecture | None:
 
 def _imagenet_is_random(stored: Sequence[History], rows: Rows) -> Conjecture | None:
     """That a history of ResNet50 with SGD, named for ImageNet weights, started from random ones."""
-    history = _first(stored, lambda of: of.weights == "imagenet")
+    history = _first(stored, lambda training: training.weights == "imagenet")
     assert history.printed is not None
     random = _rows_of(history.printed, rows)
     pretrained = _rows_of(("resnet50", "sgd", "imagenet"), rows)
@@ -230,7 +235,7 @@ def _of_arch(arch: Arch, rows: Rows) -> Rows:
 def _rows_of(key: published.Key, rows: Rows) -> Rows:
     """Our rows that are meant to be the study's row `key`."""
     wanted = published.row(key)
-    return {name: of for name, of in rows.items() if published.of(of[0].params) == wanted}
+    return {name: seeds for name, seeds in rows.items() if published.of(seeds[0].params) == wanted}
 
 
 def _first(stored: Sequence[History], is_it: Callable[[History], bool]) -> History:
@@ -238,7 +243,7 @@ def _first(stored: Sequence[History], is_it: Callable[[History], bool]) -> Histo
 
 
 def _distance(history: History, seeds: Sequence[TrainingRecord]) -> float:
-    return float(np.mean([curve_distance(history.rows, of.history) for of in seeds]))
+    return float(np.mean([curve_distance(history.rows, training.history) for training in seeds]))
 
 
 def _distances(history: History, rows: Rows) -> str:
@@ -263,7 +268,7 @@ def _starts(rows: Rows) -> str:
     listed = []
     for name, seeds in rows.items():
         training, validation = (
-            ", ".join(f"{of.history[0][key]:.4f}" for of in seeds)
+            ", ".join(f"{result.history[0][key]:.4f}" for result in seeds)
             for key in ("accuracy", "val_accuracy")
         )
         listed.append(f"{training} in training and {validation} in validation ({name})")

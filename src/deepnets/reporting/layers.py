@@ -29,10 +29,10 @@ def flow(diagnoses: Mapping[str, Diagnosis], stem: Path) -> None:
     figure, axes = _by_layer(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
         column[0].set_title(name, fontsize=drawing.SMALL)
-        for style, of in _styled(diagnosis):
-            kernels = path(of)
-            sums = [layer for layer in of["layers"] if layer["kind"] == "Add"]
-            shown = sums if of["batch_norms"] and sums else kernels
+        for style, measured in _styled(diagnosis):
+            kernels = path(measured)
+            sums = [layer for layer in measured["layers"] if layer["kind"] == "Add"]
+            shown = sums if measured["batch_norms"] and sums else kernels
             _line(column[0], [layer["activation"] for layer in shown], style)
             _line(column[1], [layer["gradient"] for layer in kernels], style)
     axes[0, 0].set_ylabel("activation")
@@ -53,9 +53,9 @@ def norms(diagnoses: Mapping[str, Diagnosis], stem: Path) -> None:
             f"{name}\n{after}: {batch:.2f} right by the batch,\n{moving:.2f} by moving averages",
             fontsize=drawing.SMALL,
         )
-        for style, of in _styled(diagnosis):
+        for style, measured in _styled(diagnosis):
             for axis, key in zip(column, ("mean_gap", "deviation_ratio"), strict=True):
-                _line(axis, [norm[key] for norm in of["batch_norms"]], style)
+                _line(axis, [norm[key] for norm in measured["batch_norms"]], style)
         column[1].axhline(1, color="black", linewidth=0.8)
     axes[0, 0].set_ylabel("distance of the means")
     axes[1, 0].set_ylabel("ratio of the deviations")
@@ -92,7 +92,9 @@ def _finish(figure: Any, axes: Any, diagnoses: Mapping[str, Any], stem: Path) ->
     for axis in axes[-1]:
         axis.set_xlabel("layer, from the image")
     # Some may lack their end.
-    moments = max((seed for of in diagnoses.values() for seed in of["seeds"].values()), key=len)
+    moments = max(
+        (seed for diagnosis in diagnoses.values() for seed in diagnosis["seeds"].values()), key=len
+    )
     handles = [
         Line2D([], [], label=moment, **style)
         for style, moment in zip(_MOMENTS, moments, strict=False)

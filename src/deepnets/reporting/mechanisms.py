@@ -19,7 +19,11 @@ def after_steps(diagnosis: Diagnosis) -> str:
 
 def has_norms(diagnosis: Diagnosis) -> bool:
     """Whether the network has batch normalisation."""
-    return any(of["batch_norms"] for seed in diagnosis["seeds"].values() for of in seed.values())
+    return any(
+        measured["batch_norms"]
+        for seed in diagnosis["seeds"].values()
+        for measured in seed.values()
+    )
 
 
 def median(diagnosis: Diagnosis, moment: str, number: Callable[[Any], float | None]) -> float:
@@ -30,7 +34,7 @@ def median(diagnosis: Diagnosis, moment: str, number: Callable[[Any], float | No
 
 def right(diagnosis: Diagnosis, moment: str, by: str) -> float:
     """The share of images that are right by the statistics of the `batch`, or `moving` averages."""
-    return median(diagnosis, moment, lambda of: of[by]["accuracy"])
+    return median(diagnosis, moment, lambda measured: measured[by]["accuracy"])
 
 
 def diagnosed(diagnoses: Mapping[str, Diagnosis]) -> str:
@@ -41,12 +45,12 @@ def diagnosed(diagnoses: Mapping[str, Diagnosis]) -> str:
     """
     said = []
     explained: set[bool] = set()
-    for name, of in diagnoses.items():
-        normalised = has_norms(of)
+    for name, diagnosis in diagnoses.items():
+        normalised = has_norms(diagnosis)
         tell = _told_by_norms if normalised else _told_by_flow
-        said.append(tell(name, of, normalised not in explained))
+        said.append(tell(name, diagnosis, normalised not in explained))
         explained.add(normalised)
-    most = max((len(of["seeds"]) for of in diagnoses.values()), default=0)
+    most = max((len(diagnosis["seeds"]) for diagnosis in diagnoses.values()), default=0)
     return "; ".join(said) + (f" (medians of {most} seeds)" if most > 1 else "")
 
 
@@ -72,10 +76,12 @@ def _told_by_flow(name: str, diagnosis: Diagnosis, explain: bool) -> str:
 
     def activation(place: int) -> str:
         # The last of `path` is the classifier's own layer.
-        return f"{median(diagnosis, 'start', lambda of: path(of)[:-1][place]['activation']):.2g}"
+        return (
+            f"{median(diagnosis, 'start', lambda start: path(start)[:-1][place]['activation']):.2g}"
+        )
 
     first, last = activation(0), activation(-1)
-    gradient = f"{median(diagnosis, moment, lambda of: path(of)[0]['gradient']):.2g}"
+    gradient = f"{median(diagnosis, moment, lambda measured: path(measured)[0]['gradient']):.2g}"
     if not explain:
         return f"{name} from {first} to {last}, then {gradient}"
     return (
@@ -89,9 +95,9 @@ def path(moment: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     For a layer with a highway connection that is what the connection puts out.
     """
-    found = {of["name"]: of for of in moment["layers"]}
+    by_name = {layer["name"]: layer for layer in moment["layers"]}
     return [
-        of | {"activation": found.get(f"{of['name']}_highway", of)["activation"]}
-        for of in moment["layers"]
-        if "gradient" in of and not of["name"].endswith("_gate")
+        layer | {"activation": by_name.get(f"{layer['name']}_highway", layer)["activation"]}
+        for layer in moment["layers"]
+        if "gradient" in layer and not layer["name"].endswith("_gate")
     ]

@@ -68,7 +68,7 @@ def render(
     tokens = parser.parse(markdown)
     _label_cells(tokens)
     body = parser.renderer.render(tokens, parser.options, {})
-    body = re.sub(r'src="([^"]+)"', lambda found: f'src="{_inline(folder / found[1])}"', body)
+    body = re.sub(r'src="([^"]+)"', lambda match: f'src="{_inline(folder / match[1])}"', body)
     for paragraph, shown in (instead or {}).items():
         body = body.replace(parser.render(paragraph), shown)
     return (

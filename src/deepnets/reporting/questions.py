@@ -174,37 +174,39 @@ def judge(
         count: of all pairs of the list (None: all were run).
     """
     p_values = [p_values_of(sample, margin) for sample in samples]
-    limits = holm([min(of) for of in p_values], level, count)
+    limits = holm([min(p_yes_no) for p_yes_no in p_values], level, count)
     return [
-        Judgement(_word(sample, margin, *of, limit), *of, limit)
-        for sample, of, limit in zip(samples, p_values, limits, strict=True)
+        Judgement(_word(sample, margin, *p_yes_no, limit), *p_yes_no, limit)
+        for sample, p_yes_no, limit in zip(samples, p_values, limits, strict=True)
     ]
 
 
 def p_values_of(sample: Sample, margin: float) -> tuple[float, float]:
     """Of the hypothesis that a yes rejects, and of the one that a no rejects."""
     if sample.by == "learning":
-        row, than = (sum(of > FLOOR for of in side) for side in (sample.row, sample.than))
+        row, than = (
+            sum(accuracy > FLOOR for accuracy in side) for side in (sample.row, sample.than)
+        )
         seeds = len(sample.row), len(sample.than)
         more = fisher(row, seeds[0], than, seeds[1])
         less = fisher(than, seeds[1], row, seeds[0])
         return min(1.0, 2 * more), min(1.0, 2 * less)
     row_s, than_s = _exact(sample.row), _exact(sample.than)
-    return _ahead(row_s, than_s), _ahead(than_s, _exact([of - margin for of in row_s]))
+    return _ahead(row_s, than_s), _ahead(than_s, _exact([accuracy - margin for accuracy in row_s]))
 
 
 def answer(
-    report: Report, found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+    report: Report, trained: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
 ) -> list[Answer]:
-    """The answers that the runs in `found` give, a question each.
+    """The answers that the runs in `trained` give, a question each.
 
     Args:
         report: the section of params.yaml.
-        found: the seeds of each row that have been trained.
+        trained: the seeds of each row that have been trained.
         seeds: all that a row has to have been tested with.
     """
     pairs = [pair for question in report.questions for pair in question.ahead]
-    sides = [(_side(pair.row, found, seeds), _side(pair.than, found, seeds)) for pair in pairs]
+    sides = [(_side(pair.row, trained, seeds), _side(pair.than, trained, seeds)) for pair in pairs]
     run = [
         (place, row, than)
         for place, (row, than) in enumerate(sides)
@@ -213,8 +215,8 @@ def answer(
     samples = [Sample(row.accuracies, than.accuracies, pairs[at].by) for at, row, than in run]
     judged = judge(samples, report.level, report.margin, len(pairs))
     compared = {
-        at: Compared(pairs[at], row, than, of)
-        for (at, row, than), of in zip(run, judged, strict=True)
+        at: Compared(pairs[at], row, than, judgement)
+        for (at, row, than), judgement in zip(run, judged, strict=True)
     }
     answers, first = [], 0
     for question in report.questions:
@@ -222,19 +224,19 @@ def answer(
         first += len(question.ahead)
         known = [compared[at] for at in places if at in compared]
         missing = [pairs[at] for at in places if at not in compared]
-        word = "not run" if missing else _together({of.judgement.word for of in known})
+        word = "not run" if missing else _together({pair.judgement.word for pair in known})
         answers.append(Answer(question, word, _numbers(known, missing), known, missing))
     return answers
 
 
 def answer_goal(
-    goal: Goal, found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+    goal: Goal, trained: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
 ) -> GoalAnswer:
     """The answer to `goal`, likewise."""
-    complete = [name for name in goal.rows if _complete(name, found, seeds)]
+    complete = [name for name in goal.rows if _complete(name, trained, seeds)]
     missing = [name for name in goal.rows if name not in complete]
     lacking = f" To be tested with every seed: {', '.join(missing)}." if missing else ""
-    chosen = _side(complete, found, seeds) if complete else None
+    chosen = _side(complete, trained, seeds) if complete else None
     if chosen is None:
         return GoalAnswer(goal, "not run", lacking.strip(), None)
     bounds = mean_bounds(chosen.accuracies)
@@ -242,8 +244,8 @@ def answer_goal(
     if bounds:
         below = bounds[1] < goal.above and not missing
         word = "yes" if bounds[0] > goal.above else "no" if below else "undecided"
-    every = ", ".join(f"{of:.4f}" for of in chosen.accuracies)
-    text = f"{_mean(chosen)} in test accuracy ({every}) beside {goal.above:.4f}"
+    accuracies = ", ".join(f"{accuracy:.4f}" for accuracy in chosen.accuracies)
+    text = f"{_mean(chosen)} in test accuracy ({accuracies}) beside {goal.above:.4f}"
     if bounds:
         text += f"; one-sided 95 % bounds of the mean {bounds[0]:.4f} and {bounds[1]:.4f}"
     return GoalAnswer(goal, word, f"{text}{_chosen(chosen)}.{lacking}", chosen)
@@ -286,35 +288,37 @@ def _exact(accuracies: Sequence[float]) -> list[float]:
 
 
 def _side(
-    rows: str | list[str], found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+    rows: str | list[str], trained: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
 ) -> Side | None:
     """The row of `rows` that validation has chosen; None where one of them lacks a seed."""
     names = rows_of(rows)
-    if not all(_complete(row, found, seeds) for row in names):
+    if not all(_complete(row, trained, seeds) for row in names):
         return None
-    tested = [evaluated(row, found[row]) for row in names]
+    tested = [evaluated(row, trained[row]) for row in names]
     best = max(tested, key=lambda runs: runs.validation_accuracy)
     accuracies = [
         float(np.mean(result.predicted == result.labels)) for result in best.results.values()
     ]
-    return Side(best, accuracies, [Candidate(of.name, of.validation_accuracy) for of in tested])
+    return Side(
+        best, accuracies, [Candidate(runs.name, runs.validation_accuracy) for runs in tested]
+    )
 
 
 def _complete(
-    row: str, found: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
+    row: str, trained: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
 ) -> bool:
-    return set(seeds) <= set(evaluated(row, found.get(row, [])).results)
+    return set(seeds) <= set(evaluated(row, trained.get(row, [])).results)
 
 
 def _tested_alike(*sides: Side) -> bool:
     """Whether all were tested on the same images."""
-    labels = [of.labels for side in sides for of in side.runs.results.values()]
+    labels = [result.labels for side in sides for result in side.runs.results.values()]
     return all(np.array_equal(labels[0], other) for other in labels[1:])  # type: ignore[arg-type]
 
 
 def _numbers(known: Sequence[Compared], missing: Sequence[Pair]) -> list[str]:
     several = len(known) + len(missing) > 1
-    sentences = [f"{of.judgement.word}: " * several + f"{_describe(of)}." for of in known]
+    sentences = [f"{pair.judgement.word}: " * several + f"{_describe(pair)}." for pair in known]
     lacking = ", ".join(f"{name(pair.row)} beside {name(pair.than)}" for pair in missing)
     return sentences + ([f"To be tested with every seed: {lacking}."] if missing else [])
 
@@ -326,7 +330,7 @@ def _describe(compared: Compared) -> str:
     if compared.pair.by == "learning":
         shares = [
             f"{side.runs} learned with {side.learned} of {seeds} seeds "
-            f"({' to '.join(f'{of:.2f}' for of in share_interval(side.learned, seeds))})"
+            f"({' to '.join(f'{end:.2f}' for end in share_interval(side.learned, seeds))})"
             for side in (row, than)
         ]
         text = f"{' and '.join(shares)}, p {p_value}"
@@ -350,7 +354,9 @@ def _chosen(side: Side) -> str:
     """What a row was chosen from, with the validation accuracies that chose it."""
     if len(side.candidates) < 2:
         return ""
-    others = ", ".join(f"{of.row} {of.validation:.4f}" for of in side.candidates)
+    others = ", ".join(
+        f"{candidate.row} {candidate.validation:.4f}" for candidate in side.candidates
+    )
     return f"; {side.runs.name} was chosen by validation accuracy ({others})"
 
 

@@ -40,7 +40,7 @@ def lines(
         Line(
             row,
             styles[row],
-            [of.test["accuracy"] for of in trained.get(row, []) if of.test is not None],
+            [result.test["accuracy"] for result in trained.get(row, []) if result.test is not None],
             pilot.get(row, ()),
             row in standing or not standing,
         )

@@ -152,7 +152,9 @@ def section(trained: Mapping[str, Sequence[TrainingRecord]], earlier: Path) -> s
         earlier: a page of it, whose pictures stay where the test images are not at hand and the
             data are the same.
     """
-    first = next((of for seeds in trained.values() for of in seeds if _is_tested(of)), None)
+    first = next(
+        (result for seeds in trained.values() for result in seeds if _is_tested(result)), None
+    )
     rows = {name: _seeds(seeds, first) for name, seeds in trained.items()}
     test_data = first.provenance["test_data"] if first else ""
     wanted = _worth_showing(trained, first) if first else []
@@ -195,13 +197,13 @@ def _seeds(seeds: Sequence[TrainingRecord], first: TrainingRecord | None) -> lis
     shown = _shown(seeds, first)
     return [
         {
-            "seed": of.seed,
-            "outcome": of.outcome,
-            "curves": {key: [_short(row, key) for row in of.history] for key in _CURVES},
-            "predicted": _encode(of) if any(of is other for other in shown) else None,
-            "lacks": _why_lacking(of, first),
+            "seed": result.seed,
+            "outcome": result.outcome,
+            "curves": {key: [_short(row, key) for row in result.history] for key in _CURVES},
+            "predicted": _encode(result) if any(result is other for other in shown) else None,
+            "lacks": _why_lacking(result, first),
         }
-        for of in seeds
+        for result in seeds
     ]
 
 
@@ -209,7 +211,7 @@ def _shown(
     seeds: Sequence[TrainingRecord], first: TrainingRecord | None
 ) -> Sequence[TrainingRecord]:
     """Those whose predictions the page has."""
-    return [of for of in seeds if not _why_lacking(of, first)][:_SEEDS]
+    return [result for result in seeds if not _why_lacking(result, first)][:_SEEDS]
 
 
 def _why_lacking(result: TrainingRecord, first: TrainingRecord | None) -> str:
@@ -272,13 +274,13 @@ def _worth_showing(
     gets right (with most of its seeds), then the next of these, until there are enough.
     """
     right = {
-        name: np.array([of.predicted == first.labels for of in shown])
+        name: np.array([result.predicted == first.labels for result in shown])
         for name, seeds in trained.items()
         if (shown := _shown(seeds, first))
     }
-    wrong = sum((~of).sum(axis=0) for of in right.values())
+    wrong = sum((~hits).sum(axis=0) for hits in right.values())
     often_first = np.argsort(-np.asarray(wrong), kind="stable")
-    majority = [2 * of.sum(axis=0) > len(of) for of in right.values()]
+    majority = [2 * hits.sum(axis=0) > len(hits) for hits in right.values()]
     only = [
         often_first[(a & ~b)[often_first]][:_PICTURES].tolist()
         for a, b in itertools.permutations(majority, 2)
@@ -316,11 +318,11 @@ def _kept(page: Path, test_data: str) -> _Pictures:
     none = _Pictures([], np.zeros((0, _SIDE, _SIDE), np.uint8))
     try:
         text = page.read_text("utf-8")
-        found = re.search(r'<script type="application/json" id="compare-data">(.*?)</script>', text)
+        match = re.search(r'<script type="application/json" id="compare-data">(.*?)</script>', text)
         sheet = re.search(r'id="compare-digits"[^>]* src="data:image/png;base64,([^"]+)"', text)
-        if found is None or sheet is None:
+        if match is None or sheet is None:
             return none
-        data: _Data = json.loads(found[1])
+        data: _Data = json.loads(match[1])
         with Image.open(io.BytesIO(base64.b64decode(sheet[1]))) as opened:
             pixels = np.asarray(opened.convert("L"))
         side, columns, indices = data["side"], data["columns"], data["pictures"]

@@ -27,24 +27,24 @@ _TERMINAL_COLUMNS = ["run", "epochs", "train acc", "val acc", "test acc", "s/epo
 # What an optimizer brings along with it.
 _OPTIMIZER_SETTINGS = {
     "optimizer",
-    *(name for of in registry.optimizers().values() for name in of.settings.model_fields),
+    *(name for entry in registry.optimizers().values() for name in entry.settings.model_fields),
 } - {"warmup_epochs"}
 
 _LAST = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
 def results(
-    runs: Mapping[str, Sequence[RunParams]], found: Mapping[str, Sequence[TrainingRecord]]
+    runs: Mapping[str, Sequence[RunParams]], trained: Mapping[str, Sequence[TrainingRecord]]
 ) -> pd.DataFrame:
     """Ours beside the study's, a row a run of the grid in its order; what was not run is empty.
 
     Args:
         runs: each row's parameters, resolved for every seed.
-        found: the seeds of each row that have been trained, some of them perhaps not evaluated.
+        trained: the seeds of each row that have been trained, some of them perhaps not evaluated.
     """
-    studys = published.beside(runs, found)
+    studys = published.beside(runs, trained)
     return pd.DataFrame(
-        [_row(name, seeds, found.get(name, []), studys.get(name)) for name, seeds in runs.items()]
+        [_row(name, seeds, trained.get(name, []), studys.get(name)) for name, seeds in runs.items()]
     )
 
 
@@ -66,13 +66,13 @@ def keep_calibration(table: pd.DataFrame, earlier: pd.DataFrame) -> list[str]:
     return kept
 
 
-def pairs(found: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
+def pairs(trained: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
     """McNemar's exact test for every two rows that differ in optimizer only, or in weights only.
 
     A row a pair and seed: how many of the same test images only one of the two gets right.
     """
     rows = []
-    tested = [r for seeds in found.values() for r in seeds if r.predicted is not None]
+    tested = [r for seeds in trained.values() for r in seeds if r.predicted is not None]
     for index, a in enumerate(tested):
         for b in tested[index + 1 :]:
             differs = _difference(a, b)
@@ -97,10 +97,13 @@ def pairs(found: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def history(found: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
+def history(trained: Mapping[str, Sequence[TrainingRecord]]) -> pd.DataFrame:
     """The epochs of all runs below each other, means over their seeds."""
     rows = [
-        {"run": name, **row} for name, seeds in found.items() for of in seeds for row in of.history
+        {"run": name, **row}
+        for name, seeds in trained.items()
+        for result in seeds
+        for row in result.history
     ]
     table = pd.DataFrame(rows, columns=list(live_curves.COLUMNS)).astype({"epoch": int})
     return table.groupby(["run", "epoch"], sort=False, as_index=False).mean()
@@ -128,7 +131,9 @@ def pilot(path: Path) -> dict[str, list[float]]:
     table = earlier(path)
     if table.empty:
         return {}
-    return {str(row): of["test_accuracy"].tolist() for row, of in table.groupby("row", sort=False)}
+    return {
+        str(row): group["test_accuracy"].tolist() for row, group in table.groupby("row", sort=False)
+    }
 
 
 def terminal(path: Path) -> str:
@@ -204,25 +209,25 @@ def _row(
         "seeds": len(seeds),
         "state": _state(runs, seeds),
     }
-    ended = [of for of in seeds if of.history]
+    ended = [result for result in seeds if result.history]
     for key in _LAST:
-        row |= _mean(key, [of.model_row[key] for of in ended])
-    tested = [of.test for of in seeds if of.test is not None]
+        row |= _mean(key, [result.model_row[key] for result in ended])
+    tested = [result.test for result in seeds if result.test is not None]
     for key in ("accuracy", "loss"):
         row |= _mean(f"test_{key}", [numbers[key] for numbers in tested])
-    labels = next((of.labels for of in seeds if of.labels is not None), None)
+    labels = next((result.labels for result in seeds if result.labels is not None), None)
     row["test_low"], row["test_high"] = (
         statistics.accuracy_interval(round(row["test_accuracy"] * len(labels)), len(labels))
         if labels is not None
         else (np.nan, np.nan)
     )
-    row |= _mean("best_epoch", [float(scores.best_epoch(of.history)) for of in ended])
-    seconds = [clock["seconds"] for of in seeds for clock in of.timing]
+    row |= _mean("best_epoch", [float(scores.best_epoch(result.history)) for result in ended])
+    seconds = [clock["seconds"] for result in seeds for clock in result.timing]
     row["seconds"] = float(np.median(seconds)) if seconds else np.nan
     row["parameters"] = seeds[0].provenance["parameter_count"]["total"] if seeds else np.nan
     row |= _mean(
         "ece",
-        [calibrated.ece for of in seeds if (calibrated := calibration(of)) is not None],
+        [calibrated.ece for result in seeds if (calibrated := calibration(result)) is not None],
     )
     row |= {
         "study_epochs": study.epochs if study else np.nan,
@@ -241,12 +246,12 @@ def _state(runs: Sequence[RunParams], seeds: Sequence[TrainingRecord]) -> str:
         return "not run"
     notes = []
     for kind in ("collapsed", "diverged"):
-        count = sum(of.outcome == kind for of in seeds)
+        count = sum(result.outcome == kind for result in seeds)
         if count:
             notes.append(kind if count == len(seeds) else f"{count} of {len(runs)} {kind}")
-    if any(of.keep == "best" for of in seeds):
+    if any(result.keep == "best" for result in seeds):
         notes.append("the best epoch's model")
-    untested = sum(of.test is None for of in seeds)
+    untested = sum(result.test is None for result in seeds)
     if len(seeds) < len(runs):
         notes.append(f"{len(seeds)} of {len(runs)} seeds")
     if untested:

@@ -104,13 +104,13 @@ def judge(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Verdict]:
         results: by the name of the row, in the order of the grid, a result for each seed that
             was run; those without predictions are left out.
     """
-    found = sorted(groups(results), key=_weight, reverse=True)
+    all_groups = sorted(groups(results), key=_weight, reverse=True)
     highway = Verdict(
         "Highway connections would help VGG-16 (named as future work).",
         "not run",
         "No row of this grid has highway connections.",
     )
-    return [*(_judge(claim, found) for claim in _CLAIMS), highway]
+    return [*(_judge(claim, all_groups) for claim in _CLAIMS), highway]
 
 
 Pairs = list[tuple[Row, Row]]
@@ -200,26 +200,26 @@ def _weight(group: Group) -> tuple[bool, int]:
     return group.scale == STUDY_SCALE, group.scale.epochs * group.scale.images
 
 
-def _judge(claim: _Claim, found: Sequence[Group]) -> Verdict:
+def _judge(claim: _Claim, all_groups: Sequence[Group]) -> Verdict:
     """The verdict on `claim` from the weightiest of the groups that can say anything."""
-    for group in found:
+    for group in all_groups:
         if group.scale == STUDY_SCALE and (verdict := _decide(claim, group)):
             return verdict
-        every = tuple(dict.fromkeys(row.weights for row in group.rows))
-        compared = _compare(group, claim.pairs(group, every))
+        weights = tuple(dict.fromkeys(row.weights for row in group.rows))
+        compared = _compare(group, claim.pairs(group, weights))
         if compared:
             limit = f"Only {STUDY_SCALE} from the study's weights decide"
             evidence = _undecided(claim, group, compared, limit)
-            return _verdict(claim, "undecided", evidence, _missing(claim, found))
+            return _verdict(claim, "undecided", evidence, _missing(claim, all_groups))
     nothing = "No two finished runs that differ in this share epochs, images and a seed."
-    return _verdict(claim, "not run", nothing, _missing(claim, found))
+    return _verdict(claim, "not run", nothing, _missing(claim, all_groups))
 
 
-def _missing(claim: _Claim, found: Sequence[Group]) -> list[Row]:
+def _missing(claim: _Claim, all_groups: Sequence[Group]) -> list[Row]:
     """What `claim` needs and was not run at the study's scale; empty too where nothing was."""
     run = {
         row
-        for group in found
+        for group in all_groups
         if group.scale == STUDY_SCALE
         for row in group.rows
         if row.weights in STUDY_WEIGHTS

@@ -35,11 +35,11 @@ def main(name: str) -> None:
     paths.diagnosis.unlink(missing_ok=True)
 
     batch = validation.first(IMAGES)
-    found = {}
+    by_seed = {}
     for seed in seeds:
         run = study.run_params(name, seed)
-        found[str(seed)] = _moments(run, paths, training.first(run.train_images), batch, study)
-    content = {"run": name, "images": len(batch.images), "seeds": found}
+        by_seed[str(seed)] = _moments(run, paths, training.first(run.train_images), batch, study)
+    content = {"run": name, "images": len(batch.images), "seeds": by_seed}
     files.write_json(paths.diagnosis, content)
 
 
@@ -65,18 +65,20 @@ def _moments(
         weights["end"] = saving.load(paths.model(run.seed)).get_weights()
 
     probe = Probe(run, size)
-    found = {
+    answers = {
         moment: probe.measure(values, batch.images, batch.labels)
         for moment, values in weights.items()
     }
-    for moment, of in found.items():
+    for moment, answer in answers.items():
         print(
-            f"{paths.name}, seed {run.seed}, {moment}: accuracy {of['batch']['accuracy']:.3f} with "
-            f"the batch's statistics, {of['moving']['accuracy']:.3f} with moving averages"
-            if of["batch_norms"]
-            else f"{paths.name}, seed {run.seed}, {moment}: accuracy {of['moving']['accuracy']:.3f}"
+            f"{paths.name}, seed {run.seed}, {moment}: accuracy "
+            f"{answer['batch']['accuracy']:.3f} with the batch's statistics, "
+            f"{answer['moving']['accuracy']:.3f} with moving averages"
+            if answer["batch_norms"]
+            else f"{paths.name}, seed {run.seed}, {moment}: accuracy "
+            f"{answer['moving']['accuracy']:.3f}"
         )
-    return found
+    return answers
 
 
 def _train(classifier: keras.Model, run: RunParams, training: splits.Split, count: int) -> None:

@@ -42,7 +42,7 @@ def evaluate_run(
         of_seeds: how many the run has in all, where `seeds` are not all.
     """
     test = splits.load("test")
-    trained = {of.seed: of for of in results.read(paths)}
+    trained = {record.seed: record for record in results.read(paths)}
     for seed in seeds:
         results.require_model(paths, seed)
         if seed not in trained:

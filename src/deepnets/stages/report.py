@@ -41,7 +41,7 @@ PICTURED_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Material:
     """A study with what is there of its rows."""
 
     study: params.Params
@@ -56,29 +56,29 @@ class _Found:
 def main() -> None:
     """Write the tables, the figures and the text, as Markdown and as one page of HTML."""
     study = params.load()
-    found = _find(study)
-    kept = tables.keep_calibration(found.table, tables.earlier(RESULTS_TABLE))
-    _write(RESULTS_TABLE, found.table)
-    live_curves.write(_csv(tables.history(found.trained)))
+    material = _find(study)
+    kept = tables.keep_calibration(material.table, tables.earlier(RESULTS_TABLE))
+    _write(RESULTS_TABLE, material.table)
+    live_curves.write(_csv(tables.history(material.trained)))
     of_questions = study.report.questions or study.report.goal
-    sections = _answers(found) if of_questions else _beside_the_study(found, kept)
+    sections = _answers(material) if of_questions else _beside_the_study(material, kept)
     text = "\n\n".join(part for section in sections for part in section) + "\n"
     files.write_text(TEXT, text)
-    files.write_text(PAGE, _page(found, text))
+    files.write_text(PAGE, _page(material, text))
     _remove_figures_but(text)
-    done = int(found.table["test_accuracy"].notna().sum())
-    print(f"{PAGE}: {done} of {len(found.table)} runs")
+    done = int(material.table["test_accuracy"].notna().sum())
+    print(f"{PAGE}: {done} of {len(material.table)} runs")
 
 
-def _page(found: _Found, text: str) -> str:
+def _page(material: _Material, text: str) -> str:
     """The page of the report's `text`."""
     instead = {}
     if side_by_side.LINE in text:
-        instead[side_by_side.LINE] = side_by_side.section(found.trained, PAGE)
-    return page.render(found.study.report.title, text, project.REPORTS, instead)
+        instead[side_by_side.LINE] = side_by_side.section(material.trained, PAGE)
+    return page.render(material.study.report.title, text, project.REPORTS, instead)
 
 
-def _find(study: params.Params) -> _Found:
+def _find(study: params.Params) -> _Material:
     seeds, entries = study.train.seeds, study.runs
     runs = {name: [study.run_params(name, seed) for seed in seeds] for name in entries}
     paths = {name: project.grid_run(name, entry.start) for name, entry in entries.items()}
@@ -93,44 +93,48 @@ def _find(study: params.Params) -> _Found:
         if paths[name].diagnosis.is_file()
     }
     table = tables.results(runs, trained)
-    return _Found(study, runs, paths, styles, trained, diagnoses, table)
+    return _Material(study, runs, paths, styles, trained, diagnoses, table)
 
 
-def _answers(found: _Found) -> list[list[str]]:
+def _answers(material: _Material) -> list[list[str]]:
     """The report of a study with questions.
 
     Its rows have many seeds: no training has figures of its own.
     """
-    report, seeds = found.study.report, found.study.train.seeds
-    answered = questions.answer(report, found.trained, seeds)
-    goal = questions.answer_goal(report.goal, found.trained, seeds) if report.goal else None
+    report, seeds = material.study.report, material.study.train.seeds
+    answered = questions.answer(report, material.trained, seeds)
+    goal = questions.answer_goal(report.goal, material.trained, seeds) if report.goal else None
     pilot = tables.pilot(project.PILOT)
     _write(ANSWERS_TABLE, asked.pairs(answered))
     PAIRS_TABLE.unlink(missing_ok=True)
     run_figures.remove_all_but([])
     return [
-        shown.heading(report.title, found.runs, found.table, found.trained),
-        asked.answers(answered, goal, found.trained, found.styles, found.diagnoses, pilot),
+        shown.heading(report.title, material.runs, material.table, material.trained),
+        asked.answers(answered, goal, material.trained, material.styles, material.diagnoses, pilot),
         asked.by_which_rules(report, answered, pilot, tables.earlier(project.POWER)),
-        claims.diagnoses(found.diagnoses),
-        shown.results(found.table, found.trained, found.styles),
-        side_by_side.line(found.trained),
-        shown.learning(found.trained),
-        origins.provenance(found.runs, found.trained),
+        claims.diagnoses(material.diagnoses),
+        shown.results(material.table, material.trained, material.styles),
+        side_by_side.line(material.trained),
+        shown.learning(material.trained),
+        origins.provenance(material.runs, material.trained),
     ]
 
 
-def _beside_the_study(found: _Found, kept: list[str]) -> list[list[str]]:
+def _beside_the_study(material: _Material, kept: list[str]) -> list[list[str]]:
     """The report of rows like the study's, beside what it published."""
-    study, runs, trained = found.study, found.runs, found.trained
-    styles, table = found.styles, found.table
+    study, runs, trained = material.study, material.runs, material.trained
+    styles, table = material.styles, material.table
     pairs = tables.pairs(trained)
     _write(PAIRS_TABLE, pairs)
     ANSWERS_TABLE.unlink(missing_ok=True)
-    pictured = [(name, of) for name, all_of in trained.items() for of in all_of[:PICTURED_SEEDS]]
+    pictured = [
+        (name, record) for name, seeds in trained.items() for record in seeds[:PICTURED_SEEDS]
+    ]
     for name, result in pictured:
-        run_figures.draw(styles[name], found.paths[name], result, study.evaluate.mistakes)
-    run_figures.remove_all_but(found.paths[name].figures(of.seed) for name, of in pictured)
+        run_figures.draw(styles[name], material.paths[name], result, study.evaluate.mistakes)
+    run_figures.remove_all_but(
+        material.paths[name].figures(record.seed) for name, record in pictured
+    )
     # What the study has stands only beside rows on its data, and what it stored only beside rows
     # that are meant to be its own.
     own = published.on_its_data(trained)
@@ -138,16 +142,16 @@ def _beside_the_study(found: _Found, kept: list[str]) -> list[list[str]]:
     return [
         shown.heading(study.report.title, runs, table, trained),
         *([] if trained and not own else [claims.verdicts(own)]),
-        claims.diagnoses(found.diagnoses),
+        claims.diagnoses(material.diagnoses),
         shown.results(table, trained, styles),
         side_by_side.line(trained),
         shown.curves(trained, styles, histories.beside(beside_stored)),
         *histories.sections(beside_stored),
         shown.convergence(trained, styles),
-        shown.errors(trained, found.paths),
+        shown.errors(trained, material.paths),
         shown.calibration(table, kept, trained, styles),
         shown.pairs(pairs),
-        shown.networks(trained, found.paths),
+        shown.networks(trained, material.paths),
         origins.provenance(runs, trained),
     ]
 

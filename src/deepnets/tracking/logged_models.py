@@ -66,7 +66,9 @@ def log_metrics(client: MlflowClient, run: Run, training: TrackedTraining) -> No
     epoch = scores.best_epoch(training.history)
     ended = int(training.timing[epoch - 1]["finished_ms"])
     # Of the tests that MLflow has, the last epoch's alone are known by then.
-    wanted = [of for of in _metrics_at(client, run, epoch) if not of.key.startswith(_OF_RUN)]
+    wanted = [
+        metric for metric in _metrics_at(client, run, epoch) if not metric.key.startswith(_OF_RUN)
+    ]
     wanted += [
         Metric(f"test_{key}", training.tested[f"best_{key}"], ended, epoch)
         for key in ("accuracy", "loss")
@@ -143,9 +145,9 @@ def _link(
     for model in _search(client, run, files.file_digest(source), name):
         there = {(metric.key, metric.step, metric.value) for metric in model.metrics or ()}
         lacking = [
-            Metric(of.key, of.value, of.timestamp, of.step, model_id=model.model_id)
-            for of in wanted
-            if (of.key, of.step, of.value) not in there
+            Metric(metric.key, metric.value, metric.timestamp, metric.step, model_id=model.model_id)
+            for metric in wanted
+            if (metric.key, metric.step, metric.value) not in there
         ]
         client.log_batch(run.info.run_id, metrics=lacking)
 

@@ -118,12 +118,12 @@ def _run_with(
     fingerprint = first_tags[tags.FINGERPRINT]
 
     def find() -> list[Run]:
-        found = client.search_runs(
+        matching = client.search_runs(
             [experiment],
             f"tags.{tags.FINGERPRINT} = '{fingerprint}' and attributes.run_name = '{name}'",
             run_view_type=ViewType.ACTIVE_ONLY,
         )
-        return sorted(found, key=_rank)
+        return sorted(matching, key=_rank)
 
     runs = find()
     if not runs:

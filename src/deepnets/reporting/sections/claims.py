@@ -14,11 +14,11 @@ def verdicts(trained: Trained) -> list[str]:
     rows = [
         {
             "": number,
-            "claim": of.claim,
-            "verdict": f"**{of.verdict}** {of.scope}".rstrip(),
-            "evidence": of.evidence,
+            "claim": verdict.claim,
+            "verdict": f"**{verdict.verdict}** {verdict.scope}".rstrip(),
+            "evidence": verdict.evidence,
         }
-        for number, of in enumerate(judges.judge(trained), start=1)
+        for number, verdict in enumerate(judges.judge(trained), start=1)
     ]
     return [
         "## The study's claims",
@@ -34,7 +34,7 @@ def diagnoses(diagnoses: Mapping[str, mechanisms.Diagnosis]) -> list[str]:
     if not diagnoses:
         return []
     layers.flow(diagnoses, project.REPORTS / "flow")
-    seeds = {seed for of in diagnoses.values() for seed in of["seeds"]}
+    seeds = {seed for diagnosis in diagnoses.values() for seed in diagnosis["seeds"]}
     parts = [
         "## What flows through the layers",
         "Root mean squares of activations and gradients in each layer, on the first "
@@ -43,7 +43,9 @@ def diagnoses(diagnoses: Mapping[str, mechanisms.Diagnosis]) -> list[str]:
         f"{', '.join(sorted(seeds, key=int))}, a line each; rebuilt by `deepnets diagnose RUN`.",
         "![Activations and gradients by layer](flow.png)",
     ]
-    normalised = {name: of for name, of in diagnoses.items() if mechanisms.has_norms(of)}
+    normalised = {
+        name: diagnosis for name, diagnosis in diagnoses.items() if mechanisms.has_norms(diagnosis)
+    }
     if normalised:
         layers.norms(normalised, project.REPORTS / "norms")
         parts += [

@@ -34,15 +34,15 @@ def answers(
             "pilot: seeds that were known before the questions and rules were fixed. They decide "
             "nothing. A row in brackets is one that validation accuracy chose another over."
         )
-    for number, of in enumerate(answered, start=1):
-        rows = _rows(of.question)
-        chosen = [side.runs.name for pair in of.compared for side in (pair.row, pair.than)]
+    for number, answer in enumerate(answered, start=1):
+        rows = _rows(answer.question)
+        chosen = [side.runs.name for pair in answer.compared for side in (pair.row, pair.than)]
         parts += _part(
             f"question-{number}",
-            of.question.question,
-            of.word,
-            of.numbers,
-            _known(of.question, diagnoses),
+            answer.question.question,
+            answer.word,
+            answer.numbers,
+            _known(answer.question, diagnoses),
             seeds.lines(rows, chosen, trained, styles, pilot),
         )
     if goal:
@@ -77,8 +77,8 @@ def by_which_rules(
     if len(table):
         shown = table.assign(
             **{key: table[key].map(p_text) for key in ("p of yes", "p of no")},
-            difference=table["difference"].map(lambda of: rules.points([of])),
-            **{"at most": table["at most"].map(lambda of: f"{of:.4f}" if of else "")},
+            difference=table["difference"].map(lambda difference: rules.points([difference])),
+            **{"at most": table["at most"].map(lambda limit: f"{limit:.4f}" if limit else "")},
         )
         parts += [
             "Every pair, with the p-value of what a yes and a no reject, and what the smaller may "
@@ -87,7 +87,7 @@ def by_which_rules(
         ]
     if pilot:
         rows = [
-            {"row": row, "pilot": ", ".join(f"{of:.4f}" for of in accuracies)}
+            {"row": row, "pilot": ", ".join(f"{accuracy:.4f}" for accuracy in accuracies)}
             for row, accuracies in pilot.items()
         ]
         parts += [
@@ -101,30 +101,30 @@ def by_which_rules(
 
 def pairs(answered: Sequence[Answer]) -> pd.DataFrame:
     """A row a pair that was run, numbers as numbers."""
-    return pd.DataFrame([_pair(of) for answer in answered for of in answer.compared])
+    return pd.DataFrame([_pair(pair) for answer in answered for pair in answer.compared])
 
 
-def _pair(of: Compared) -> dict[str, Any]:
-    learning = of.pair.by == "learning"
+def _pair(pair: Compared) -> dict[str, Any]:
+    learning = pair.pair.by == "learning"
     intervals = (
-        [share_interval(side.learned, len(side.accuracies)) for side in (of.row, of.than)]
+        [share_interval(side.learned, len(side.accuracies)) for side in (pair.row, pair.than)]
         if learning
-        else [of.interval]
+        else [pair.interval]
     )
     return {
-        "row": of.row.runs.name,
-        "than": of.than.runs.name,
-        "by": of.pair.by,
-        "learned": f"{of.row.learned} and {of.than.learned} of {len(of.row.accuracies)}",
-        "difference": of.difference,
+        "row": pair.row.runs.name,
+        "than": pair.than.runs.name,
+        "by": pair.pair.by,
+        "learned": f"{pair.row.learned} and {pair.than.learned} of {len(pair.row.accuracies)}",
+        "difference": pair.difference,
         "95 % interval": " and ".join(
             f"{low:.2f} to {high:.2f}" if learning else rules.points((low, high))
             for low, high in filter(None, intervals)
         ),
-        "p of yes": of.judgement.p_yes,
-        "p of no": of.judgement.p_no,
-        "at most": of.judgement.limit,
-        "says": of.judgement.word,
+        "p of yes": pair.judgement.p_yes,
+        "p of no": pair.judgement.p_no,
+        "at most": pair.judgement.limit,
+        "says": pair.judgement.word,
     }
 
 
@@ -132,12 +132,12 @@ def _power(power: pd.DataFrame) -> list[str]:
     pairs, lists = power[power["asks"] != "list"], power[power["asks"] == "list"]
     counts = sorted(pairs["seeds"].unique())
     rows = []
-    for (asks, scenario), of in pairs.groupby(["asks", "scenario"], sort=False):
-        row = {"asks": asks, "two rows": scenario, "right": of["right"].iloc[0]}
-        for seeds_, yes, no in of[["seeds", "yes", "no"]].itertuples(index=False):
+    for (asks, scenario), group in pairs.groupby(["asks", "scenario"], sort=False):
+        row = {"asks": asks, "two rows": scenario, "right": group["right"].iloc[0]}
+        for seeds_, yes, no in group[["seeds", "yes", "no"]].itertuples(index=False):
             row[f"{seeds_} seeds"] = f"{yes:.2f}, {no:.2f}"
-        row["wrong at most"] = f"{of['wrong'].max():.4f}"
-        needed = of["needed"].iloc[0]
+        row["wrong at most"] = f"{group['wrong'].max():.4f}"
+        needed = group["needed"].iloc[0]
         row["seeds needed"] = "" if pd.isna(needed) else f"{needed:.0f}"
         rows.append(row)
     listed = lists.assign(
@@ -171,7 +171,7 @@ def _part(
     goal: float | None = None,
 ) -> list[str]:
     seeds.draw(lines, project.REPORTS / stem, goal)
-    rows = " ".join(of.row for of in lines)
+    rows = " ".join(line.row for line in lines)
     said = f"**{word.capitalize()}.**"
     text = [f"{said} {' '.join(numbers)} {known}".rstrip()]
     if len(numbers) > 1:
