@@ -206,9 +206,11 @@ def test_every_seed_of_a_run_is_trained_again_and_the_worst_verdict_counts(
 
 @pytest.fixture(scope="module")
 def record() -> TrainingRecord:
-    (found,) = results.read_folder(ROOT / "studies/tour/metrics/vgg16-sgd-he", "studies/tour")
-    rows = np.eye(10, dtype=np.float32)[found.predicted]
-    return replace(found, probabilities=rows, provenance=found.provenance | {"weights": "a" * 64})
+    (trained,) = results.read_folder(ROOT / "studies/tour/metrics/vgg16-sgd-he", "studies/tour")
+    rows = np.eye(10, dtype=np.float32)[trained.predicted]
+    return replace(
+        trained, probabilities=rows, provenance=trained.provenance | {"weights": "a" * 64}
+    )
 
 
 def _again(record: TrainingRecord, **changes: Any) -> TrainingRecord:
@@ -220,7 +222,7 @@ def _again(record: TrainingRecord, **changes: Any) -> TrainingRecord:
             origin["environment"][group][key] = value
         elif name not in ("wrong", "right"):
             origin[name] = value
-    found = replace(record, provenance=origin)
+    rerun = replace(record, provenance=origin)
     # So many digits that were right become wrong, or the other way round.
     wrong, right = changes.get("wrong", 0), changes.get("right", 0)
     if wrong or right:
@@ -232,8 +234,8 @@ def _again(record: TrainingRecord, **changes: Any) -> TrainingRecord:
         history = [*record.history[:-1], record.history[-1] | {"val_loss": 0.25}]
         accuracy = float((predicted == record.labels).mean())
         test = record.test | {"accuracy": accuracy}
-        found = replace(found, predicted=predicted, history=history, test=test, probabilities=None)
-    return found
+        rerun = replace(rerun, predicted=predicted, history=history, test=test, probabilities=None)
+    return rerun
 
 
 def _verdict(record: TrainingRecord, **changes: Any) -> reproduce.Verdict:
@@ -302,14 +304,16 @@ def _moved(record: TrainingRecord) -> np.ndarray:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda of: {"provenance": of.provenance | {"start": "b" * 64}},
-        lambda of: {"provenance": of.provenance | {"weights": "b" * 64}},
-        lambda of: {"provenance": of.provenance | {"test_data": "b" * 64}},
-        lambda of: {"history": [*of.history[:-1], of.history[-1] | {"learning_rate": 0.5}]},
-        lambda of: {"history": of.history[:-1]},
-        lambda of: {"predicted": np.roll(of.predicted, 1)},
-        lambda of: {"probabilities": _moved(of)},
-        lambda of: {"test": of.test | {"loss": np.nextafter(of.test["loss"], 1)}},
+        lambda record: {"provenance": record.provenance | {"start": "b" * 64}},
+        lambda record: {"provenance": record.provenance | {"weights": "b" * 64}},
+        lambda record: {"provenance": record.provenance | {"test_data": "b" * 64}},
+        lambda record: {
+            "history": [*record.history[:-1], record.history[-1] | {"learning_rate": 0.5}]
+        },
+        lambda record: {"history": record.history[:-1]},
+        lambda record: {"predicted": np.roll(record.predicted, 1)},
+        lambda record: {"probabilities": _moved(record)},
+        lambda record: {"test": record.test | {"loss": np.nextafter(record.test["loss"], 1)}},
     ],
     ids=["start", "weights", "images", "history", "epochs", "predictions", "probabilities", "test"],
 )
@@ -371,10 +375,10 @@ def test_tolerances_add_as_their_squares(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     sizes = []
     for causes in (["threads"], ["oneDNN"], ["threads", "oneDNN"]):
-        found = tolerances.known(causes, 0.9, 996)
-        assert found is not None
-        sizes.append(found.high - 0.9)
-        assert found.low == pytest.approx(0.9 - sizes[-1])
+        tolerance = tolerances.known(causes, 0.9, 996)
+        assert tolerance is not None
+        sizes.append(tolerance.high - 0.9)
+        assert tolerance.low == pytest.approx(0.9 - sizes[-1])
     # Student's t for 6 and for 3 degrees of freedom, and sqrt(p (1 - p)).
     p = (0.9 * 996 + 2) / 1000
     unit = (p * (1 - p)) ** 0.5
@@ -390,10 +394,10 @@ def test_tolerances_are_those_that_were_measured() -> None:
     (path,) = (ROOT / "benchmarks/results").glob("drift-*.json")
     measured = files.read_json(path)["deviations"]
     assert {
-        cause: {"deviation": of.deviation, "runs": of.runs}
-        for cause, of in tolerances.MEASURED.items()
+        cause: {"deviation": deviation.deviation, "runs": deviation.runs}
+        for cause, deviation in tolerances.MEASURED.items()
     } == measured
-    assert all(of["runs"] for of in measured.values())
+    assert all(deviation["runs"] for deviation in measured.values())
 
 
 def test_sizes_are_said(record: TrainingRecord) -> None:
@@ -469,8 +473,8 @@ def test_a_seed_is_found_by_the_name_that_mlflow_has_for_it(study: Path) -> None
     files.write_json(path / "provenance.json", copied)
     ended = {"collapsed": 0, "diverged": 0}
     files.write_json(path / "train.json", {"seeds": dict.fromkeys(copied, ended)})
-    assert [of.seed for of in find.trainings("vgg16-sgd-he")] == [0, 1]
-    assert [of.seed for of in find.trainings("vgg16-sgd-he-seed-1")] == [1]
+    assert [training.seed for training in find.trainings("vgg16-sgd-he")] == [0, 1]
+    assert [training.seed for training in find.trainings("vgg16-sgd-he-seed-1")] == [1]
     with pytest.raises(UserError, match="not trained with seed 2: expected one of 0, 1"):
         find.trainings("vgg16-sgd-he-seed-2")
     with pytest.raises(UserError, match="no run 'vgg16-seed-1' has been trained"):
@@ -579,16 +583,21 @@ def test_diff_shows_where_two_runs_differ(
     said = capsys.readouterr().out
     runs = [find.trainings(name)[0] for name in (a, b)]
     places = np.flatnonzero(runs[0].predicted != runs[1].predicted)
-    right = [int((of.predicted == of.labels)[places].sum()) for of in runs]
+    right = [int((run.predicted == run.labels)[places].sum()) for run in runs]
     assert f"they disagree on {len(places)} of 1,000" in said
     assert f"only vgg16-sgd-he is right on {right[0]}, only vgg16-adam-he on {right[1]}" in said
     listed = [line.split() for line in said[said.index("test image ") :].splitlines()[2:22]]
     for words, place in zip(listed, places, strict=False):
-        guesses = [str(of.predicted[place]) for of in runs]
+        guesses = [str(run.predicted[place]) for run in runs]
         assert words == [str(place), str(runs[0].labels[place]), *guesses]
     rest = said[said.index("and on: ") :].splitlines()[0]
     assert rest == "and on: " + ", ".join(map(str, places[20:]))
-    assert "optimizer" in said[: said.index("the same: ")]
+    parameters = [line.split() for line in said[: said.index("the same: ")].splitlines()[3:]]
+    values = [{k: str(v) for k, v in run.provenance["parameters"].items()} for run in runs]
+    assert parameters == [
+        [key, *(value.get(key, "-") for value in values)] for key, *_ in parameters
+    ]
+    assert {"optimizer", "nesterov", "beta_1"} <= {key for key, *_ in parameters}
     assert "training: optimizer sgd, now adam" in said[said.index("What explains it") :]
     assert stem.with_name("pair.png").stat().st_size
 

@@ -1,5 +1,6 @@
 """Two trainings side by side, in the terminal and as a figure: inputs, curves, predictions."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ FOLDER = Path("diffs")
 _LISTED = 20
 # Epochs of longer histories of which every row is shown.
 _EPOCHS = 12
+# Of a value in a table, in letters.
+_WIDTH = 44
 _CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -47,12 +50,12 @@ def sections(
     a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]
 ) -> list[str]:
     """The comparison as text, a part for each question."""
-    of = a.provenance, b.provenance
+    origins = a.provenance, b.provenance
     parts = [
-        _table("Parameters", titles, *(one["parameters"] for one in of)),
-        _table("Data and starting weights", titles, *map(_data, of)),
-        _table("Code", titles, *map(_code, of)),
-        _table("Environment", titles, *map(_environment, of)),
+        _table("Parameters", titles, *(origin["parameters"] for origin in origins)),
+        _table("Data and starting weights", titles, *map(_data, origins)),
+        _table("Code", titles, *map(_code, origins)),
+        _table("Environment", titles, *map(_environment, origins)),
         _curves(a, b, outcome, titles),
         _predictions(a, b, outcome, titles),
         _explanation(a, b, outcome),
@@ -77,7 +80,11 @@ def listed(
 
 def _titles(a: TrainingRecord, b: TrainingRecord) -> tuple[str, str]:
     """What the two are called: the shortest names that tell them apart."""
-    for name in (lambda of: of.run, str, lambda of: f"{of.study or of.experiment}: {of}"):
+    for name in (
+        lambda record: record.run,
+        str,
+        lambda record: f"{record.study or record.experiment}: {record}",
+    ):
         titles = name(a), name(b)
         if titles[0] != titles[1]:
             return titles
@@ -91,33 +98,36 @@ def _table(heading: str, titles: Sequence[str], a: Mapping[str, Any], b: Mapping
     rows = [(key, _cell(a, key), _cell(b, key)) for key in keys if key not in alike]
     lines = [heading]
     if rows:
-        lines.append(tabulate(rows, ["", *titles], disable_numparse=True, maxcolwidths=44))
+        lines.append(tabulate(rows, ["", *titles], disable_numparse=True))
     if alike:
         lines.append(f"{'the same' if rows else 'all the same'}: {', '.join(alike)}")
     return "\n".join(lines)
 
 
 def _cell(values: Mapping[str, Any], key: str) -> str:
-    return str(values[key]) if key in values else "-"
+    # Wrapped here: tabulate's own wrapping makes True of the text False.
+    return textwrap.fill(str(values[key]), _WIDTH) if key in values else "-"
 
 
-def _data(of: Mapping[str, Any]) -> dict[str, str]:
-    digests = {**of["data"], "test": of["test_data"]}
-    images = {name: f"{of['images'][name]:,}: {digest[:16]}" for name, digest in digests.items()}
-    return {**images, "starting weights": of["start"][:16]}
+def _data(origin: Mapping[str, Any]) -> dict[str, str]:
+    digests = {**origin["data"], "test": origin["test_data"]}
+    images = {
+        name: f"{origin['images'][name]:,}: {digest[:16]}" for name, digest in digests.items()
+    }
+    return {**images, "starting weights": origin["start"][:16]}
 
 
-def _code(of: Mapping[str, Any]) -> dict[str, str]:
-    git = of["git"]
+def _code(origin: Mapping[str, Any]) -> dict[str, str]:
+    git = origin["git"]
     dirty = " with uncommitted changes" if git["dirty"] else ""
-    return {"commit": f"{(git['commit'] or 'none')[:12]}{dirty}", **of["code"]}
+    return {"commit": f"{(git['commit'] or 'none')[:12]}{dirty}", **origin["code"]}
 
 
-def _environment(of: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(origin: Mapping[str, Any]) -> dict[str, Any]:
     groups = ("hardware", "settings", "runtime", "versions")
-    every = {k: v for name in groups for k, v in of["environment"].get(name, {}).items()}
-    every.pop("set_by_user", None)
-    return {key: value for key, value in every.items() if value not in ("", [])}
+    entries = {k: v for name in groups for k, v in origin["environment"].get(name, {}).items()}
+    entries.pop("set_by_user", None)
+    return {key: value for key, value in entries.items() if value not in ("", [])}
 
 
 def _curves(a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]) -> str:
@@ -128,7 +138,7 @@ def _curves(a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequ
         parting = outcome.parting.epoch if outcome.parting else 1
         shown = {*range(1, 4), parting, *range(count - 5, count + 1)}
     rows = [
-        [epoch, *(_value(of.history, epoch, key) for key in _CURVES for of in (a, b))]
+        [epoch, *(_value(record.history, epoch, key) for key in _CURVES for record in (a, b))]
         for epoch in sorted(shown)
     ]
     heads = ["epoch", *(f"{key} {letter}" for key in _CURVES for letter in "AB")]
@@ -157,28 +167,28 @@ def _predictions(
         lines.append(tabulate(rows, ["", *titles], disable_numparse=True))
     if outcome.disagree is None:
         return "\n".join([*lines, "not to be compared: one was not evaluated, or on other images"])
-    found = listed(a, b, outcome)
-    only_a = sum(label == of_a for _, label, of_a, _ in found)
-    only_b = sum(label == of_b for _, label, _, of_b in found)
+    disputed = listed(a, b, outcome)
+    only_a = sum(label == of_a for _, label, of_a, _ in disputed)
+    only_b = sum(label == of_b for _, label, _, of_b in disputed)
     lines.append(
-        f"they disagree on {len(found):,} of {outcome.images:,}: only {titles[0]} is right on "
+        f"they disagree on {len(disputed):,} of {outcome.images:,}: only {titles[0]} is right on "
         f"{only_a:,}, only {titles[1]} on {only_b:,}, both are wrong on "
-        f"{len(found) - only_a - only_b:,}"
+        f"{len(disputed) - only_a - only_b:,}"
     )
     if outcome.probability is not None:
         lines.append(f"largest difference of a probability: {outcome.probability:.3g}")
-    if found:
+    if disputed:
         heads = ["test image", "digit", *titles]
-        lines.append(tabulate(found[:_LISTED], heads))
-    if len(found) > _LISTED:
-        rest = ", ".join(str(index) for index, *_ in found[_LISTED:])
+        lines.append(tabulate(disputed[:_LISTED], heads))
+    if len(disputed) > _LISTED:
+        rest = ", ".join(str(index) for index, *_ in disputed[_LISTED:])
         lines.append(f"and on: {rest}")
     return "\n".join(lines)
 
 
 def _explanation(a: TrainingRecord, b: TrainingRecord, outcome: Outcome) -> str:
     causes = differences.inputs(a.provenance, b.provenance)
-    shaping = [of for of in causes if of.cause != "other"]
+    shaping = [difference for difference in causes if difference.cause != "other"]
     if outcome.identical:
         said = "They are the same to the bit."
     elif outcome.alike:
@@ -191,20 +201,22 @@ def _explanation(a: TrainingRecord, b: TrainingRecord, outcome: Outcome) -> str:
         said = "They start from other weights, and nothing that is recorded explains that."
     else:
         said = "Nothing that is recorded explains it: an operation is not deterministic here."
-    return "\n".join([said, *(f"    {of.cause}: {of.text}" for of in causes)])
+    return "\n".join(
+        [said, *(f"    {difference.cause}: {difference.text}" for difference in causes)]
+    )
 
 
 def _draw(
     a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str], stem: Path
 ) -> None:
     """Draw the curves and which digits they disagree on; these too where they are at hand."""
-    found = np.array(listed(a, b, outcome), np.int64).reshape(-1, 4)
-    pair = [curves.Training(of.history, of.outcome) for of in (a, b)]
-    predicted = None if outcome.disagree is None else (found[:, 2], found[:, 3])
+    disputed = np.array(listed(a, b, outcome), np.int64).reshape(-1, 4)
+    pair = [curves.Training(record.history, record.outcome) for record in (a, b)]
+    predicted = None if outcome.disagree is None else (disputed[:, 2], disputed[:, 3])
     curves.two_runs(dict(zip(titles, pair, strict=True)), predicted, stem)
     images = run_figures.test_images(project.root() / a.study if a.study else Path(), a)
-    if images is not None and len(found):
+    if images is not None and len(disputed):
         sheets.disagreements(
-            *(images[found[:_LISTED, 0]], found[:_LISTED], titles),
+            *(images[disputed[:_LISTED, 0]], disputed[:_LISTED], titles),
             stem.with_name(f"{stem.name}-images"),
         )

@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     commands = root.add_subparsers(dest="command", metavar="COMMAND")
     for command, (text, argument, _) in STAGES.items():
-        stage = commands.add_parser(command, help=text, description=text.capitalize() + ".")
+        sentence = f"{text[:1].upper()}{text[1:]}."
+        stage = commands.add_parser(command, help=text, description=sentence)
         if argument:
             stage.add_argument("name", metavar=argument, help="as named in params.yaml")
     single = commands.add_parser(
