@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepnets.records.machine import describe as describe_machine
+from deepnets.records.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,7 +23,7 @@ def describe() -> dict[str, Any]:
 def path(machine: dict[str, Any], prefix: str = "") -> Path:
     """Where results of `machine` go, without an ending."""
     hardware = machine["hardware"]
-    return RESULTS / f"{prefix}{slug(hardware['cpu'])}-{hardware['cores']}-cores"
+    return RESULTS / f"{prefix}{slug(processor(hardware))}-{hardware['cores']}-cores"
 
 
 def slug(name: str) -> str:
@@ -36,5 +37,5 @@ def heading(machine: dict[str, Any]) -> str:
     libraries = ", ".join(
         f"{name} {versions[name]}" for name in ("tensorflow", "keras", "torch") if name in versions
     )
-    where = f"# {hardware['cpu']}, {hardware['cores']} cores"
+    where = f"# {processor(hardware)}, {hardware['cores']} cores"
     return f"{where}\n\nPython {versions['python']}, {libraries}."

@@ -331,11 +331,13 @@ def test_what_the_rules_can_do_is_what_was_simulated() -> None:
     rows = _questions_table("two rows | right")
     assert len(rows) > 8
     for scenario, right, *shares, needed in rows:
-        of = pairs[pairs["scenario"] == scenario]
-        assert of["right"].unique().tolist() == [right]
-        place = [f"{row[right]:.2f}" for row in of.to_dict("records")]
+        simulated = pairs[pairs["scenario"] == scenario]
+        assert simulated["right"].unique().tolist() == [right]
+        place = [f"{row[right]:.2f}" for row in simulated.to_dict("records")]
         assert shares == place
-        assert needed == (f"{of['needed'].iloc[0]:.0f}" if of["needed"].iloc[0] else "more than 20")
+        assert needed == (
+            f"{simulated['needed'].iloc[0]:.0f}" if simulated["needed"].iloc[0] else "more than 20"
+        )
     lists = power[power["asks"] == "list"].set_index("scenario")
     rows = _questions_table("all pairs of the list")
     assert [row[0] for row in rows] == lists.index.tolist()

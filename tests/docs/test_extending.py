@@ -33,7 +33,7 @@ def _blocks(letters: str) -> list[tuple[str, str]]:
 
 
 def _typed(letters: str, language: str) -> list[str]:
-    return [text for of, text in _blocks(letters) if of == language]
+    return [text for label, text in _blocks(letters) if label == language]
 
 
 def _commands(letters: str) -> list[str]:

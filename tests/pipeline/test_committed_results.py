@@ -15,7 +15,7 @@ from deepnets.base import files, project
 from deepnets.config import params
 from deepnets.config.params import Params
 from deepnets.config.sections import RunParams
-from deepnets.records import provenance, results
+from deepnets.records import machine, provenance, results
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import page, published, questions, run_figures
 from project import ROOT
@@ -23,7 +23,9 @@ from project import ROOT
 FULL = ROOT / "studies" / "full"
 README = (ROOT / "README.md").read_text()
 
-RANDOM = {f"{arch}-{of}-random" for arch in ("vgg16", "resnet50") for of in ("adam", "sgd")}
+RANDOM = {
+    f"{arch}-{optimizer}-random" for arch in ("vgg16", "resnet50") for optimizer in ("adam", "sgd")
+}
 
 # README's words for the rows of its first table.
 NETWORKS = {"VGG-16": "vgg16", "ResNet50": "resnet50"}
@@ -31,13 +33,13 @@ NETWORKS = {"VGG-16": "vgg16", "ResNet50": "resnet50"}
 
 def _committed(folder: Path, study: Params) -> list[tuple[Path, TrainingRecord]]:
     """The trainings in metrics/ of a study, each with the folder that it is in."""
-    found = []
+    trainings = []
     for name in study.runs:
         metrics = folder / "metrics" / name
         paths = project.run_at(metrics)
         runs = [study.run_params(name, seed) for seed in study.train.seeds]
-        found += [(metrics, result) for result in results.load(paths, runs)]
-    return found
+        trainings += [(metrics, result) for result in results.load(paths, runs)]
+    return trainings
 
 
 TRAININGS = {
@@ -81,7 +83,7 @@ def test_dvcs_table_has_a_column_for_a_rows_number_and_none_for_each_seeds() -> 
         check=False,  # rows that are not there yet make it end with an error
     )
     shown = json.loads(run.stdout)[""]["data"]
-    rows = {name: of["data"] for name, of in shown.items() if "data" in of}
+    rows = {name: content["data"] for name, content in shown.items() if "data" in content}
     assert {Path(name).parent for name in rows} >= {
         m.relative_to(ROOT) for m, _ in TRAININGS.values()
     }
@@ -108,7 +110,7 @@ def test_the_studys_random_rows_are_there_at_full_scale() -> None:
     seeds = Counter(metrics.name for name, (metrics, _) in TRAININGS.items() if name not in root)
     assert set(seeds) >= RANDOM | {"vgg16-sgd-random-code", "resnet50-sgd-random-code"}
     assert {seeds[row] for row in RANDOM - {"resnet50-adam-random"}} == {3}
-    assert {of.params.optimizer for name, (_, of) in TRAININGS.items() if name in root} == {
+    assert {result.params.optimizer for name, (_, result) in TRAININGS.items() if name in root} == {
         "adam",
         "sgd",
     }
@@ -138,7 +140,7 @@ def test_answers_rest_on_files_that_agree_and_on_one_code_and_machine(study: str
     assert not any(origin["git"]["dirty"] for origin in origins)
     assert len({origin["git"]["commit"] for origin in origins}) <= 1
     hardware = [origin["environment"]["hardware"] for origin in origins]
-    assert len({str(of["devices"] or of["cpu"]) for of in hardware}) <= 1
+    assert len({str(on["devices"] or machine.processor(on)) for on in hardware}) <= 1
 
 
 @pytest.mark.parametrize("study", OURS)
@@ -146,10 +148,19 @@ def test_a_report_tells_the_rules_that_are_applied(study: str) -> None:
     folder = ROOT / "studies" / study
     report = params.load(folder / params.FILE).report
     text = (folder / "reports/report.md").read_text()
-    for rule in questions.rules(report, sum(len(of.ahead) for of in report.questions)):
+    for rule in questions.rules(report, sum(len(question.ahead) for question in report.questions)):
         assert f"\n- {rule}\n" in text
     for question in report.questions:
         assert f"### {page.literal(question.question)}" in text
+
+
+@pytest.mark.parametrize("study", ["full", "tour", *OURS])
+def test_a_report_explains_the_difference_to_the_study_where_it_shows_it(study: str) -> None:
+    text = (ROOT / "studies" / study / "reports/report.md").read_text()
+    shown = re.search(r"^\| run +\|.*\| difference +\|", text, re.MULTILINE) is not None
+    assert shown == (study == "full")
+    assert ("The difference is our test accuracy less the study's" in text) == shown
+    assert ("with its interval, beside the study's](comparison.png)" in text) == shown
 
 
 def _check(metrics: Path, result: TrainingRecord) -> None:
@@ -157,10 +168,12 @@ def _check(metrics: Path, result: TrainingRecord) -> None:
     origin = result.provenance
     assert provenance.fingerprint_of(origin) == origin["fingerprint"]
     # What a record does not know was the same for all runs then, which is the default now.
-    known = {key: of for key, of in result.params.flat.items() if key in origin["parameters"]}
+    known = {key: value for key, value in result.params.flat.items() if key in origin["parameters"]}
     assert origin["parameters"] == known
     defaults = {name: field.default for name, field in RunParams.model_fields.items()}
-    assert all(defaults[key] == of for key, of in result.params.flat.items() if key not in known)
+    assert all(
+        defaults[key] == value for key, value in result.params.flat.items() if key not in known
+    )
     assert len(result.history) == result.params.epochs == len(result.timing)
     trained = results.of_seed(files.read_json(metrics / "train.json"), result.seed)
     assert trained == results.summary(result.history, origin["chance_accuracy"], False)
@@ -170,11 +183,13 @@ def _check(metrics: Path, result: TrainingRecord) -> None:
 
 
 def test_the_root_has_the_first_seed_of_the_full_study() -> None:
-    full = {metrics.name: of for n, (metrics, of) in TRAININGS.items() if n.startswith("full")}
+    full = {
+        metrics.name: record for n, (metrics, record) in TRAININGS.items() if n.startswith("full")
+    }
     for name, (metrics, result) in TRAININGS.items():
         if name.startswith("root"):
-            several = [of for m, of in TRAININGS.values() if m.parent.parent == FULL]
-            same = [of for of in several if of.provenance == result.provenance]
+            several = [record for m, record in TRAININGS.values() if m.parent.parent == FULL]
+            same = [record for record in several if record.provenance == result.provenance]
             assert len(same) == 1, metrics.name
             assert result.seed == same[0].seed == 0
             assert same[0].test == result.test

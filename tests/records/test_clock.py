@@ -58,7 +58,7 @@ def trained(run: RunParams, seconds: float = 500.0, **changes: Any) -> TrainingR
         {"epoch": epoch, "seconds": length, "validation_seconds": 28.0, "images_per_second": 1.0}
         for epoch, length in enumerate([10 * seconds, seconds], start=1)
     ]
-    of = PROVENANCE | {"parameters": run.flat} | changes
+    origin = PROVENANCE | {"parameters": run.flat} | changes
     return TrainingRecord(
         run="a row",
         seed=run.seed,
@@ -66,7 +66,7 @@ def trained(run: RunParams, seconds: float = 500.0, **changes: Any) -> TrainingR
         history=[],
         timing=timing,
         outcome="completed",
-        provenance=of,
+        provenance=origin,
     )
 
 
@@ -189,12 +189,12 @@ def test_a_row_remains_until_its_last_seed_is_done() -> None:
     rows = {"vgg16-sgd-random": seeds, "other": seeds}
 
     def left(*done: TrainingRecord) -> clock.Estimate:
-        of = {"vgg16-sgd-random": [], "other": list(done)}
+        trainings = {"vgg16-sgd-random": [], "other": list(done)}
         plan = replace(PLAN, grid=rows)
-        return clock.estimate(situation(runs=seeds, plan=plan, trained=of), STEP)
+        return clock.estimate(situation(runs=seeds, plan=plan, trained=trainings), STEP)
 
     none, one, both = left(), left(trained(seeds[1])), left(*map(trained, seeds))
-    assert [of.remaining for of in (none, one, both)] == [2, 2, 1]
+    assert [estimate.remaining for estimate in (none, one, both)] == [2, 2, 1]
     whole = STEP.start + 15 * (1562 * 32 * TRAINED + 10_000 * SCORED) + 10_000 * SCORED
     assert none.grid - one.grid == pytest.approx(whole)
     assert one.grid - both.grid == pytest.approx(whole)
@@ -280,6 +280,7 @@ def test_an_estimate_that_fails_does_not_end_a_training(monkeypatch: pytest.Monk
             )
             for hardware, settings in (
                 ({"cpu": "Another"}, {}),
+                ({"vector_instructions": "AVX2"}, {}),
                 ({"cores": 4}, {}),
                 ({"devices": ["A GPU"]}, {}),
                 ({}, {"TF_ENABLE_ONEDNN_OPTS": "0"}),
@@ -395,11 +396,11 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> project.RunFile
 def test_a_trained_row_is_found_by_its_files(finished: project.RunFiles) -> None:
     from deepnets.reporting import console
 
-    (found,) = console._trained(finished.name, [RESNET])
-    assert clock.is_current(found, PROVENANCE)
+    (record,) = console._trained(finished.name, [RESNET])
+    assert clock.is_current(record, PROVENANCE)
     changed = RESNET.model_copy(update={"epochs": 3})
-    (found,) = console._trained(finished.name, [changed])
-    assert not clock.is_current(found, PROVENANCE)
+    (record,) = console._trained(finished.name, [changed])
+    assert not clock.is_current(record, PROVENANCE)
 
 
 @pytest.mark.parametrize("breaks", ["no model", "damaged metrics", "damaged provenance"])
@@ -434,7 +435,7 @@ def test_a_free_form_run_names_its_own_options(
     monkeypatch.setattr(evaluate, "evaluate_run", lambda *_: None)
     monkeypatch.setattr(train, "train_run", lambda *arguments, **_: plans.append(arguments[4]))
     run.main({"epochs": "3"})
-    assert [(of.epochs, of.grid) for of in plans] == [(f"{prefix}epochs", {})]
+    assert [(plan.epochs, plan.grid) for plan in plans] == [(f"{prefix}epochs", {})]
 
 
 def _long(study: dict[str, Any]) -> None:

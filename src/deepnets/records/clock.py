@@ -16,6 +16,7 @@ from typing import Any
 from deepnets.base import progress
 from deepnets.config.fields import Variant
 from deepnets.config.sections import RunParams
+from deepnets.records import machine
 from deepnets.records.results import TrainingRecord
 
 # Seconds of work in all from which on people plan around it. Below, nothing is said.
@@ -268,8 +269,9 @@ def _network(run: RunParams) -> str:
 def _conditions(provenance: Mapping[str, Any]) -> Any:
     """What a training's pace depends on beside its parameters and its code."""
     environment = provenance["environment"]
-    machine = [environment["hardware"][key] for key in ("cpu", "cores", "devices")]
-    return machine, environment["settings"], provenance["libraries"]
+    hardware = environment["hardware"]
+    computes = [machine.processor(hardware), hardware["cores"], hardware["devices"]]
+    return computes, environment["settings"], provenance["libraries"]
 
 
 def _until(seconds: float, now: datetime) -> str:

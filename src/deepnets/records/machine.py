@@ -96,6 +96,16 @@ def describe(
     }
 
 
+def processor(hardware: Mapping[str, Any]) -> str:
+    """`AMD EPYC (AVX-512)`, of `describe(...)["hardware"]`.
+
+    Cloud machines give processors of several generations one name; the instructions tell them
+    apart, which change speed and rounding.
+    """
+    instructions = hardware.get("vector_instructions")
+    return f"{hardware['cpu']} ({instructions})" if instructions else str(hardware["cpu"])
+
+
 def in_one_line(described: Mapping[str, Any]) -> str:
     """What `describe` returned in a training process, for people.
 
@@ -145,13 +155,13 @@ def training_versions() -> dict[str, str]:
 
 
 def _installed(names: Sequence[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _devices() -> list[str]:
@@ -177,13 +187,13 @@ def _in_force(precision: str, on_gpu: bool) -> dict[str, Any]:
     import keras
 
     backend = keras.backend.backend()
-    found: dict[str, Any] = {"backend": backend, "precision": precision}
+    in_force: dict[str, Any] = {"backend": backend, "precision": precision}
     if backend == "tensorflow":
         import tensorflow as tf
         from tensorflow.python.framework.config import is_op_determinism_enabled
         from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
-        found |= {
+        in_force |= {
             "onednn": IsMklEnabled(),
             "one_core_an_operation": runtime.one_core_an_operation(),
             "deterministic": is_op_determinism_enabled(),
@@ -191,22 +201,22 @@ def _in_force(precision: str, on_gpu: bool) -> dict[str, Any]:
         if on_gpu:
             # This variable is stronger than set_memory_growth.
             grows = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") != "false"
-            found["gpu_memory"] = "as needed" if grows else "taken whole"
+            in_force["gpu_memory"] = "as needed" if grows else "taken whole"
             if (
                 precision == "float32"
                 and _has_tf32(tf)
                 and tf.config.experimental.tensor_float_32_execution_enabled()
             ):
-                found["precision"] += " (products in TF32)"
+                in_force["precision"] += " (products in TF32)"
     elif backend == "jax":
-        found["deterministic"] = True
+        in_force["deterministic"] = True
         if on_gpu:
             if precision == "float32" and _jax_rounds_to_tf32():
-                found["precision"] += " (products in TF32)"
+                in_force["precision"] += " (products in TF32)"
             preallocates = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
             grows = preallocates.lower() in ("0", "false")
-            found["gpu_memory"] = "as needed" if grows else "taken whole"
-    return found
+            in_force["gpu_memory"] = "as needed" if grows else "taken whole"
+    return in_force
 
 
 def _has_tf32(tf: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from deepnets.config.sections import RunParams
+from deepnets.records import machine
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import tables
 from deepnets.reporting.sections.results import Trained
@@ -27,7 +28,7 @@ _PROVENANCE: dict[str, Callable[[TrainingRecord], Any]] = {
     "validation data, sha256": lambda r: r.provenance["data"]["validation"][:16],
     "test data, sha256": lambda r: r.provenance["test_data"][:16],
     "starting weights, sha256": lambda r: r.provenance["start"][:16],
-    "processor": lambda r: r.provenance["environment"]["hardware"]["cpu"],
+    "processor": lambda r: machine.processor(r.provenance["environment"]["hardware"]),
     "cores": lambda r: r.provenance["environment"]["hardware"]["cores"],
     "accelerators": lambda r: ", ".join(r.provenance["environment"]["hardware"]["devices"]),
     "system": lambda r: r.provenance["environment"]["hardware"]["platform"],
@@ -48,7 +49,9 @@ def provenance(runs: Mapping[str, Sequence[RunParams]], trained: Trained) -> lis
         ]
         parts.append(tables.markdown(pd.DataFrame(rows)))
     weights = {result.params.weights for result in results}
-    if "imagenet" not in weights and any(of[0].weights == "imagenet" for of in runs.values()):
+    if "imagenet" not in weights and any(
+        params[0].weights == "imagenet" for params in runs.values()
+    ):
         parts.append(
             "The rows from ImageNet weights were not run for this report. Their path is tested "
             "with stand-in files of the published format, whose digests are pinned for the test."
@@ -69,24 +72,27 @@ def _settings(runs: Mapping[str, Sequence[RunParams]]) -> list[str]:
     """
     seeds = ", ".join(str(run.seed) for run in next(iter(runs.values())))
     settings = {
-        name: {k: v for k, v in of[0].flat.items() if k != "seed"} for name, of in runs.items()
+        name: {k: v for k, v in params[0].flat.items() if k != "seed"}
+        for name, params in runs.items()
     }
     values: dict[str, list[Any]] = {}
-    for of in settings.values():
-        for key, value in of.items():
+    for run_settings in settings.values():
+        for key, value in run_settings.items():
             values.setdefault(key, []).append(value)
     usual = {k: Counter(v).most_common(1)[0][0] for k, v in values.items() if len(v) == len(runs)}
-    every = {k: v for k, v in usual.items() if set(values[k]) == {v}}
+    shared = {k: v for k, v in usual.items() if set(values[k]) == {v}}
     own = {
-        name: {k: v for k, v in of.items() if k not in usual or v != usual[k]}
-        for name, of in settings.items()
+        name: {k: v for k, v in run_settings.items() if k not in usual or v != usual[k]}
+        for name, run_settings in settings.items()
     }
-    parts = [f"Seeds: {seeds}. Every run: {_pairs_of(every)}."]
-    if len(every) < len(usual):
-        rest = {k: v for k, v in usual.items() if k not in every}
+    parts = [f"Seeds: {seeds}. Every run: {_pairs_of(shared)}."]
+    if len(shared) < len(usual):
+        rest = {k: v for k, v in usual.items() if k not in shared}
         parts.append(f"Unless its row says otherwise: {_pairs_of(rest)}.")
     if any(own.values()):
-        rows = [{"run": name, "its own": _pairs_of(of)} for name, of in own.items()]
+        rows = [
+            {"run": name, "its own": _pairs_of(run_settings)} for name, run_settings in own.items()
+        ]
         parts.append(tables.markdown(pd.DataFrame(rows)))
     return parts
 
@@ -107,10 +113,10 @@ def _by_value(trained: Sequence[TrainingRecord], value: Callable[[TrainingRecord
     if len(holders) > _MOST:
         return f"{len(holders)} different ones, in metrics/RUN/provenance.json"
 
-    def named(run: str, some: list[int]) -> str:
-        return run if some == seeds[run] else f"{run} seed {' and '.join(map(str, some))}"
+    def named(run: str, holding: list[int]) -> str:
+        return run if holding == seeds[run] else f"{run} seed {' and '.join(map(str, holding))}"
 
     return "; ".join(
-        f"{text} ({', '.join(named(run, some) for run, some in of.items())})"
-        for text, of in holders.items()
+        f"{text} ({', '.join(named(run, holding) for run, holding in by_run.items())})"
+        for text, by_run in holders.items()
     )

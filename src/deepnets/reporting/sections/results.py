@@ -96,40 +96,48 @@ def results(table: pd.DataFrame, trained: Trained, styles: Styles) -> list[str]:
         ]
         commands = ", ".join(f"`{command}`" for command in rows["rebuilt_by"] if command)
         parts += [f"Rebuilt, and compared to the bit, by {commands}."] if commands else []
+    alone = table["study_test_accuracy"].isna().all()
+    beside, difference = (
+        ("", "")
+        if alone
+        else (
+            ", beside the study's",
+            "The difference is our test accuracy less the study's, in percentage points. ",
+        )
+    )
     return [
         *parts,
-        "Train: the last epoch, dropout and augmentation on, as in the study. Validation and "
-        f"test: the model after the last epoch{_but_best(trained)}. The difference is our test "
-        "accuracy less the study's, in percentage points. ± is the standard deviation over seeds, "
-        "where there are several. `results.csv` has every row unrounded, and beside these columns "
-        "the losses, the epoch that validated best, the seconds an epoch (median, validation not "
-        "counted), the parameters and the command that rebuilds the row. Every number comes from "
-        "`metrics/RUN/`.",
+        "Train: over the last epoch, with the row's dropout and augmentation. Validation and "
+        f"test: the model after the last epoch{_but_best(trained)}. {difference}± is the standard "
+        "deviation over seeds, where there are several. `results.csv` has every row unrounded, and "
+        "beside these columns the losses, the epoch that validated best, the seconds an epoch "
+        "(median, validation not counted), the parameters and the command that rebuilds the row. "
+        "Every number comes from `metrics/RUN/`.",
         *_best_epochs(trained),
-        "![Test accuracy of every run, with its interval, beside the study's](comparison.png)",
+        f"![Test accuracy of every run, with its interval{beside}](comparison.png)",
     ]
 
 
 def _but_best(trained: Trained) -> str:
     """The exception that the text makes for rows whose results are those of the best epoch."""
-    some = any(of.keep == "best" for seeds in trained.values() for of in seeds)
-    return "; of rows that keep the best epoch's model all are of that epoch" if some else ""
+    keeps_best = any(result.keep == "best" for seeds in trained.values() for result in seeds)
+    return "; of rows that keep the best epoch's model all are of that epoch" if keeps_best else ""
 
 
 def _best_epochs(trained: Trained) -> list[str]:
     """Of rows that keep the model of their best epoch: whose the results are, and what it is."""
     lines = []
     for name, seeds in trained.items():
-        for of in seeds:
-            if of.keep == "last" or not of.history:
+        for result in seeds:
+            if result.keep == "last" or not result.history:
                 continue
-            said = f"- {name}, seed {of.seed}: the results are those of "
-            said += f"{recorded.which_epoch(of.history, of.keep)}"
-            if of.test and "best_accuracy" in of.test:
+            said = f"- {name}, seed {result.seed}: the results are those of "
+            said += f"{recorded.which_epoch(result.history, result.keep)}"
+            if result.test and "best_accuracy" in result.test:
                 said += (
-                    f" (test accuracy {of.test['accuracy']:.4f}); beside it stands "
-                    f"{recorded.which_epoch(of.history, of.keep, best=True)} "
-                    f"({of.test['best_accuracy']:.4f})"
+                    f" (test accuracy {result.test['accuracy']:.4f}); beside it stands "
+                    f"{recorded.which_epoch(result.history, result.keep, best=True)} "
+                    f"({result.test['best_accuracy']:.4f})"
                 )
             lines.append(f"{said}.")
     if not lines:
@@ -162,7 +170,7 @@ def learning(trained: Trained) -> list[str]:
     if not trained:
         return []
     by_epoch.learning(
-        {name: [of.history for of in seeds] for name, seeds in trained.items()},
+        {name: [result.history for result in seeds] for name, seeds in trained.items()},
         project.REPORTS / "learning",
     )
     return [
@@ -233,7 +241,9 @@ def errors(trained: Trained, paths: Mapping[str, project.RunFiles]) -> list[str]
 def calibration(
     table: pd.DataFrame, kept: Sequence[str], trained: Trained, styles: Styles
 ) -> list[str]:
-    known = {name: list(filter(None, map(tables.calibration, of))) for name, of in trained.items()}
+    known = {
+        name: list(filter(None, map(tables.calibration, seeds))) for name, seeds in trained.items()
+    }
     shown = {styles[name]: calibrations[0] for name, calibrations in known.items() if calibrations}
     if shown:
         reliability.reliability(shown, project.REPORTS / "reliability")
