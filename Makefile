@@ -44,7 +44,7 @@ verify:           ## compare what is installed with requirements.lock, versions 
 tour: $(READY)    ## four small runs, no download, about 10 minutes; ends with their results
 	@$(BIN)/deepnets repro studies/tour
 
-repro: $(READY)   ## the study at full scale: 9 runs, a day or more on a CPU; resumes where it stopped
+repro: $(READY)   ## the study at full scale: 9 runs, 14 to 24 hours on two cores; resumes where it stopped
 	@$(BIN)/deepnets repro
 
 check: $(READY)   ## linter, types and the fast tests, two minutes on two cores
