@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -46,6 +47,13 @@ def test_cores_are_shared_out(jobs: int | None, due: int, said: str, cores: str 
     environment = places._environment(0)
     assert environment.get(runtime.CORES) == cores
     assert environment.get(runtime.SET_BY_GRID) == (None if cores is None else "DEEPNETS_CORES")
+
+
+def test_cores_that_the_user_allows_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(runtime.CORES, "2")
+    places = local.Local(STUDY, None, 9)
+    assert places.describe() == "2 at a time, 1 core each"
+    assert places._environment(0)[runtime.CORES] == "1"
 
 
 def test_memory_is_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +121,67 @@ def test_a_small_card_carries_few(two_gpus: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(gpus, "TRAINING_MIB", 60_000)
     places = local.Local(STUDY, None, 100)
     assert places.describe() == "2 at a time on NVIDIA H200, under NVIDIA's MPS"
-    # What the user has set stays.
-    assert "CUDA_VISIBLE_DEVICES" not in places._environment(0)
+    # The first of those that MPS was started with.
+    assert places._environment(0)["CUDA_VISIBLE_DEVICES"] == "0"
+    places.close()
+
+
+def test_a_card_that_does_not_say_its_memory_carries_one(two_gpus: Path) -> None:
+    smi = two_gpus.parent / "bin" / "nvidia-smi"
+    smi.write_text(smi.read_text().replace("143771", "[N/A]"))
+    places = local.Local(STUDY, None, 100)
+    assert places.describe() == "2 at a time on 2 GPUs, under NVIDIA's MPS"
+    places.close()
+
+
+@pytest.mark.parametrize(
+    ("visible", "used"),
+    [
+        ("0,1", ["0", "1"]),
+        ("1,0", ["1", "0"]),
+        (" GPU-b , 0", ["1", "0"]),
+        ("0,", ["0"]),
+        ("0,-1,1", ["0"]),
+        ("0,GPU-aaa", ["0"]),
+        ("GPU-", []),  # which of them?
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),  # SLURM's word for none
+    ],
+)
+def test_the_cards_are_those_that_cuda_shows_in_its_order(
+    visible: str, used: list[str], two_gpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [card.index for card in gpus.cards()] == used
+
+
+@pytest.mark.parametrize(
+    ("visible", "names", "own_mps", "given"),
+    [
+        ("0,1", ["GPU 0", "GPU 1"], True, ["0", "1"]),
+        # MPS, which is started with them, counts them anew.
+        ("1,0", ["GPU 1", "GPU 0"], True, ["0", "1"]),
+        ("1,0", ["GPU 1", "GPU 0"], False, ["1", "0"]),
+        ("GPU-b,0", ["GPU 1", "GPU 0"], False, ["GPU-b", "0"]),
+    ],
+)
+def test_trainings_take_turns_on_the_cards_that_the_user_names(
+    visible: str,
+    names: list[str],
+    own_mps: bool,
+    given: list[str],
+    two_gpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if not own_mps:
+        monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/theirs")
+    places = local.Local(STUDY, None, 100)
+    assert "16 at a time on 2 GPUs" in places.describe()
+    assert [places._place(slot) for slot in range(4)] == names * 2
+    environments = [places._environment(slot) for slot in range(4)]
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in environments] == given * 2
     places.close()
 
 
@@ -175,21 +242,27 @@ echo "$$ left" >>calls
 """
 
 
-def test_a_process_does_one_training_of_its_row_after_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = tmp_path / "python"
-    trainer.write_text(TRAINER)
-    trainer.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(trainer))
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """TRAINER, in place of Python."""
+    program = tmp_path / "python"
+    program.write_text(TRAINER)
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.chdir(tmp_path)
+    return program
+
+
+def _training(name: str, seed: int) -> Training:
+    return Training(name, STUDY.run_params(name, 0).model_copy(update={"seed": seed}))
+
+
+def test_a_process_does_one_training_of_its_row_after_another(
+    trainer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(schedule, "_INTERVAL", 0.01)
     names = list(STUDY.runs)[:3]
-    waiting = [
-        Training(name, STUDY.run_params(name, 0).model_copy(update={"seed": seed}))
-        for seed in range(5)
-        for name in names
-    ]
+    waiting = [_training(name, seed) for seed in range(5) for name in names]
     places, rows = local.Local(STUDY, 1, len(waiting)), []
     ended = schedule.run(waiting, places, schedule.Watcher(), rows.append)
     places.close()
@@ -209,3 +282,18 @@ def test_a_process_does_one_training_of_its_row_after_another(
     assert len(done) == 12
     left = {process for process, *what in calls if what == ["left"]}
     assert left == {process for process, trainings in done.items() if trainings[0][1] == 4}
+
+
+def test_ctrl_c_starts_no_process(trainer: Path) -> None:
+    """Not even for a training that its process, which did another before, had not begun with."""
+    trainer.write_text(TRAINER.replace("exit 7", "exec sleep 60"))
+    name, others = next(iter(STUDY.runs)), psutil.Process().children()
+    places = local.Local(STUDY, 1, 2)
+    before = places.start([_training(name, 1)])
+    while before.end() is None:
+        time.sleep(0.01)
+    running = places.start([_training(name, 2)])
+    running.interrupt()
+    running.stop()
+    places.close()
+    assert set(psutil.Process().children()) <= set(others)

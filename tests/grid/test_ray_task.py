@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deepnets.base.errors import UserError
@@ -45,12 +46,12 @@ def _often(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ray_task.tempfile, "tempdir", str(tmp_path))
 
 
-def _bundle() -> bytes:
+def _bundle(training: str = TRAINING) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, text in {
             "src/deepnets/__init__.py": "",
-            "src/deepnets/__main__.py": TRAINING,
+            "src/deepnets/__main__.py": training,
             "studies/one/params.yaml": "",
         }.items():
             member = tarfile.TarInfo(name)
@@ -90,6 +91,40 @@ def test_older_checkpoints_come_home_where_the_best_is_kept(tmp_path: Path) -> N
     assert set(ray_task.changed(tmp_path, "", {})) == newest
     older = {"epoch-00001.npz", "epoch-00004.npz"}
     assert set(ray_task.changed(tmp_path, "", {}, older=True)) == newest | older
+
+
+def test_checkpoints_of_another_training_do_not_stand_for_those_of_this_one(tmp_path: Path) -> None:
+    """Of an older fingerprint, with more epochs."""
+    for name in ("ffff/epoch-00014.npz", "ffff/epoch-00015.npz", "0000/epoch-00003.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    sent: dict[str, int] = {}
+    newest = {"ffff/epoch-00015.npz", "0000/epoch-00003.npz"}
+    assert set(ray_task.changed(tmp_path, "", sent)) == newest
+    (tmp_path / "0000/epoch-00004.npz").write_bytes(b"")
+    assert set(ray_task.changed(tmp_path, "", sent)) == {"0000/epoch-00004.npz"}
+
+
+# It does not listen to Ctrl-C.
+DEAF = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_training_that_does_not_listen_leaves_nothing_on_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_task, "_PATIENCE", 0.2)
+    sending = ray_task.train(_bundle(DEAF), {}, _order())
+    while not any(b"deaf" in content for content in next(sending).files.values()):
+        pass
+    sending.close()  # as Ray does where it is cancelled
+    assert not list(tmp_path.iterdir())
+    there = [process.info["cwd"] or "" for process in psutil.process_iter(["cwd"])]
+    assert not [folder for folder in there if folder.startswith(str(tmp_path))]
 
 
 def test_a_training_that_fails_says_so_and_sends_what_it_has() -> None:
@@ -191,6 +226,17 @@ def test_deaths_without_an_epoch_between_them_are_given_up(placed: Any) -> None:
     assert end is not None
     assert end.failed
     assert end.why == "its node died 4 times in a row: power"
+
+
+def test_an_epoch_counts_beside_more_of_another_training(placed: Any, tmp_path: Path) -> None:
+    other = tmp_path / CHECKPOINTS / "fff" / "epoch-00015.npz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"15")
+    deaths = [LostError() for _ in range(3)]
+    running = placed(Cluster(*deaths, _checkpoint(1), *deaths))
+    assert running.end() is None
+    assert running.place == "the cluster, again"
+    assert other.is_file()
 
 
 def test_a_file_for_elsewhere_is_refused(placed: Any) -> None:

@@ -164,16 +164,18 @@ def test_a_terminal_shows_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
     shown = table.Table(str, live=True)
     known = _progress(1, 2, 0.5, val_accuracy=0.9, images_per_second=1234.5, seconds_left=300.0)
-    at = Schedule([_training(NAMES[1])], [Pretended(_training(NAMES[0]), 1, known=known)])
+    running = [Pretended(_training(NAMES[0]), 1, known=known), Pretended(_training(NAMES[2]), 1)]
+    at = Schedule([_training(NAMES[1])], running)
     shown.on_look(at)
     drawn = shown._drawn(at)
     shown.close()
     capsys.readouterr()
     Console(width=100).print(drawn)
     out = capsys.readouterr().out
-    for word in (f"{NAMES[0]}, seed 0", "nowhere", "1/2  50%", "0.9000", "1,234", "5 min"):
+    for word in (f"{NAMES[0]}, seed 0", "nowhere ", "1/2  50%", "0.9000", "1,234", "5 min"):
         assert word in out
-    assert "0 of 2 trainings done" in out
+    assert "nowhere, starting" in out
+    assert "0 of 3 trainings done" in out
 
 
 def test_a_training_writes_how_far_it_is(tmp_path: Path) -> None:

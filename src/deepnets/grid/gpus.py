@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from deepnets.base.errors import UserError
 
@@ -17,14 +18,18 @@ _SHARED = 0.9
 
 _CONTROL = "nvidia-cuda-mps-control"
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 @dataclass(frozen=True)
 class Card:
-    """One GPU, with its memory in MiB."""
+    """One GPU, with its memory in MiB, 0 where that is not known; `word` names it in `VISIBLE`."""
 
     index: str
+    uuid: str
     name: str
     memory: int
+    word: str
 
     @property
     def trainings(self) -> int:
@@ -33,7 +38,7 @@ class Card:
 
 
 def cards() -> list[Card]:
-    """The GPUs that this process may use, as `nvidia-smi` names them.
+    """The GPUs that this process may use, as `nvidia-smi` names them, in the order of `VISIBLE`.
 
     Raises:
         UserError: it does not answer.
@@ -48,23 +53,34 @@ def cards() -> list[Card]:
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(
             f"nvidia-smi does not say which GPUs there are ({error}): mend that, or set "
-            "CUDA_VISIBLE_DEVICES= to train without them"
+            f"{VISIBLE}= to train without them"
         ) from None
     rows = [
         [word.strip() for word in line.split(",")] for line in said.splitlines() if line.strip()
     ]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    wanted = None if visible is None else [word.strip() for word in visible.split(",")]
-    return [
-        Card(index, name, int(memory))
+    there = [
+        # Of a card that shares the host's memory it says [N/A].
+        Card(index, uuid, name, int(memory) if memory.isdecimal() else 0, word=index)
         for index, uuid, name, memory in rows
-        if wanted is None or index in wanted or any(uuid.startswith(word) for word in wanted)
     ]
+    visible = os.environ.get(VISIBLE)
+    return there if visible is None else _named(visible, there)
 
 
-def environment(card: Card, beside: int) -> dict[str, str]:
-    """The variables of a process that shares `card` with others, `beside` of them in all."""
-    return {"CUDA_VISIBLE_DEVICES": card.index} | share_of_memory(beside)
+def _named(visible: str, there: Sequence[Card]) -> list[Card]:
+    """Those that `visible` names by their numbers or the beginnings of their UUIDs, as CUDA does.
+
+    What names none, or not one alone, hides all after it: `-1`, and what SLURM sets for none.
+    """
+    named: list[Card] = []
+    for word in map(str.strip, visible.split(",")):
+        meant = [
+            card for card in there if card.index == word or (word and card.uuid.startswith(word))
+        ]
+        if len(meant) != 1 or any(meant[0].uuid == card.uuid for card in named):
+            break
+        named.append(replace(meant[0], word=word))
+    return named
 
 
 def share_of_memory(beside: int) -> dict[str, str]:

@@ -117,16 +117,23 @@ class Local:
         return "GPU" if self._cards else "this machine"
 
     def _environment(self, slot: int) -> dict[str, str]:
-        """What the process in a place is given, of which variables that the user has set win."""
+        """What the process in a place is given.
+
+        Its cores or its card are a share of what the user has left to the grid by the same
+        variable; of all others those that the user has set win.
+        """
         if self._jobs == 1:
             return {}
         if self._cards:
-            card = self._cards[slot % len(self._cards)]
+            turn = slot % len(self._cards)
+            # MPS counts anew those that it was started with.
+            share = {gpus.VISIBLE: str(turn) if self._mps else self._cards[turn].word}
             beside = -(-self._jobs // len(self._cards))
-            chosen = gpus.environment(card, beside) | self._mps
+            others = gpus.share_of_memory(beside) | self._mps
         else:
-            chosen = {runtime.CORES: str(max(1, runtime.cores() // self._jobs))}
-        chosen = {key: value for key, value in chosen.items() if key not in os.environ}
+            share = {runtime.CORES: str(max(1, runtime.cores() // self._jobs))}
+            others = {}
+        chosen = share | {key: value for key, value in others.items() if key not in os.environ}
         return chosen | {runtime.SET_BY_GRID: ",".join(chosen)}
 
 
@@ -233,6 +240,7 @@ class Started:
         return training.read_progress(self._paths)
 
     def interrupt(self) -> None:
+        self._may_have_left = False  # no new process for what is to stop
         self._process.interrupt()
 
     def stop(self) -> None:

@@ -151,7 +151,7 @@ class Placed:
         self.training, self.place = training_, "the cluster"
         self._cluster = cluster
         self._paths = training.files_of(study, training_.name, training_.seed)
-        self._attempts, self._epochs = 0, self._newest()
+        self._attempts, self._epochs = 0, self._at_home()
         training.progress_of(self._paths).unlink(missing_ok=True)
         self._sending = cluster.place(training_)
         self._ended: End | None = None
@@ -198,9 +198,9 @@ class Placed:
 
     def _again(self, error: Exception) -> None:
         """Place it again, unless that has not helped several times in a row."""
-        newest = self._newest()
-        self._attempts = 1 if newest > self._epochs else self._attempts + 1
-        self._epochs = newest
+        epochs = self._at_home()
+        self._attempts = 1 if epochs - self._epochs else self._attempts + 1
+        self._epochs = epochs
         if self._attempts > _ATTEMPTS:
             said = one_line(error, 200)
             self._ended = End(True, f"its node died {self._attempts} times in a row: {said}")
@@ -208,9 +208,10 @@ class Placed:
         self.place = "the cluster, again"
         self._sending = self._cluster.place(self.training)
 
-    def _newest(self) -> str:
+    def _at_home(self) -> set[Path]:
+        """The checkpoints that are here, those of other parameters or code among them."""
         folder = Path("checkpoints") / self.training.name / f"seed-{self.training.seed}"
-        return max((path.name for path in folder.glob("*/epoch-*.npz")), default="")
+        return set(folder.glob("*/epoch-*.npz"))
 
 
 def bundle(study: Params, trainings: list[Training]) -> bytes:

@@ -23,6 +23,9 @@ from pathlib import Path
 # Seconds between two looks at the training.
 _INTERVAL = 0.5
 
+# Seconds that a training is given to end when it is stopped: it waits for what it is writing.
+_PATIENCE = 30.0
+
 
 @dataclass(frozen=True)
 class Order:
@@ -96,7 +99,11 @@ def train(bundle: bytes, begun: Mapping[str, bytes], order: Order) -> Iterator[S
     finally:
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:  # it does not listen
+                process.kill()
+                process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -152,15 +159,18 @@ def changed(
 ) -> dict[str, bytes]:
     """The files below `folder` that are others than those in `sent`, which is brought up to date.
 
-    Of checkpoints the newest is enough, unless `older` ones, of the best epochs, are needed too;
-    files that are being written have hidden names.
+    Of a training's checkpoints, which are in a folder of their own, the newest is enough, unless
+    `older` ones, of the best epochs, are needed too. Files that are being written have hidden
+    names.
     """
     paths = [path for path in (study / folder).rglob("*") if path.is_file()]
     epochs = sorted(path for path in paths if path.match("epoch-*.npz"))
+    newest = {path.parent: path for path in epochs}.values()
     files = {}
     for path in sorted(paths, key=lambda path: path.match("epoch-*.npz"), reverse=True):
         hidden = any(part.startswith(".") for part in path.relative_to(study).parts)
-        if hidden or (path in epochs[:-1] and not older) or (names and path.name not in names):
+        passed = path in epochs and path not in newest and not older
+        if hidden or passed or (names and path.name not in names):
             continue
         key = path.relative_to(study).as_posix()
         try:

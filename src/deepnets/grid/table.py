@@ -32,7 +32,6 @@ class Table(Watcher):
         self._outcome = outcome
         self._live: Any = None
         self._logged: dict[Training, float] = {}
-        self._speeds: dict[str, float] = {}
         if sys.stdout.isatty() if live is None else live:
             from rich.live import Live
 
@@ -56,10 +55,6 @@ class Table(Watcher):
         self.say(f"{running.training}: {said}")
 
     def on_look(self, schedule: Schedule) -> None:
-        for running in schedule.running:
-            known = running.progress()
-            if known and known.get("images_per_second"):
-                self._speeds[running.training.run.arch] = known["images_per_second"]
         if self._live is not None:
             self._live.update(self._drawn(schedule))
             return
@@ -69,7 +64,6 @@ class Table(Watcher):
                 state, *cells = _cells(running.progress())
                 named = zip(_COLUMNS[2:], cells, strict=True)
                 said = ", ".join(f"{column} {cell}" for column, cell in named if cell)
-                state = state.removeprefix(", ")
                 said = ", ".join(filter(None, [state, said]))
                 self.say(f"{running.training}: {said} ({_counted(schedule)})")
 
@@ -86,7 +80,8 @@ class Table(Watcher):
             table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number > 1)
         for running in schedule.running[:_SHOWN]:
             state, *cells = _cells(running.progress())
-            table.add_row(str(running.training), f"{running.place}{state}", *cells)
+            place = ", ".join(filter(None, [running.place, state]))
+            table.add_row(str(running.training), place, *cells)
         more = len(schedule.running) - _SHOWN
         if more > 0:
             table.add_row(f"and {more} more")
@@ -96,14 +91,14 @@ class Table(Watcher):
 def _cells(known: Progress | None) -> list[str]:
     """State, epoch, val_accuracy, images per second and what is left, as far as they are known."""
     if known is None or not known["epoch"]:
-        return [", starting", "", "", "", ""]
+        return ["starting", "", "", "", ""]
     at = f"{known['epoch']}/{known['epochs']}"
     if known["state"] == "training":
         at += f" {known['done']:4.0%}"
     accuracy, speed = known.get("val_accuracy"), known.get("images_per_second")
     left = known.get("seconds_left")
     return [
-        "" if known["state"] == "training" else f", {known['state']}",
+        "" if known["state"] == "training" else known["state"],
         at,
         "" if accuracy is None else f"{accuracy:.4f}",
         "" if speed is None else f"{speed:,.0f}",
