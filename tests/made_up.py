@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import architectures
-from deepnets.base import files, project
+from deepnets.base import csv_files, files, project
 from deepnets.config.params import FILE
 from deepnets.records import results
 from deepnets.reporting import drawing, published, run_figures
@@ -109,7 +109,7 @@ def _write(name: str, seeds: list[tuple[int, str]]) -> None:
     files.write_json(paths.provenance, {str(seed): _provenance(name, seed) for seed in SEEDS})
     layers = architectures.vgg16() if name.startswith("vgg16") else architectures.resnet50()
     files.write_json(paths.architecture, layers)
-    files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
+    csv_files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
     files.write_array(paths.probabilities, np.stack(probabilities))
 
 

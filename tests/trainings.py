@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from deepnets.base import files, project
+from deepnets.base import csv_files, files, project
 from deepnets.records import results
 from deepnets.tracking import live
 from deepnets.tracking.trainings import TrackedTraining
@@ -129,7 +129,7 @@ def main(name: str, experiment: str) -> None:
 
 def _rows(folder: Path) -> list[dict[str, float]]:
     path = folder / "history.csv"
-    return files.read_csv(path) if path.is_file() else []
+    return csv_files.read_csv(path, ["epoch"]) if path.is_file() else []
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A command ends with the dvc, mlflow or deepnets that started it, and with no other program."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,10 +22,12 @@ STAGE = (
 )
 
 
-def started_by(folder: Path, program: str, *, shell: bool = False) -> tuple[psutil.Process, ...]:
+def started_by(
+    folder: Path, program: str, line: str = "{python} {script} repro", *, shell: bool = False
+) -> tuple[psutil.Process, ...]:
     """A program of that name that has started a stage, in the way of dvc by a shell; and the stage.
 
-    The stage says that it is there by a file.
+    The stage says that it is there by a file. `line` is how the program was started.
     """
     ready = folder / "ready"
     stage = STAGE.format(f"open({str(ready)!r}, 'w'); ")
@@ -32,9 +35,16 @@ def started_by(folder: Path, program: str, *, shell: bool = False) -> tuple[psut
     if shell:
         command = ["sh", "-c", f'"{sys.executable}" -c "{stage}"; true']
     script = folder / program
-    script.write_text(f"import subprocess; subprocess.run({command!r})")
+    script.write_text(
+        f"{shlex.join(command)}; true"
+        if line.startswith("sh ")
+        else f"import subprocess; subprocess.run({command!r})"
+    )
     parent = subprocess.Popen(
-        [sys.executable, str(script), "repro"], env=environment(), stderr=subprocess.DEVNULL
+        line.format(python=sys.executable, script=script).split(),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
     )
     until(ready.exists)
     process = psutil.Process(parent.pid)
@@ -63,14 +73,35 @@ def test_a_stage_ends_with_what_started_it(tmp_path: Path, program: str, by: int
     until(lambda: ended(stage))
 
 
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [("dvc.py", "{python} -m dvc repro"), ("dvc", "{python} -u {script} repro")],
+)
+def test_it_may_have_been_started_with_an_option_of_python(
+    tmp_path: Path, program: str, line: str
+) -> None:
+    parent, stage = started_by(tmp_path, program, line)
+    parent.kill()
+    until(lambda: ended(stage))
+
+
 def test_a_shell_in_between_makes_no_difference(tmp_path: Path) -> None:
     parent, stage = started_by(tmp_path, "dvc", shell=True)
     parent.kill()
     until(lambda: ended(stage))
 
 
-def test_other_programs_may_end(tmp_path: Path) -> None:
-    parent, stage = started_by(tmp_path, "some-shell")
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("some-shell", "{python} {script} repro"),
+        # That work on a file or in a folder of such a name, as `vim deepnets` does.
+        ("some-editor", "{python} {script} deepnets"),
+        ("deepnets", "sh {script}"),
+    ],
+)
+def test_other_programs_may_end(tmp_path: Path, program: str, line: str) -> None:
+    parent, stage = started_by(tmp_path, program, line)
     parent.kill()
     parent.wait()
     time.sleep(4 * lifeline._INTERVAL)

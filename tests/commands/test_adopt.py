@@ -1,8 +1,10 @@
 """Trainings of another machine, made up file by file, taken over into a small study."""
 
+import errno
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -25,8 +27,9 @@ from deepnets.config import params
 from deepnets.config.params import Params
 from deepnets.data import splits
 from deepnets.evaluation import evaluation
-from deepnets.grid import rows
+from deepnets.grid import rows, schedule
 from deepnets.grid.due import Training
+from deepnets.grid.schedule import Schedule
 from deepnets.networks import saving
 from deepnets.records import provenance, results
 from deepnets.reporting import tables
@@ -527,6 +530,39 @@ def test_an_archive_that_is_cut_off_or_leads_outside_is_refused(
         assert not Path("metrics").exists()
 
 
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("place", [0.5, 0.99])
+def test_a_damaged_archive_of_any_kind_is_named(source: Source, kind: str, place: float) -> None:
+    # Of several blocks, the first of which say nothing of the others.
+    (source.training() / "model").write_bytes(np.random.default_rng(0).bytes(2_000_000))
+    archive = source.folder.with_name(f"results.tar.{kind}")
+    with tarfile.open(archive, f"w:{kind}") as packed:
+        packed.add(source.folder, "there")
+    data = bytearray(archive.read_bytes())
+    for at in range(int(place * len(data)), len(data)):
+        data[at] ^= 1
+    archive.write_bytes(data)
+    with pytest.raises(UserError) as refused:
+        adopted(archive)
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"{archive} cannot be unpacked (")
+    assert line.endswith("): expected a folder or a whole tar archive; bring it again")
+    assert not Path("metrics").exists()
+
+
+def test_a_full_disk_is_not_called_a_damaged_archive(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.training()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "history.csv")
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        adopted(_packed(source.folder, "there"))
+
+
 def test_of_a_study_only_its_own_trainings_are_looked_at(
     source: Source, study: Params, tmp_path: Path
 ) -> None:
@@ -768,12 +804,12 @@ def test_the_rules_hold_for_a_diverged_training(source: Source, study: Params) -
     assert result.outcome == "diverged"
 
 
-def _done(study: Params, seed: int) -> Training:
+def _done(study: Params, seed: int, row: str = TEXT) -> Training:
     """A training of `deepnets grid` that has ended, with its model and its log."""
-    folder = Source(study, Path("trainings")).training(seed=seed, name=f"{TEXT}/seed")
-    (folder / f"seed-{seed}.keras").write_bytes(b"%d" % study.run_params(TEXT, seed).epochs)
+    folder = Source(study, Path("trainings")).training(row, seed, name=f"{row}/seed")
+    (folder / f"seed-{seed}.keras").write_bytes(b"%d" % study.run_params(row, seed).epochs)
     (folder / "log.txt").write_text("epoch 2/2")
-    return Training(TEXT, study.run_params(TEXT, seed))
+    return Training(row, study.run_params(row, seed))
 
 
 def test_a_grid_puts_a_row_together_from_its_trainings(
@@ -808,3 +844,31 @@ def test_of_other_parameters_nothing_stays_in_a_row_that_a_grid_writes(
     (record,) = results.read(paths)
     assert (record.seed, record.provenance["parameters"]["dropout"]) == (1, 0.25)
     assert not paths.model(0).exists()
+
+
+@pytest.mark.parametrize("damage", [_cut("history.csv"), _cut("predictions.csv.gz")])
+def test_a_damaged_row_keeps_no_other_of_a_grid_from_being_written(
+    study: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Change,
+) -> None:
+    monkeypatch.setattr(dvc, "available", lambda: False)
+    grid.put_together(study, TEXT, [_done(study, 0)])
+    damage(Path("metrics") / TEXT)
+    before = everything()
+    ended = [_done(study, 1), _done(study, 1, CODE)]
+
+    def at_once(trainings: object, places: object, watcher: object, on_row: Any) -> Schedule:
+        for done in ended:
+            on_row(done.name)
+        return Schedule([])
+
+    monkeypatch.setattr(schedule, "run", at_once)
+    assert grid._train(study, ended, 1, "local", None) == grid.FAILED
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"{TEXT}: not written: metrics/{TEXT}/") for line in said)
+    assert f"{CODE}: written; seeds not trained yet: 0" in said
+    assert said[-1].startswith("the same command tries these again")
+    assert {name: content for name, content in everything().items() if TEXT + "/" in name} == before
+    assert (Path(f"trainings/{TEXT}/seed-1") / "history.csv").is_file()

@@ -101,6 +101,12 @@ def test_empty_or_malformed_params(study: Clone, refused: Callable[..., str], te
     assert "params.yaml" in refused("train", "vgg16-sgd-he")
 
 
+@pytest.mark.parametrize("command", ["repro", "grid"])
+def test_a_folder_that_is_no_study(refused: Callable[..., str], command: str) -> None:
+    said = f"deepnets {command}: nowhere is no study: expected a folder with dvc.yaml and params."
+    assert refused(command, "nowhere").startswith(said)
+
+
 def test_no_params_at_all(tmp_path: Path) -> None:
     assert "params.yaml does not exist" in _refused(Clone(tmp_path), "preprocess")
 

@@ -3,12 +3,17 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import mlflow  # first: it loads the plugin as MLflow's own commands do
 import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
 
+import deepnets.__main__
+from deepnets.commands import run
 from deepnets.tracking import plugin as mlflow_plugin
 from project import BIN, Clone, miniature, small_clone
 
@@ -88,6 +93,34 @@ def test_the_report_is_an_entry_point(project: Clone) -> None:
 
 
 @pytest.mark.parametrize(
+    "before",
+    ["", "schema: '2.0'\nstages:\n  earlier:\n    cmd: any\n"],
+    ids=["no dvc.lock yet", "dvc.lock"],
+)
+def test_what_another_dvc_books_while_the_data_is_prepared_stays_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """And nothing is booked of the data, whose preparation takes long enough for that."""
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True)
+    booking = f"{sys.executable} -m dvc commit --quiet --force train"
+    stages = {
+        "preprocess": {"cmd": f"{booking} && touch data", "outs": ["data"]},
+        "train": {"cmd": "false", "outs": ["model"]},
+    }
+    Path("dvc.yaml").write_text(json.dumps({"stages": stages}))
+    Path("model").touch()
+    lock = Path("dvc.lock")
+    if before:
+        lock.write_text(before)
+    run.prepare_data()
+    assert Path("data").is_file()
+    assert lock.read_text().startswith(before)
+    booked = YAML(typ="safe").load(lock.read_text())["stages"]
+    assert booked.keys() == {"train"} | ({"earlier"} if before else set())
+
+
+@pytest.mark.parametrize(
     ("argv", "environment", "stands_in"),
     [
         (["/x/mlflow", "run", "."], {}, True),
@@ -95,6 +128,9 @@ def test_the_report_is_an_entry_point(project: Clone) -> None:
         (["/x/mlflow", "run", ".", "--env-manager=uv"], {}, False),
         (["/x/mlflow", "run", "."], {"CONDA_EXE": "/opt/conda/bin/conda"}, False),
         (["/x/mlflow", "ui"], {}, False),
+        ([mlflow.__file__.replace("__init__", "__main__"), "run", "."], {}, True),
+        # What it starts in its turn.
+        ([deepnets.__main__.__file__, "run", "--arch", "vgg16"], {}, False),
     ],
 )
 def test_conda_is_stood_in_for_only_where_it_must_be(

@@ -327,6 +327,36 @@ def test_whatever_differs_it_is_not_bit_identical(
         assert reproduce.judge(a, b, outcome, []).kind == "different"
 
 
+@pytest.mark.parametrize(
+    ("devices", "visible", "again"),
+    [
+        (["NVIDIA H200"], "1", {}),  # another machine may have one card alone
+        ([], "", {"CUDA_VISIBLE_DEVICES": ""}),  # it was trained on the CPU of a machine with cards
+    ],
+)
+def test_a_rerun_takes_the_card_that_is_there_and_none_where_there_was_none(
+    record: TrainingRecord,
+    devices: list[str],
+    visible: str,
+    again: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY", "KERAS_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    environment = record.provenance["environment"]
+    shares = {
+        "CUDA_VISIBLE_DEVICES": visible,
+        "CUDA_MPS_PIPE_DIRECTORY": "/tmp/mps",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1",
+    }
+    recorded = {
+        "hardware": environment["hardware"] | {"devices": devices},
+        "settings": {"KERAS_BACKEND": "jax"} | shares,
+    }
+    then = record.provenance | {"environment": environment | recorded}
+    assert reproduce._settings(then, None) == {"KERAS_BACKEND": "jax"} | again
+
+
 def test_a_run_that_has_not_learned_has_no_tolerance(record: TrainingRecord) -> None:
     assert record.test is not None
     unlearned = replace(record, test={**record.test, "accuracy": 0.7})

@@ -559,8 +559,7 @@ def test_options_of_a_single_run_make_a_run_or_are_refused_in_one_line(folder: P
         seen["refused" if line else "valid"] += 1
         if line is None:
             _remove_single()
-            _, resolved = run.resolve(study, options)
-            check_trainable(resolved, images, study.preprocess.image_size)
+            check_trainable(run.resolve(study, options), images, study.preprocess.image_size)
         else:
             assert any(key in line for key in options) or "this run: " in line, line
 

@@ -1,6 +1,7 @@
 """Files rot and get mixed up: each is found before it is used, by name, with what mends it."""
 
 import contextlib
+import gzip
 import os
 import re
 import shlex
@@ -244,6 +245,68 @@ def test_command_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
     assert line.startswith("deepnets train: data/processed/validation_images.npy is not the file ")
+
+
+def _conflict(path: Path) -> None:
+    """What git leaves of a line that both sides have changed."""
+    heading, line, *others = _keep(path).decode().splitlines()
+    both = ["<<<<<<< HEAD", line, "=======", line, ">>>>>>> other"]
+    path.write_text("\n".join([heading, *both, *others]))
+
+
+def _half_a_line(path: Path) -> None:
+    path.write_bytes(_keep(path).rpartition(b",")[0])
+
+
+def _text_for_a_number(path: Path) -> None:
+    path.write_bytes(_keep(path).replace(b"\n0,1,", b"\n0,one,"))
+
+
+@pytest.mark.parametrize("command", [["publish"], ["report"], ["evaluate", RUN]])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_conflict, "received '<<<<<<< HEAD'"),
+        (_half_a_line, "expected 7 values (seed, epoch, "),
+        (_text_for_a_number, "expected numbers: could not convert string to float: 'one'"),
+        (empty, "expected the columns seed, epoch"),
+    ],
+)
+def test_a_damaged_table_is_one_line_of_whatever_reads_it(
+    command: list[str],
+    damage: Callable[[Path], None],
+    said: str,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    path = Path("metrics") / RUN / "history.csv"
+    damage(path)
+    assert main(command) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"deepnets {command[0]}: {path} is damaged (")
+    assert said in line
+    assert line.endswith(
+        f": `git checkout HEAD -- {path}` takes it from git, or delete it and run `dvc repro` again"
+    )
+
+
+@pytest.mark.parametrize("command", [["report"], ["evaluate", RUN]])
+def test_damaged_predictions_are_one_line_of_whatever_reads_them(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("metrics") / RUN / "predictions.csv.gz"
+    path.write_bytes(gzip.compress(b"seed,actual,predicted\n0,1,1\n")[:-4])
+    assert main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"deepnets {command[0]}: {path} is damaged (")
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> str:
+    """MLflow's, for those that look at it."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
 
 
 def test_another_arch_of_a_stranger_is_refused_by_name() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepnets.base import files, project
+from deepnets.base import csv_files, files, project
+from deepnets.base.errors import UserError
 from deepnets.config import params
-from deepnets.records import results
+from deepnets.records import predictions, results
 from deepnets.training import checkpoints
 from project import ROOT
 
@@ -97,7 +98,7 @@ def test_predictions_go_to_the_seed_that_made_them(paths: project.RunFiles) -> N
         for seed, guesses in ((4, (1, 0)), (2, (0, 0)))
         for label, guess in zip((1, 7), guesses, strict=True)
     ]
-    files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
+    csv_files.write_csv(paths.predictions, predicted, ["seed", "actual", "predicted"])
     stacked = np.random.default_rng(0).dirichlet(np.ones(10), (2, 2)).astype(np.float32)
     files.write_array(paths.probabilities, stacked)
     # Whatever order the seeds are asked for in.
@@ -117,7 +118,7 @@ def test_predictions_are_a_string_of_digits_a_seed_and_labels_are_there_once(
     trained = results.read(paths)
     tested = [replace(trained[0], labels=digits, predicted=digits)]
     tested += [replace(trained[1], labels=digits, predicted=digits[::-1])]
-    results.write_predictions(paths.predictions, tested)
+    predictions.write(paths.predictions, {r.seed: (r.labels, r.predicted) for r in tested})
     text = gzip.decompress(paths.predictions.read_bytes()).decode()
     assert text == "seed,actual,predicted\n4,107,107\n2,,701\n"
     for result, expected in zip(results.read(paths), tested, strict=True):
@@ -131,10 +132,8 @@ def test_predictions_are_a_string_of_digits_a_seed_and_labels_are_there_once(
 def test_seeds_that_were_tested_on_other_images_keep_their_labels(paths: project.RunFiles) -> None:
     trained = results.read(paths)
     labels = [np.array(digits, np.uint8) for digits in ([1, 0], [0, 1, 7])]
-    tested = [
-        replace(result, labels=d, predicted=d) for result, d in zip(trained, labels, strict=True)
-    ]
-    results.write_predictions(paths.predictions, tested)
+    seeds = [result.seed for result in trained]
+    predictions.write(paths.predictions, {s: (d, d) for s, d in zip(seeds, labels, strict=True)})
     for result, expected in zip(results.read(paths), labels, strict=True):
         np.testing.assert_array_equal(result.labels, expected)
 
@@ -143,10 +142,10 @@ def test_the_same_predictions_are_the_same_bytes(
     paths: project.RunFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"seed": 4, "actual": "107", "predicted": "107"}]
-    files.write_csv(paths.predictions, rows, list(rows[0]))
+    csv_files.write_csv(paths.predictions, rows, list(rows[0]))
     before = paths.predictions.read_bytes()
     monkeypatch.setattr("time.time", lambda: 2e9)
-    files.write_csv(paths.predictions, rows, list(rows[0]))
+    csv_files.write_csv(paths.predictions, rows, list(rows[0]))
     assert paths.predictions.read_bytes() == before
 
 
@@ -157,12 +156,31 @@ def test_predictions_of_earlier_versions_were_not_compressed(paths: project.RunF
 
 def test_a_torn_file_of_predictions_is_damaged(paths: project.RunFiles) -> None:
     paths.plain_predictions.write_text("seed,actual,predicted\n4,107,107\n2,,70")
-    with pytest.raises(ValueError, match="3 labels, 2 predictions"):
+    with pytest.raises(UserError, match=r"3 labels, 2 predictions[)]: `git checkout HEAD -- "):
         results.read(paths)
     rows = [{"seed": 4, "actual": "107", "predicted": "107"}]
-    files.write_csv(paths.predictions, rows, list(rows[0]))
+    csv_files.write_csv(paths.predictions, rows, list(rows[0]))
     paths.predictions.write_bytes(paths.predictions.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"predictions\.csv\.gz"):
+    with pytest.raises(UserError, match=r"predictions\.csv\.gz is damaged"):
+        results.read(paths)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "seed,actual\n4,107\n",
+        "seed,actual,predicted\n4,107\n",
+        "seed,actual,predicted\nfour,107,107\n",
+        "seed,actual,predicted\n4,107,1x7\n",
+        "seed,actual,predicted\n<<<<<<< HEAD\n4,107,107\n=======\n",
+    ],
+)
+def test_predictions_that_are_none_are_refused_by_name(
+    paths: project.RunFiles, content: str
+) -> None:
+    paths.plain_predictions.write_text(content)
+    with pytest.raises(UserError, match=r"predictions\.csv is damaged [(].*expected "):
         results.read(paths)
 
 

@@ -27,15 +27,6 @@ def predictions(wrong: Collection[int], confidence: float = 1.0) -> np.ndarray:
     return probabilities
 
 
-def test_class_accuracy_is_by_true_digit() -> None:
-    labels = np.array([0, 0, 0, 0, 3, 9], np.uint8)
-    guesses = [0, 0, 0, 3, 3, 0]
-    accuracy = statistics.class_accuracy(labels, np.eye(10, dtype=np.float32)[guesses])
-    assert accuracy.dtype == np.float64
-    expected = [0.75, np.nan, np.nan, 1, np.nan, np.nan, np.nan, np.nan, np.nan, 0]
-    np.testing.assert_array_equal(accuracy, expected)
-
-
 def test_calibration_by_hand() -> None:
     """Bins of 0.2: three images at 0.5 of which one is right, one at 0.7, right."""
     labels = np.array([0, 0, 0, 0], np.uint8)

@@ -114,7 +114,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     ),
     "curves_beside_the_studys": lambda stem: curves.learning_curves(PANELS, stem, STUDYS),
     "confusion": lambda stem: matrices.confusion(MATRIX, "vgg16-sgd-random", stem),
-    "mistakes": lambda stem: sheets.mistakes({"a": DIGITS, "b": DIGITS}, stem),
+    "mistakes": lambda stem: sheets.mistakes("a", IMAGES, LABELS, PROBABILITIES, stem),
     "grid_confusion": lambda stem: matrices.grid_confusion(MATRICES, stem),
     "reliability": lambda stem: reliability.reliability(dict.fromkeys(RUNS, CALIBRATION), stem),
     "reliability_of_one": lambda stem: reliability.reliability({SGD: CALIBRATION}, stem),
@@ -241,9 +241,12 @@ def test_mistakes_name_truth_guess_and_probability(drawn: list[Figure]) -> None:
     certain = np.zeros((2, 10), np.float32)
     certain[[0, 1], [4, 7]] = [0.9876, 0.5]
     shown = (IMAGES[:2], np.array([9, 1], np.uint8), certain)
-    sheets.mistakes({"first": shown, "second": tuple(a[:0] for a in shown)}, Path("x"))
+    sheets.mistakes("first", *shown, Path("x"))
+    sheets.mistakes("second", *(array[:0] for array in shown), Path("x"))
     assert captions(drawn[0]) == ["9→4  0.988", "1→7  0.500"]
-    assert headings(drawn[0]) == ["first", "second: no mistakes"]
+    assert headings(drawn[0]) == ["first"]
+    assert captions(drawn[1]) == []
+    assert headings(drawn[1]) == ["second: no mistakes"]
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 8), (10, 10), (16, 8), (21, 8)])
@@ -251,8 +254,8 @@ def test_mistakes_are_large_and_in_rows_of_equal_length(
     drawn: list[Figure], count: int, columns: int
 ) -> None:
     images = np.zeros((count, 32, 32, 3), np.uint8)
-    digits = (images, np.zeros(count, np.uint8), np.full((count, 10), 0.1, np.float32))
-    sheets.mistakes({"run": digits}, Path("x"))
+    probabilities = np.full((count, 10), 0.1, np.float32)
+    sheets.mistakes("run", images, np.zeros(count, np.uint8), probabilities, Path("x"))
     axes = drawn[0].get_axes()
     assert len({round(axis.get_position().y0, 3) for axis in axes}) == -(-count // columns)
     assert len({round(axis.get_position().x0, 3) for axis in axes}) == min(count, columns)

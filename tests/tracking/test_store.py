@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -10,10 +12,12 @@ import mlflow
 import pytest
 from mlflow.tracking._tracking_service import utils
 
+import deepnets.__main__
 import trainings
 from deepnets.base import files, project
 from deepnets.tracking import connection, fetch, store
 from deepnets.tracking import plugin as mlflow_plugin
+from project import environment
 from studies import FIRST, SECOND, Study
 
 Make = Callable[..., Study]
@@ -257,12 +261,31 @@ def test_mlflow_itself_finds_what_has_moved(make: Make, capsys: pytest.CaptureFi
     first.folder.rename(first.folder.with_name("a2"))
     moved = make("a2")
     mlflow_plugin.bring_store_home(["python", "-c"])
+    # Its `connection` does so itself, one process after the other.
+    mlflow_plugin.bring_store_home([deepnets.__main__.__file__, "run", "--arch", "vgg16"])
     assert capsys.readouterr().err == ""
     mlflow_plugin.bring_store_home(["/any/bin/mlflow", "ui"])
     assert "has come here" in capsys.readouterr().err
     assert _mentions(moved.folder / "mlflow.db", f"{first.folder}/") == []
     (moved.folder / "mlflow.db").write_bytes(b"no database")
     mlflow_plugin.bring_store_home(["/any/bin/mlflow", "ui"])
+
+
+def test_so_does_mlflow_as_a_module(make: Make) -> None:
+    first = make("a1")
+    first.trained(FIRST, 0.90)
+    first.publish()
+    first.folder.rename(first.folder.with_name("a2"))
+    moved = make("a2")
+    ended = subprocess.run(
+        [sys.executable, "-m", "mlflow", "--version"],
+        env=environment(),
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert "has come here" in ended.stderr
+    assert _mentions(moved.folder / "mlflow.db", f"{first.folder}/") == []
 
 
 def test_mlflows_own_experiment_is_in_the_store_wherever_that_is_made_from(

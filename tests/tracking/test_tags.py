@@ -83,7 +83,7 @@ def test_what_an_older_version_did_not_send_is_added(
     study.trained(FIRST, 0.9)
     added = ["start_digest", "git.dirty", "outcome", "hardware.cpu", "versions.keras", "model"]
     with monkeypatch.context() as older:
-        older.setattr(tags, "_GROUPS", ())
+        older.setattr(tags, "ENVIRONMENT_GROUPS", ())
         older.setattr(tags, "note", lambda *_: "")
         older.setattr(runs, "_where_model_is", lambda *_: None)
         for name in ("start_digest", "git.dirty", "outcome"):

@@ -12,9 +12,10 @@ from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 import trainings
+from deepnets.base import files
 from deepnets.tracking import follower, pages, runs, tags
 from deepnets.tracking.trainings import TrackedTraining
-from studies import FIRST, Study
+from studies import FIRST, SECOND, Study
 
 
 def _run(study: Study) -> Any:
@@ -78,6 +79,26 @@ def test_a_run_that_was_trained_again_has_its_new_model_as_well(study: Study) ->
     study.publish()
     study.publish()
     assert _models(study) == [b"the first", b"the second"]
+
+
+def test_a_model_is_read_once_each_time_that_its_run_is_published(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have hundreds of megabytes; the champion's is looked at for its registration too."""
+    study.trained(FIRST, 0.90)
+    study.trained(SECOND, 0.80)
+    read: list[Path] = []
+    digest = files.file_digest
+
+    def noted(path: Path, algorithm: str = "sha256") -> str:
+        read.append(path)
+        return digest(path, algorithm)
+
+    monkeypatch.setattr(files, "file_digest", noted)
+    study.publish()
+    assert read.count(trainings.paths(SECOND).model(0)) == 1
+    study.publish()
+    assert read.count(trainings.paths(SECOND).model(0)) == 2
 
 
 def test_seeds_that_begin_at_the_same_moment_have_one_parent(study: Study) -> None:

@@ -20,7 +20,7 @@ from scipy.ndimage import affine_transform
 
 import by_numpy
 import tiny
-from deepnets.base import files, project
+from deepnets.base import csv_files, files, project
 from deepnets.config import registry
 from deepnets.data import splits as data
 from deepnets.networks import models, runtime, saving
@@ -134,7 +134,7 @@ def trained(
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    return files.read_csv(folder / "metrics" / RUN / "history.csv")
+    return csv_files.read_csv(folder / "metrics" / RUN / "history.csv", ["epoch"])
 
 
 def _study(settings: Settings, seeds: Sequence[int]) -> Callable[[dict[str, Any]], None]:

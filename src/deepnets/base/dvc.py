@@ -8,11 +8,11 @@ from pathlib import Path
 
 from deepnets.base import lifeline
 
-# `python -m dvc`, whose --quiet hides its errors as well: it is a level of its log.
-_QUIET = (
-    "import logging, sys; logging.CRITICAL = logging.ERROR; "
-    "from dvc.cli import main; sys.exit(main())"
-)
+# `python -m dvc`, after what it has no option for.
+_MAIN = "import sys; from dvc.cli import main; sys.exit(main())"
+# Its --quiet hides its errors as well: it is a level of its log.
+_SAY_ERRORS = "import logging; logging.CRITICAL = logging.ERROR; "
+_BOOK_NOTHING = "from dvc.dvcfile import Lockfile; Lockfile.dump_stages = lambda *_, **__: None; "
 
 
 def available() -> bool:
@@ -20,12 +20,14 @@ def available() -> bool:
     return find_spec("dvc") is not None
 
 
-def run(*arguments: str, folder: Path) -> int:
+def run(*arguments: str, folder: Path, books: bool = True) -> int:
     """Run DVC in `folder` so that its stages use this very Python; returns its exit status.
 
-    Quiet or not, it says why it fails.
+    Quiet or not, it says why it fails. Unless it `books`, it leaves dvc.lock alone: to put back
+    what was there before would take away what another DVC has booked meanwhile.
     """
-    program = ["-c", _QUIET] if "--quiet" in arguments else ["-m", "dvc"]
+    before = (_SAY_ERRORS if "--quiet" in arguments else "") + ("" if books else _BOOK_NOTHING)
+    program = ["-c", before + _MAIN] if before else ["-m", "dvc"]
     command = [sys.executable, *program, *arguments]
     return subprocess.run(command, cwd=folder, env=_environment(), check=False).returncode
 

@@ -4,11 +4,8 @@ A stage seals the files that others read: their digests stand in SHA256SUMS besi
 `verify` compares before they are used.
 """
 
-import csv
 import errno
-import gzip
 import hashlib
-import io
 import json
 import os
 import re
@@ -17,8 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,45 +89,6 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path} is damaged ({error}): delete it and run `dvc repro` again"
         ) from None
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Write `rows` (all with the keys `columns`) with a header line.
-
-    Floats are written with `repr`, so that reading them back gives the same bits. What is to be
-    a .gz is compressed, without a date: the same rows are the same bytes, on every Python.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    data = text.getvalue().encode()
-    with replacing(path) as partial:
-        partial.write_bytes(_compressed(data) if path.suffix == ".gz" else data)
-
-
-def _compressed(data: bytes) -> bytes:
-    # gzip.compress names the system in its header on some versions of Python, and on others not.
-    packed = io.BytesIO()
-    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
-        file.write(data)
-    return packed.getvalue()
-
-
-def csv_lines(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a file that `write_csv` wrote, as they stand there; ValueError for half a .gz."""
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: {error}") from None
-    yield from csv.DictReader(io.StringIO(data.decode(), newline=""))
-
-
-def read_csv(path: Path) -> list[dict[str, float]]:
-    """The rows of a file that `write_csv` wrote, all values as floats."""
-    return [{key: float(value) for key, value in row.items()} for row in csv_lines(path)]
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

@@ -69,12 +69,17 @@ def _ancestors() -> set[str]:
 
 
 def _is_one(process: psutil.Process) -> bool:
-    """Whether `process` is `dvc ...`, `python -m dvc ...`, `python .../bin/dvc ...` and so on."""
+    """Whether `process` is `dvc ...`, `python -m dvc ...`, `python .../bin/dvc ...` and so on.
+
+    Of other programs, these may be files or folders that they were given: `vim deepnets`.
+    """
     try:
-        words = process.cmdline()[:3]
-    except psutil.Error:
+        program, *words = process.cmdline()[:3]
+    except (psutil.Error, ValueError):  # a thread of the kernel has no words
         return False
-    return any(Path(word).name in _PROGRAMS for word in words)
+    if Path(program).name.lower().startswith("python"):
+        program = next((word for word in words if not word.startswith("-")), "")
+    return Path(program).name in _PROGRAMS
 
 
 def _watch(watched: set[str]) -> None:

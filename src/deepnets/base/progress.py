@@ -1,7 +1,6 @@
 """How progress is shown: a live bar on a terminal, a line now and then in a log file."""
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -10,10 +9,9 @@ from tqdm import tqdm
 _LOG_INTERVAL = 15.0
 
 
-def bar(total: int, description: str, unit: str, iterable: Iterable[Any] | None = None) -> Any:
+def bar(total: int, description: str, unit: str) -> Any:
     """A tqdm bar with ETA for `total` units."""
     return tqdm(
-        iterable,
         total=total,
         desc=description,
         unit=unit,

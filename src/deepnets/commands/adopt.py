@@ -6,7 +6,6 @@ with each other; the seeds of a row are put together. Its model comes along wher
 """
 
 import dataclasses
-import gzip
 import lzma
 import sys
 import tarfile
@@ -65,7 +64,9 @@ def _unpacked(archive: Path, stack: ExitStack) -> Path:
                     packed.extract(member, folder, filter="data")
                 bar.update(raw.tell() - bar.n)
             _read_to_its_end(packed)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not of its bytes
+            raise
         # Of a file that is none, tarfile says for each kind of archive why; its first words do.
         said = one_line(error, 200).partition(": - ")[0]
         raise UserError(

@@ -46,8 +46,7 @@ def main(
             f"{devices.VARIABLE}: expected one device a training in a grid, which has many at a "
             "time; unset it, or train the row by `deepnets train RUN`"
         )
-    if not (folder / "dvc.yaml").is_file():
-        raise UserError(f"{folder} is no study: expected a folder with dvc.yaml and params.yaml")
+    repro.require_study(folder)
     with chdir(folder):
         study = params.load()
         names, seeds = _names(study, wanted_rows), _seeds(study, wanted_seeds)

@@ -13,8 +13,7 @@ from deepnets.tracking import live, pages
 
 def main(study: Path) -> None:
     """Rebuild what is out of date in the folder `study`, then show its result table."""
-    if not (study / "dvc.yaml").is_file():
-        raise UserError(f"{study} is no study: expected a folder with dvc.yaml and params.yaml")
+    require_study(study)
     # DVC would remove what a stage wrote before the stage can refuse them.
     described = params.load(study / params.FILE)
     files.require_no_links(study)
@@ -25,6 +24,12 @@ def main(study: Path) -> None:
             "on from there. `deepnets report` shows the runs that are finished"
         )
     show(study, described)
+
+
+def require_study(folder: Path) -> None:
+    """Raise a UserError unless there is a study in `folder`."""
+    if not (folder / "dvc.yaml").is_file():
+        raise UserError(f"{folder} is no study: expected a folder with dvc.yaml and params.yaml")
 
 
 def show(study: Path, described: params.Params) -> None:

@@ -19,7 +19,7 @@ from deepnets.base.errors import UserError
 from deepnets.commands import aside, find
 from deepnets.config import params, reader
 from deepnets.records import differences, provenance, results, tolerances
-from deepnets.records.differences import Difference, Outcome
+from deepnets.records.differences import Difference, OutcomeComparison
 from deepnets.records.provenance import GitState, Provenance
 from deepnets.records.results import TrainingRecord
 
@@ -32,6 +32,8 @@ STATUSES: dict[Kind, int] = {"bit-identical": 0, "equal within the tolerance": 3
 # What a free-form run takes from params.yaml if it is not given, though it applies to this one not
 # at all or has no value.
 _EMPTY = ("train_images", "momentum", "nesterov", "beta_1", "beta_2", "epsilon")
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 # Lines of changed code that are shown.
 _LINES = 20
@@ -113,7 +115,10 @@ def _working_tree(record: TrainingRecord) -> GitState:
 
 
 def judge(
-    record: TrainingRecord, rerun: TrainingRecord, outcome: Outcome, causes: Sequence[Difference]
+    record: TrainingRecord,
+    rerun: TrainingRecord,
+    outcome: OutcomeComparison,
+    causes: Sequence[Difference],
 ) -> Verdict:
     """What the comparison of a rerun with `record` comes to.
 
@@ -157,7 +162,7 @@ def judge(
 
 
 def described(
-    record: TrainingRecord, rerun: TrainingRecord, outcome: Outcome
+    record: TrainingRecord, rerun: TrainingRecord, outcome: OutcomeComparison
 ) -> list[tuple[str, str]]:
     """The comparison in words, a row for each thing that is compared."""
     digests = {
@@ -187,7 +192,7 @@ def _bits(same: bool | None, then: str, now: str) -> str:
     return f"other bits: sha256 {then[:16]}, now {now[:16]}"
 
 
-def _predictions(outcome: Outcome) -> str:
+def _predictions(outcome: OutcomeComparison) -> str:
     if outcome.disagree is None:
         return "not to be compared: the run was not evaluated, or on other images"
     if outcome.probability is None:
@@ -241,10 +246,15 @@ def _settings(then: Provenance, asked: aside.Asked | None) -> dict[str, str]:
     Neither its code, which has been `asked`, nor the user, whose own ones win.
     """
     chosen = asked[0]["settings"] if asked else {}
+    recorded = then["environment"]["settings"]
+    wanted = {key: value for key, value in recorded.items() if differences.changes_results(key)}
+    if not then["environment"]["hardware"]["devices"] and _VISIBLE in recorded:
+        # It hid the cards. Where it named one, another machine need not have that.
+        wanted[_VISIBLE] = recorded[_VISIBLE]
     return {
         key: value
-        for key, value in then["environment"]["settings"].items()
-        if differences.changes_results(key) and key not in os.environ and chosen.get(key) != value
+        for key, value in wanted.items()
+        if key not in os.environ and chosen.get(key) != value
     }
 
 

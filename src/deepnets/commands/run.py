@@ -22,15 +22,13 @@ from deepnets.records import clock, provenance
 from deepnets.tracking import live, pages
 from deepnets.training import devices
 
-_LOCK = Path("dvc.lock")
-
 Section = TypeVar("Section", bound=BaseModel)
 
 
 def main(options: Mapping[str, str | None]) -> None:
     """Train and evaluate the run that `options` (key -> text, None or empty for unset) describe."""
     study = params.load()
-    _, run = resolve(study, options)
+    run = resolve(study, options)
     if devices.check(run.batch_size).processes > 1:
         raise UserError(
             f"{devices.PROCESSES}: expected one process for a run outside the grid; several train "
@@ -79,7 +77,7 @@ def _page(experiment: str) -> str:
     return page
 
 
-def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[RunEntry, RunParams]:
+def resolve(study: params.Params, options: Mapping[str, str | None]) -> RunParams:
     """The run that `options` make of the `run` section; a wrong option is a `UserError`."""
     given = {key: _value(key, text) for key, text in options.items() if text}
     shared = {"seed": given.pop("seed")} if "seed" in given else {}
@@ -94,21 +92,12 @@ def resolve(study: params.Params, options: Mapping[str, str | None]) -> tuple[Ru
     except ValueError as error:
         raise UserError(str(error)) from None
     study.check(run, "this run")
-    return entry, run
+    return run
 
 
 def prepare_data() -> None:
-    """Have DVC fetch and preprocess the data if need be, leaving dvc.lock as it was."""
-    before = _LOCK.read_bytes() if _LOCK.is_file() else None
-    try:
-        status = dvc.run("repro", "--quiet", "preprocess", folder=Path())
-    finally:
-        after = _LOCK.read_bytes() if _LOCK.is_file() else None
-        if before is None:
-            _LOCK.unlink(missing_ok=True)
-        elif after != before:
-            files.write_bytes(_LOCK, before)
-    if status:
+    """Have DVC fetch and preprocess the data if need be, leaving dvc.lock as it is."""
+    if dvc.run("repro", "--quiet", "preprocess", folder=Path(), books=False):
         raise UserError("the data could not be prepared, see above; mend that and run again")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.base import files, project
-from deepnets.records import results, statistics
+from deepnets.records import predictions, results, statistics
 from deepnets.records.results import TrainingRecord
 from deepnets.training import scores
 
@@ -49,7 +49,12 @@ def write(paths: project.RunFiles, tested: Sequence[TrainingRecord]) -> None:
     files.write_json(
         paths.test, results.together({result.seed: result.test or {} for result in tested})
     )
-    results.write_predictions(paths.predictions, tested)
+    digits = {
+        result.seed: (result.labels, result.predicted)
+        for result in tested
+        if result.labels is not None and result.predicted is not None
+    }
+    predictions.write(paths.predictions, digits)
     calibrations = {str(result.seed): result.calibration for result in tested if result.calibration}
     files.write_json(paths.calibration, calibrations)
     known = [result.probabilities for result in tested]

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets.records import provenance
-from deepnets.records.results import TrainingRecord
+from deepnets.records.results import EPOCH_METRICS, TrainingRecord
 from deepnets.records.tolerances import Cause
 
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+# The parts of the environment that a run records.
+ENVIRONMENT_GROUPS = ("hardware", "settings", "runtime", "versions")
 
 # By group and key of a run's recorded environment; None: says nothing about the numbers. What is
 # not named here belongs to the backend.
@@ -27,6 +28,12 @@ _CAUSES: dict[tuple[str, str], Cause | None] = {
     ("settings", "TF_ENABLE_ONEDNN_OPTS"): "oneDNN",
     ("settings", "ONEDNN_MAX_CPU_ISA"): "processor",
     ("settings", "TF_CPP_MIN_LOG_LEVEL"): None,
+    # Which card, how much of it, and with whom: the card's name is among the hardware.
+    ("settings", "CUDA_VISIBLE_DEVICES"): None,
+    ("settings", "CUDA_MPS_PIPE_DIRECTORY"): None,
+    ("settings", "XLA_PYTHON_CLIENT_MEM_FRACTION"): None,
+    ("settings", "XLA_PYTHON_CLIENT_PREALLOCATE"): None,
+    ("settings", "TF_FORCE_GPU_ALLOW_GROWTH"): None,
     ("runtime", "onednn"): "oneDNN",
     ("runtime", "one_core_an_operation"): "threads",
     ("runtime", "set_by_user"): None,
@@ -56,7 +63,7 @@ class Parting(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OutcomeComparison:
     """How what came out of training `b` compares with training `a`.
 
     Attributes:
@@ -124,7 +131,7 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     differences = [Difference("training", text) for text in provenance.differences(alike, b)]
     if a["test_data"] != b["test_data"]:
         differences.append(Difference("training", "other test images"))
-    for group in ("hardware", "settings", "runtime", "versions"):
+    for group in ENVIRONMENT_GROUPS:
         before, now = (origin["environment"].get(group, {}) for origin in (a, b))
         for key in {**before, **now}:
             cause = _cause(group, key, b)
@@ -135,7 +142,7 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     return differences
 
 
-def outcomes(a: TrainingRecord, b: TrainingRecord) -> Outcome:
+def outcomes(a: TrainingRecord, b: TrainingRecord) -> OutcomeComparison:
     """How what came out of `b` compares with `a`."""
     ends = [record.provenance for record in (a, b)]
     kept = ["weights"]
@@ -150,17 +157,12 @@ def outcomes(a: TrainingRecord, b: TrainingRecord) -> Outcome:
         same = np.array_equal(a.probabilities, b.probabilities, equal_nan=True)
         probability = 0.0 if same else float(np.abs(a.probabilities - b.probabilities).max())
     tests = a.test or {}, b.test or {}
-    return Outcome(
+    return OutcomeComparison(
         start=a.provenance["start"] == b.provenance["start"],
         weights=None if None in weights else weights[0] == weights[1],
         epochs=(len(a.history), len(b.history)),
         parting=_parting(a.history, b.history),
-        furthest={
-            metric: max(abs(x[metric] - y[metric]) for x, y in pairs)
-            for pairs in [list(zip(a.history, b.history, strict=False))]
-            if pairs
-            for metric in METRICS
-        },
+        furthest=_furthest(a.history, b.history),
         disagree=disagree,
         images=0 if a.predicted is None else len(a.predicted),
         other_images=bool(a.test and b.test and not _same_images(a, b)),
@@ -182,7 +184,7 @@ def _same_images(a: TrainingRecord, b: TrainingRecord) -> bool:
 
 def _parting(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]) -> Parting | None:
     for row_a, row_b in zip(a, b, strict=False):
-        for metric in METRICS:
+        for metric in EPOCH_METRICS:
             if not _equal(row_a[metric], row_b[metric]):
                 return Parting(int(row_a["epoch"]), metric, row_a[metric], row_b[metric])
     if len(a) == len(b):
@@ -190,6 +192,19 @@ def _parting(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]])
     shorter = min(len(a), len(b))
     ends = [history[shorter]["loss"] if len(history) > shorter else None for history in (a, b)]
     return Parting(shorter + 1, "loss", *ends)
+
+
+def _furthest(
+    a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """See `OutcomeComparison`; empty where they have no epoch in common."""
+    both = list(zip(a, b, strict=False))
+    if not both:
+        return {}
+    return {
+        metric: max(abs(row_a[metric] - row_b[metric]) for row_a, row_b in both)
+        for metric in EPOCH_METRICS
+    }
 
 
 def _equal(a: float, b: float) -> bool:

@@ -1,8 +1,7 @@
 """What a run left behind: the files that hold its seeds together, written and read back.
 
 A CSV file has the column `seed`; a JSON file of numbers holds them as they are for one seed, and
-for several their means, with each seed's own below `seeds`. Predictions are strings of digits, one
-for each test image: a row a seed, or, as earlier versions wrote them, a row an image.
+for several their means, with each seed's own below `seeds`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,17 +12,17 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets.base import files
+from deepnets.base import csv_files, files
 from deepnets.base.errors import UserError
 from deepnets.base.project import RunFiles, run_at
 from deepnets.config.fields import Keep
 from deepnets.config.sections import RunParams
+from deepnets.records import predictions
 from deepnets.records.provenance import Provenance
 from deepnets.training import scores
 from deepnets.training.checkpoints import Row, Rows
 
 Numbers = dict[str, Any]
-Digits = NDArray[np.uint8]
 
 # completed: all epochs ran. collapsed: they did, at chance. diverged: the loss became NaN or
 # infinite, and the epochs before are what there is.
@@ -32,8 +31,10 @@ Outcome = Literal["completed", "collapsed", "diverged"]
 # What `which_epoch` calls the best one.
 BEST = "the best by val_accuracy"
 
-_HISTORY = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
-_PREDICTIONS = ["seed", "actual", "predicted"]
+# What an epoch of a training is measured by, in the order of histories and tables.
+EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+_HISTORY = ["seed", "epoch", *EPOCH_METRICS]
 TIMING = ["seed", "epoch", "seconds", "validation_seconds", "images_per_second", "finished_ms"]
 # Of these columns, those that count something.
 _COUNTS = ("epoch", "finished_ms")
@@ -139,25 +140,7 @@ def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
             for seed, seed_rows in rows.items()
             for row in getattr(seed_rows, kind)
         ]
-        files.write_csv(folder / name, table, columns)
-
-
-def write_predictions(path: Path, tested: Sequence[TrainingRecord]) -> None:
-    """Write the labels and predictions of those of `tested` that have them, a row a seed.
-
-    Labels that are those of the seed before are left out.
-    """
-    rows: list[dict[str, Any]] = []
-    before = ""
-    for result in tested:
-        if result.labels is not None and result.predicted is not None:
-            labels, predicted = (
-                "".join(map(str, digits)) for digits in (result.labels, result.predicted)
-            )
-            actual = "" if labels == before else labels
-            rows.append({"seed": result.seed, "actual": actual, "predicted": predicted})
-            before = labels
-    files.write_csv(path, rows, _PREDICTIONS)
+        csv_files.write_csv(folder / name, table, columns)
 
 
 def together(by_seed: Mapping[int, Numbers]) -> Numbers:
@@ -274,20 +257,20 @@ def read(paths: RunFiles) -> list[TrainingRecord]:
     if not (paths.train.is_file() and paths.history.is_file() and paths.provenance.is_file()):
         return []
     trained, provenance = files.read_json(paths.train), files.read_json(paths.provenance)
-    history = files.read_csv(paths.history)
-    timing = files.read_csv(paths.timing) if paths.timing.is_file() else []
+    history = csv_files.read_csv(paths.history, _HISTORY)
+    timing = csv_files.read_csv(paths.timing, TIMING[:2]) if paths.timing.is_file() else []
     tested = files.read_json(paths.test) if paths.test.is_file() else None
     written = (path for path in (paths.predictions, paths.plain_predictions) if path.is_file())
-    predictions = next(map(_read_predictions, written), {})
+    predicted_by_seed = next(map(predictions.read, written), {})
     calibrations = files.read_json(paths.calibration) if paths.calibration.is_file() else {}
-    places = list(predictions)
+    places = list(predicted_by_seed)
     records = []
     for text, origin in provenance.items():
         seed = int(text)
         numbers = of_seed(trained, seed)
         if numbers is None:
             continue
-        labels, predicted = predictions.get(seed, (None, None))
+        labels, predicted = predicted_by_seed.get(seed, (None, None))
         probabilities = None
         if predicted is not None and paths.probabilities.is_file():
             probabilities = _of_place(paths.probabilities, places.index(seed), len(places))
@@ -380,24 +363,3 @@ def _of_place(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
         return None
     probabilities = np.asarray(stack[place])
     return None if np.isnan(probabilities).any() else probabilities
-
-
-def _read_predictions(path: Path) -> dict[int, tuple[Digits, Digits]]:
-    """By seed, in the file's order, the labels and the predictions, uint8 (n,) each."""
-    texts: dict[int, tuple[list[str], list[str]]] = {}
-    for row in files.csv_lines(path):
-        both = texts.setdefault(int(row["seed"]), ([], []))
-        for text, column in zip(both, _PREDICTIONS[1:], strict=True):
-            text.append(row[column])
-    digits = {seed: tuple("".join(parts) for parts in both) for seed, both in texts.items()}
-    labels, predictions = "", {}
-    for seed, (actual, predicted) in digits.items():
-        labels = actual or labels
-        if len(labels) != len(predicted):
-            raise ValueError(f"{path}: {len(labels)} labels, {len(predicted)} predictions")
-        predictions[seed] = _digits(labels), _digits(predicted)
-    return predictions
-
-
-def _digits(text: str) -> Digits:
-    return np.array([int(digit) for digit in text], np.uint8)

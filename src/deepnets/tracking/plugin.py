@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
 
@@ -29,6 +30,9 @@ from deepnets.base import project
 from deepnets.tracking import store
 
 _CONDA_HOME = Path(__file__).parent / "conda"
+
+# What `python -m mlflow` runs.
+_MAIN = Path(mlflow.__file__).with_name("__main__.py")
 
 
 class ProjectExperiment(DefaultExperimentProvider):  # type: ignore[misc]
@@ -75,7 +79,12 @@ def bring_store_home(argv: list[str]) -> None:
 
 
 def _is_mlflow(argv: list[str]) -> bool:
-    return len(argv) > 1 and Path(argv[0]).name in ("mlflow", "__main__.py")
+    """Whether `argv` is that of `mlflow ...` or `python -m mlflow ...`."""
+    if len(argv) < 2:
+        return False
+    if argv[0] == "-m":  # Python has imported the package, and not found its __main__.py yet
+        return sys.orig_argv[-len(argv) :][0] == "mlflow"
+    return Path(argv[0]).name == "mlflow" or Path(argv[0]) == _MAIN
 
 
 def _is_mlflow_run(argv: list[str]) -> bool:

@@ -4,15 +4,29 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
-from deepnets.base import files, processes
+from deepnets.base import csv_files, files, processes
 from deepnets.base.project import RunFiles
 from deepnets.evaluation import epochs
 from deepnets.records import results
 from deepnets.records.provenance import Provenance
 from deepnets.records.results import Numbers, Outcome
+from deepnets.training import scores
 from deepnets.training.checkpoints import Row
+
+# What the models of a training are called in MLflow: its own, and its best epoch's beside that of
+# the last one.
+MODEL, BEST = "model", "best-epoch"
+
+
+class TrackedModel(NamedTuple):
+    """A saved model: its name in MLflow, its epoch, its file, and the sha256 of that."""
+
+    name: str
+    epoch: int
+    path: Path
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -64,19 +78,25 @@ class TrackedTraining:
         return self.files.model(self.seed)
 
     @property
-    def best_model(self) -> Path | None:
-        """The model of its best epoch; None where it is not here, or not beside another."""
-        path = self.files.best_model(self.seed)
-        return path if results.kept_by(self.provenance) == "both" and path.is_file() else None
-
-    @property
     def model_epoch(self) -> int:
         """The epoch that `model` is of."""
         return results.model_epoch(self.history, results.kept_by(self.provenance))
 
-    def which_epoch(self, best: bool = False) -> str:
-        """In words, the epoch of `model`, or of `best_model`."""
-        return results.which_epoch(self.history, results.kept_by(self.provenance), best)
+    def which_epoch(self) -> str:
+        """In words, the epoch of `model`."""
+        return results.which_epoch(self.history, results.kept_by(self.provenance))
+
+    def read_models(self) -> list[TrackedModel]:
+        """Its models that are here, as they are now: each file is read to its end."""
+        models = [(MODEL, self.model_epoch, self.model)]
+        best = self.files.best_model(self.seed)
+        if results.kept_by(self.provenance) == "both" and best.is_file():
+            models.append((BEST, scores.best_epoch(self.history), best))
+        return [
+            TrackedModel(name, epoch, path, files.file_digest(path))
+            for name, epoch, path in models
+            if path.is_file()
+        ]
 
     @property
     def validated(self) -> list[Path]:
@@ -135,7 +155,9 @@ class TrackedTraining:
 
     def _rows(self, name: str) -> list[Row]:
         path = self.folder / name
-        return results.rows_of_seed(files.read_csv(path), self.seed) if path.is_file() else []
+        if not path.is_file():
+            return []
+        return results.rows_of_seed(csv_files.read_csv(path, ["seed", "epoch"]), self.seed)
 
     def _numbers(self, path: Path) -> Numbers:
         if self.live or not path.is_file():
