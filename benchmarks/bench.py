@@ -62,7 +62,7 @@ _USERS = frozenset(os.environ)
 
 
 @dataclass
-class TrainingRecord:
+class Measurements:
     """What was measured for one network and optimizer; all lists have an entry a round."""
 
     arch: str
@@ -120,12 +120,12 @@ class Side:
 
 def measure(
     arch: str, optimizer: str, sides: list[str], rounds: int, steps: int, bar: Any
-) -> TrainingRecord:
+) -> Measurements:
     """Time `steps` steps of each side in turns, `rounds` times, after one round for warming up.
 
     Turns are short and many, since a shared machine changes its speed by the minute.
     """
-    result = TrainingRecord(arch, optimizer, {side: [] for side in sides})
+    result = Measurements(arch, optimizer, {side: [] for side in sides})
     with ExitStack() as stack:
         running = {}
         for side in sides:
@@ -171,15 +171,13 @@ def step_multiply_adds(arch: str) -> float:
     return 32.0 * total
 
 
-def elsewhere(result: TrainingRecord) -> dict[str, float]:
+def elsewhere(result: Measurements) -> dict[str, float]:
     """The share of a full epoch, 1,562 steps and 10,000 validation images, that is neither.
 
     What a step costs besides its compiled function, and a validation image besides the forward
     pass, is measured on short epochs and scaled; an epoch's checkpoint counts once.
     """
-    steps = len(result.rounds) and statistics.median(
-        (r["seconds"] - r["in_steps"]) for r in result.rounds
-    )
+    steps = statistics.median(r["seconds"] - r["in_steps"] for r in result.rounds)
     count = _count(result)
     # Batches are predicted side by side: the seconds inside are those of all threads together.
     threads = runtime.prediction_threads()
@@ -196,7 +194,7 @@ def elsewhere(result: TrainingRecord) -> dict[str, float]:
     return parts | {"all": sum(parts.values())}
 
 
-def _count(result: TrainingRecord) -> int:
+def _count(result: Measurements) -> int:
     """Steps in a round of `result`."""
     first = result.rounds[0]
     return round(1000 * first["seconds"] / result.milliseconds["ours"][0])
@@ -274,7 +272,7 @@ def run(command: list[str], folder: Path, variables: Mapping[str, str] | None = 
     return ended.stdout
 
 
-def describe(results: list[TrainingRecord]) -> str:
+def describe(results: list[Measurements]) -> str:
     """The tables of training, in Markdown: ratios first, then where an epoch's time goes."""
     ratios, parts = [], []
     for result in results:
@@ -373,9 +371,8 @@ def main() -> None:
         print(describe(results), flush=True)
         waited = {} if arguments.no_waits else waits(bar)
     print(f"\n{describe_waits(waited)}")
-    if (arguments.arch, arguments.optimizer, arguments.sides, arguments.no_waits) == (
-        *(None, None, None, False),
-    ):
+    chosen = (arguments.arch, arguments.optimizer, arguments.sides)
+    if chosen == (None, None, None) and not arguments.no_waits:
         _write(results, waited, time.time() - started)
 
 
@@ -384,7 +381,7 @@ def _sides(sides: list[str], optimizer: str) -> list[str]:
     return [side for side in sides if (side, optimizer) != (_SLOW, "adam")]
 
 
-def _write(results: list[TrainingRecord], waited: dict[str, float | None], seconds: float) -> None:
+def _write(results: list[Measurements], waited: dict[str, float | None], seconds: float) -> None:
     """Write the tables and all that was measured, named after the machine."""
     described = machine.describe()
     path = machine.path(described)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepnets.base import files
+from deepnets.base import csv_files
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ["row", "seed", "test_accuracy", "val_accuracy"]
@@ -81,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for study, rows in ROWS.items():
         path = ROOT / study / "metrics" / "pilot.csv"
-        files.write_csv(path, read(arguments.commit, rows), COLUMNS)
+        csv_files.write_csv(path, read(arguments.commit, rows), COLUMNS)
         print(path.relative_to(ROOT))
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import binom
 
-from deepnets.base import files
+from deepnets.base import csv_files
 from deepnets.config import params
 from deepnets.config.sections import Report
 from deepnets.reporting.questions import FLOOR, Sample, judge
@@ -66,7 +66,7 @@ def main() -> None:
     spreads = pilot_spreads(arguments.study / "metrics" / "pilot.csv")
     rows = table(study.report, count, len(study.train.seeds), spreads, arguments.draws)
     path = arguments.study / "metrics" / "power.csv"
-    files.write_csv(path, rows, COLUMNS)
+    csv_files.write_csv(path, rows, COLUMNS)
     print(path)
 
 

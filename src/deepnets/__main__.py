@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # Keras prints in bold
-        text = " ".join(f"{type(error).__name__}: {plain}".split())[:300]
+        text = one_line(f"{type(error).__name__}: {plain}", 300)
         return _fail(arguments, f"{text} (unexpected: --debug shows where)", 1)
 
 

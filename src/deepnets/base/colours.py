@@ -2,10 +2,10 @@
 
 import zlib
 
-BLUE, VERMILION = "#0072B2", "#D55E00"
+BLUE, VERMILION, ORANGE = "#0072B2", "#D55E00", "#E69F00"
 OPTIMIZER_COLOURS = {"adam": VERMILION, "sgd": BLUE}
 # Of optimizers that the study has not.
-_OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_OTHER_COLOURS = ("#009E73", "#CC79A7", ORANGE, "#56B4E9")
 
 
 def optimizer_colour(optimizer: str) -> str:

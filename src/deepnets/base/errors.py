@@ -5,6 +5,6 @@ class UserError(Exception):
     """Something the user can mend. The message says what was expected, received, and what to do."""
 
 
-def one_line(error: BaseException, most: int) -> str:
-    """The first `most` characters of what `error` says, in one line."""
-    return " ".join(str(error).split())[:most]
+def one_line(said: BaseException | str, most: int) -> str:
+    """The first `most` characters of what was said, or of what an error says, in one line."""
+    return " ".join(str(said).split())[:most]

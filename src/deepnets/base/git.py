@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from deepnets.base.errors import UserError
+from deepnets.base.errors import UserError, one_line
 
 # Of git's variables those alone are heard that say where git, its settings and a server are: a
 # setting says whether a repository may be read, and a partial clone asks its server for objects.
@@ -205,6 +205,6 @@ def _run(
             f"{what} has not ended within {patience:.0f} s: see what `git status` does there"
         ) from None
     if result.returncode:
-        said = " ".join(result.stderr.decode(errors="replace").split())
-        raise UserError(f"{what} failed ({said[:1000]})")
+        said = one_line(result.stderr.decode(errors="replace"), 1000)
+        raise UserError(f"{what} failed ({said})")
     return result.stdout.decode(errors="surrogateescape")

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from deepnets.base import project
 from deepnets.commands import find
 from deepnets.records import differences
-from deepnets.records.differences import Outcome
+from deepnets.records.differences import OutcomeComparison
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import curves, run_figures, sheets
 
@@ -47,7 +47,7 @@ def main(name_a: str, name_b: str, seed: int | None = None, stem: Path | None = 
 
 
 def sections(
-    a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]
+    a: TrainingRecord, b: TrainingRecord, outcome: OutcomeComparison, titles: Sequence[str]
 ) -> list[str]:
     """The comparison as text, a part for each question."""
     origins = a.provenance, b.provenance
@@ -64,7 +64,7 @@ def sections(
 
 
 def listed(
-    a: TrainingRecord, b: TrainingRecord, outcome: Outcome
+    a: TrainingRecord, b: TrainingRecord, outcome: OutcomeComparison
 ) -> list[tuple[int, int, int, int]]:
     """Index, true digit and both predicted ones of each test image that they disagree on."""
     if outcome.disagree is None:
@@ -124,13 +124,18 @@ def _code(origin: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _environment(origin: Mapping[str, Any]) -> dict[str, Any]:
-    groups = ("hardware", "settings", "runtime", "versions")
-    entries = {k: v for name in groups for k, v in origin["environment"].get(name, {}).items()}
+    entries = {
+        key: value
+        for group in differences.ENVIRONMENT_GROUPS
+        for key, value in origin["environment"].get(group, {}).items()
+    }
     entries.pop("set_by_user", None)
     return {key: value for key, value in entries.items() if value not in ("", [])}
 
 
-def _curves(a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]) -> str:
+def _curves(
+    a: TrainingRecord, b: TrainingRecord, outcome: OutcomeComparison, titles: Sequence[str]
+) -> str:
     """The histories side by side: of long ones the first epochs, the parting, and the last."""
     count = max(outcome.epochs)
     shown = set(range(1, count + 1))
@@ -159,7 +164,7 @@ def _value(history: Sequence[Mapping[str, float]], epoch: int, key: str) -> str:
 
 
 def _predictions(
-    a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str]
+    a: TrainingRecord, b: TrainingRecord, outcome: OutcomeComparison, titles: Sequence[str]
 ) -> str:
     lines = ["Predictions on the test images"]
     if outcome.test:
@@ -186,7 +191,7 @@ def _predictions(
     return "\n".join(lines)
 
 
-def _explanation(a: TrainingRecord, b: TrainingRecord, outcome: Outcome) -> str:
+def _explanation(a: TrainingRecord, b: TrainingRecord, outcome: OutcomeComparison) -> str:
     causes = differences.inputs(a.provenance, b.provenance)
     shaping = [difference for difference in causes if difference.cause != "other"]
     if outcome.identical:
@@ -207,7 +212,11 @@ def _explanation(a: TrainingRecord, b: TrainingRecord, outcome: Outcome) -> str:
 
 
 def _draw(
-    a: TrainingRecord, b: TrainingRecord, outcome: Outcome, titles: Sequence[str], stem: Path
+    a: TrainingRecord,
+    b: TrainingRecord,
+    outcome: OutcomeComparison,
+    titles: Sequence[str],
+    stem: Path,
 ) -> None:
     """Draw the curves and which digits they disagree on; these too where they are at hand."""
     disputed = np.array(listed(a, b, outcome), np.int64).reshape(-1, 4)
@@ -217,6 +226,8 @@ def _draw(
     images = run_figures.test_images(project.root() / a.study if a.study else Path(), a)
     if images is not None and len(disputed):
         sheets.disagreements(
-            *(images[disputed[:_LISTED, 0]], disputed[:_LISTED], titles),
+            images[disputed[:_LISTED, 0]],
+            disputed[:_LISTED],
+            titles,
             stem.with_name(f"{stem.name}-images"),
         )

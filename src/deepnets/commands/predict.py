@@ -138,8 +138,7 @@ def _digit(name: str, content: bytes) -> Read:
 
 def _printable(name: str) -> str:
     """A file's name as a terminal can show it, whatever bytes it is made of."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return words.printable(os.fsencode(name).decode(errors="backslashreplace"))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from deepnets.base.errors import UserError
-from deepnets.config.words import one_line
+from deepnets.config.words import short_line
 
 # The study's file has 3 KiB. The time that the reader takes grows with the square of the depth of
 # brackets.
@@ -68,7 +68,7 @@ def _anchored(text: str) -> str | None:
         for event in _yaml().parse(text):
             if isinstance(event, NodeEvent) and event.anchor:
                 line = event.start_mark.line + 1
-                return f"line {line}: expected values; received {one_line(f'&{event.anchor}')!r}"
+                return f"line {line}: expected values; received {short_line(f'&{event.anchor}')!r}"
     return None
 
 
@@ -86,7 +86,7 @@ def plain(text: str) -> Any:
         line = _line(error, text)
         where = "" if line is None else f"line {line}: "
         what = getattr(error, "problem", None) or str(error) or type(error).__name__
-        raise ValueError(f"{where}not valid YAML ({one_line(what)})") from None
+        raise ValueError(f"{where}not valid YAML ({short_line(what)})") from None
 
 
 def _yaml() -> YAML:

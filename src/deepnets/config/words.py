@@ -14,13 +14,13 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     # A misspelt key causes an unknown key and a missing one; the unknown one says more.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     hidden = ("[key]", PLAIN, OTHER)
-    place = one_line(".".join(str(part) for part in problem["loc"] if part not in hidden))
+    place = short_line(".".join(str(part) for part in problem["loc"] if part not in hidden))
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, problem["loc"][:-1])
         wrong = str(problem["loc"][-1])
         close = difflib.get_close_matches(wrong, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
-        line = f"{place}: unknown key {one_line(repr(wrong))}; {hint}"
+        line = f"{place}: unknown key {short_line(repr(wrong))}; {hint}"
     elif problem["type"] == "missing":
         line = f"{place}: missing; expected a value"
     else:
@@ -33,16 +33,21 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 def shown(value: Any) -> str:
     """`value` as messages quote it: its repr in one short, printable line."""
     try:
-        return one_line(repr(value))
+        return short_line(repr(value))
     except ValueError:  # Python prints no number of more than 4,300 digits
         return "a number of thousands of digits"
 
 
-def one_line(text: str) -> str:
+def short_line(text: str) -> str:
     """`text` without line breaks, cut short, what cannot be printed escaped."""
     joined = " ".join(text.split())
     cut = joined if len(joined) <= 80 else joined[:77] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return printable(cut)
+
+
+def printable(text: str) -> str:
+    """`text`, what cannot be printed in it escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _known_keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

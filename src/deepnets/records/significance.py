@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 from scipy.stats import binomtest, fisher_exact, rankdata, t
 
+from deepnets.records.statistics import CONFIDENCE
+
 
 def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
     """One-sided p-value of the exact rank-sum test that `a` is no larger than `b`.
@@ -56,9 +58,9 @@ def holm(p_values: Sequence[float], level: float, count: int | None = None) -> l
     return limits
 
 
-def share_interval(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
+def share_interval(count: int, total: int) -> tuple[float, float]:
     """Clopper and Pearson's exact interval (1934) for the chance behind `count` of so many."""
-    interval = binomtest(count, total).proportion_ci(confidence_level=level, method="exact")
+    interval = binomtest(count, total).proportion_ci(confidence_level=CONFIDENCE, method="exact")
     return float(interval.low), float(interval.high)
 
 
@@ -74,9 +76,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
     return float(stdtr(freedom, -mean / error))
 
 
-def welch_interval(
-    a: Sequence[float], b: Sequence[float], level: float = 0.95
-) -> tuple[float, float] | None:
+def welch_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float] | None:
     """Welch's t interval for the mean of `a` less that of `b`.
 
     None where there is none: a single value, or no spread in either.
@@ -86,19 +86,19 @@ def welch_interval(
     mean, error, freedom = _welch(a, b)
     if error == 0:
         return None
-    half = float(t.ppf((1 + level) / 2, freedom)) * error
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return mean - half, mean + half
 
 
-def mean_bounds(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Two one-sided bounds of Student's t for the mean, each right at `level`; None for one value.
+def mean_bounds(values: Sequence[float]) -> tuple[float, float] | None:
+    """Two one-sided bounds of Student's t for the mean, each at the level; None for one value.
 
     Together they are an interval of a lower level: twice the chance to miss.
     """
     if len(values) < 2:
         return None
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(t.ppf(level, len(values) - 1)) * error
+    half = float(t.ppf(CONFIDENCE, len(values) - 1)) * error
     mean = float(np.mean(values))
     return mean - half, mean + half
 

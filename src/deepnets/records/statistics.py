@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets.base.project import CLASSES
+# The level of every interval and bound, each by itself.
+CONFIDENCE = 0.95
 
 
 class Calibration(NamedTuple):
@@ -54,24 +55,6 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def class_accuracy(
-    labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Share of each digit's images that is classified correctly; nan for a digit without any.
-
-    Args:
-        labels: (n,).
-        probabilities: (n, 10).
-
-    Returns:
-        float64 (10,), a fraction by digit.
-    """
-    right = probabilities.argmax(axis=1) == labels
-    return _ratio(
-        np.bincount(labels[right], minlength=CLASSES), np.bincount(labels, minlength=CLASSES)
-    )
-
-
 def calibration(
     labels: NDArray[np.uint8], probabilities: NDArray[np.float32], bins: int = 15
 ) -> Calibration:
@@ -97,7 +80,7 @@ def calibration(
     return Calibration(count, _ratio(confidences, count), _ratio(hits, count), ece)
 
 
-def accuracy_interval(right: int, count: int, level: float = 0.95) -> tuple[float, float]:
+def accuracy_interval(right: int, count: int, level: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's score interval for the accuracy behind `right` of `count` images (at least 1).
 
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
@@ -109,23 +92,14 @@ def accuracy_interval(right: int, count: int, level: float = 0.95) -> tuple[floa
     return float(interval.low), float(interval.high)
 
 
-def prediction(count: int, level: float = 0.95) -> float:
+def prediction(count: int) -> float:
     """How many root mean squares of `count` differences around 0 (at least 1) hold the next one.
 
     Student's t with as many degrees of freedom: the mean is known, not estimated.
     """
     from scipy.special import stdtrit
 
-    return float(stdtrit(count, (1 + level) / 2))
-
-
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval for the mean behind `values`, at least one; None for a single one."""
-    mean, deviation = spread(values)
-    if deviation is None:
-        return None
-    half = prediction(len(values) - 1, level) * deviation / math.sqrt(len(values))
-    return mean - half, mean + half
+    return float(stdtrit(count, (1 + CONFIDENCE) / 2))
 
 
 def mcnemar(

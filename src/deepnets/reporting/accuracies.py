@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from deepnets.reporting import drawing
 
@@ -20,6 +17,10 @@ _STUDY: dict[str, Any] = {
     "linestyle": "none",
     "markersize": 4.5,
 }
+
+
+# See `drawing.name_rows`.
+_MARGIN = 0.6
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,14 @@ def comparison(results: Mapping[drawing.Run, AccuracyRow], stem: Path) -> None:
         if result.accuracy is not None:
             axis.plot(result.accuracy, row, markersize=6, zorder=3, **run.style)
         elif not result.seeds:
-            axis.text(
-                0.02,
-                row,
-                "not run yet",
-                transform=axis.get_yaxis_transform(),
-                va="center",
-                fontsize=drawing.SMALL,
-                color=drawing.GREY,
-                bbox={"color": "white", "pad": 1},
-            )
+            drawing.say_not_run(axis, row, bbox={"color": "white", "pad": 1})
         for seed in result.seeds:
             axis.plot(seed, row + 0.26, color=run.style["color"], marker="|", markersize=6)
         if result.study is not None:
             axis.plot(result.study, row - 0.28, **_STUDY)
     drawing.accuracy_scale(axis, "x", values)
     axis.set_xlabel("test accuracy (scale: logarithm of the error)")
-    _name_rows(axis, results)
+    drawing.name_rows(axis, [run.name for run in results], _MARGIN)
     ours = [
         Line2D([], [], color=drawing.GREY, marker="o", label="ours, 95 % interval"),
         Line2D([], [], color=drawing.GREY, marker="|", linestyle="none", label="one seed"),
@@ -105,7 +97,7 @@ def convergence(
     for axis, level in zip(axes[0], levels, strict=True):
         for row, (run, own) in enumerate(reached.items()):
             seeds = own.get(level, ())
-            for offset, epoch in zip(_offsets(len(seeds)), seeds, strict=True):
+            for offset, epoch in zip(drawing.offsets(len(seeds), 0.28), seeds, strict=True):
                 filled = {} if epoch else {"markerfacecolor": "white"}
                 axis.plot(
                     epoch or unreached,
@@ -122,17 +114,6 @@ def convergence(
         axis.tick_params(axis="y", length=0)
         axis.set_title(f"{100 * level:g} % validation accuracy")
         axis.set_xlabel("epochs")
-    _name_rows(axes[0, 0], reached)
+    drawing.name_rows(axes[0, 0], [run.name for run in reached], _MARGIN)
     drawing.add_legend(figure, drawing.style_key(reached))
     drawing.save(figure, stem)
-
-
-def _offsets(count: int) -> NDArray[np.float64]:
-    """Heights that keep `count` marks in one row apart."""
-    return np.linspace(-0.28, 0.28, count) if count > 1 else np.zeros(count)
-
-
-def _name_rows(axis: Axes, runs: Mapping[drawing.Run, Any]) -> None:
-    axis.set_yticks(range(len(runs)), [run.name for run in runs])
-    axis.set_ylim(len(runs) - 0.4, -0.6)
-    axis.tick_params(axis="y", length=0)

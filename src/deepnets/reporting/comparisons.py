@@ -111,16 +111,6 @@ class Comparison:
     def accuracy_b(self) -> float:
         return spread(self.accuracies_b)[0]
 
-    @property
-    def differences(self) -> list[float]:
-        """Of `a` less `b`, by seed."""
-        return [a - b for a, b in zip(self.accuracies_a, self.accuracies_b, strict=True)]
-
-    @property
-    def seeds_ahead(self) -> int:
-        """With how many seeds `a` is the more accurate."""
-        return sum(difference > 0 for difference in self.differences)
-
     def counts(self, sign: int, level: float) -> bool:
         """Whether there is a difference of that sign, significant at `level`."""
         return self.sign == sign and self.p_value < level

@@ -89,7 +89,13 @@ class Console(Listener):
             return
         trained = {name: _trained(name, seeds) for name, seeds in self._plan.grid.items()}
         now = clock.Situation(
-            *(self._runs, epoch, step, self._images, self._plan, trained, self._provenance)
+            runs=self._runs,
+            epoch=epoch,
+            step=step,
+            images=self._images,
+            plan=self._plan,
+            trained=trained,
+            provenance=self._provenance,
         )
         for line in clock.lines(now, measured, datetime.now()):
             progress.say(line)

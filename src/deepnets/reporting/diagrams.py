@@ -3,7 +3,7 @@
 A layer is what `models.layers` lists: `name`, `kind` (its Keras class), `output_shape` ([height,
 width, channels] or [n]), `parameters` and `inputs` (names), in topological order. Stages and
 residual blocks are found in the names (block1_conv2, conv2_block1_1_conv) and shapes; none is
-counted on to be there. Returns figures that `figures.save` writes.
+counted on to be there. Returns figures that `drawing.save` writes.
 """
 
 import math

@@ -195,6 +195,38 @@ def accuracy_scale(axes: Axes, which: str, values: Sequence[float]) -> None:
     ticks(axis, FixedLocator(places))
 
 
+def name_rows(axis: Axes, names: Sequence[str], margin: float) -> None:
+    """Name the rows of a figure that has them below each other, the first at the top, at y = 0.
+
+    Args:
+        axis: what they are drawn in.
+        names: from above.
+        margin: above the first row and below the last one, in rows.
+    """
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 1 + margin, -margin)
+    axis.tick_params(axis="y", length=0)
+
+
+def say_not_run(axis: Axes, row: int, **style: Any) -> None:
+    """Write into a row of such a figure that it has not been run yet."""
+    axis.text(
+        0.02,
+        row,
+        "not run yet",
+        transform=axis.get_yaxis_transform(),
+        va="center",
+        fontsize=SMALL,
+        color=GREY,
+        **style,
+    )
+
+
+def offsets(count: int, reach: float) -> NDArray[np.float64]:
+    """Heights that keep `count` marks in one row apart, up to `reach` either way."""
+    return np.linspace(-reach, reach, count) if count > 1 else np.zeros(count)
+
+
 def log_epochs(axes: Axes) -> None:
     axes.set_xscale("log")
     ticks(axes.xaxis, LogLocator(subs=(1, 2, 5)))

@@ -9,14 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from deepnets.base import colours
 from deepnets.reporting import drawing
 from deepnets.reporting.mechanisms import Diagnosis, after_steps, path, right
 
 # By moment, in their order: the start, after some steps, the end.
 _MOMENTS: tuple[dict[str, Any], ...] = (
-    {"color": "#E69F00", "marker": "o", "linestyle": ":"},
-    {"color": "#D55E00", "marker": "^", "linestyle": "--"},
-    {"color": "#0072B2", "marker": "s", "linestyle": "-"},
+    {"color": colours.ORANGE, "marker": "o", "linestyle": ":"},
+    {"color": colours.VERMILION, "marker": "^", "linestyle": "--"},
+    {"color": colours.BLUE, "marker": "s", "linestyle": "-"},
 )
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from deepnets.base import files, project
+from deepnets.base import csv_files, files, project
+from deepnets.records.results import EPOCH_METRICS
 from deepnets.training.checkpoints import Row
 
 TABLE = project.REPORTS / "history.csv"
-COLUMNS = ("run", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+COLUMNS = ("run", "epoch", *EPOCH_METRICS)
 
 # Seconds between two writings of a training: epochs on a GPU are shorter, and many run at a time.
 _INTERVAL = 2.0
@@ -58,7 +59,7 @@ class LiveCurve:
         rows = [{"run": self._run} | {key: row[key] for key in COLUMNS[1:]} for row in history]
         # No picture is worth a training: who has no right to write there, or no room, sees none.
         with suppress(OSError, Timeout, ValueError, csv.Error), _locked():
-            files.write_csv(TABLE, [*self._others(), *rows], COLUMNS)
+            csv_files.write_csv(TABLE, [*self._others(), *rows], COLUMNS)
 
     def _others(self) -> list[dict[str, str]]:
         if not TABLE.is_file():

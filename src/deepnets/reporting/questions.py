@@ -318,7 +318,10 @@ def _tested_alike(*sides: Side) -> bool:
 
 def _numbers(known: Sequence[Compared], missing: Sequence[Pair]) -> list[str]:
     several = len(known) + len(missing) > 1
-    sentences = [f"{pair.judgement.word}: " * several + f"{_describe(pair)}." for pair in known]
+    sentences = [
+        f"{pair.judgement.word}: {_describe(pair)}." if several else f"{_describe(pair)}."
+        for pair in known
+    ]
     lacking = ", ".join(f"{name(pair.row)} beside {name(pair.than)}" for pair in missing)
     return sentences + ([f"To be tested with every seed: {lacking}."] if missing else [])
 

@@ -41,8 +41,14 @@ def draw(run: drawing.Run, paths: project.RunFiles, result: TrainingRecord, mist
     images = test_images(Path(), result)
     if result.probabilities is not None and images is not None:
         worst = evaluation.most_confident_mistakes(result.probabilities, result.labels, mistakes)
-        sheet = images[worst], result.labels[worst], result.probabilities[worst]
-        sheets.mistakes({paths.name: sheet}, picture.with_suffix(""), _noted(result))
+        sheets.mistakes(
+            paths.name,
+            images[worst],
+            result.labels[worst],
+            result.probabilities[worst],
+            picture.with_suffix(""),
+            _noted(result),
+        )
     elif not is_of(picture, result):
         picture.unlink(missing_ok=True)
 

@@ -8,7 +8,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from deepnets.records.results import TrainingRecord
 from deepnets.reporting import drawing
@@ -66,7 +65,7 @@ def draw(shown: Sequence[Line], stem: Path, goal: float | None = None) -> None:
             (line.accuracies, -0.12, 0.18, {"alpha": 0.7}),
             (line.pilot, 0.27, 0.1, {"markerfacecolor": "white"}),
         ):
-            heights = place + offset + _spread(len(points), reach)
+            heights = place + offset + drawing.offsets(len(points), reach)
             axis.plot(points, heights, **style | filled)
         if line.accuracies:
             axis.plot(
@@ -76,23 +75,13 @@ def draw(shown: Sequence[Line], stem: Path, goal: float | None = None) -> None:
                 linewidth=1.5,
             )
         elif not line.pilot:
-            axis.text(
-                0.02,
-                place,
-                "not run yet",
-                transform=axis.get_yaxis_transform(),
-                va="center",
-                fontsize=drawing.SMALL,
-                color=drawing.GREY,
-            )
+            drawing.say_not_run(axis, place)
     if goal is not None:
         axis.axvline(goal, color="black", linestyle="--", linewidth=0.8)
         values.append(goal)
     drawing.accuracy_scale(axis, "x", values)
     names = [line.row if line.stands else f"({line.row})" for line in shown]
-    axis.set_yticks(range(len(shown)), names)
-    axis.set_ylim(len(shown) - 0.5, -0.5)
-    axis.tick_params(axis="y", length=0)
+    drawing.name_rows(axis, names, margin=0.5)
     axis.set_xlabel("test accuracy (scale: logarithm of the error)")
     grey: dict[str, Any] = {
         "color": drawing.GREY,
@@ -109,8 +98,3 @@ def draw(shown: Sequence[Line], stem: Path, goal: float | None = None) -> None:
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.8, label=label))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     drawing.save(figure, stem)
-
-
-def _spread(count: int, reach: float) -> NDArray[np.float64]:
-    """Heights that keep points of one value apart, up to `reach` either way."""
-    return np.linspace(-reach, reach, count) if count > 1 else np.zeros(count)

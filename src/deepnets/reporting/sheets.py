@@ -17,7 +17,7 @@ def contact_sheet(
 
     Args:
         splits: name -> images uint8 (n, size, size, 3) and labels uint8 (n,).
-        stem: the path to drawing.write, without .png; so in all functions here.
+        stem: see `drawing.save`.
     """
     groups = {}
     for name, (images, labels) in splits.items():
@@ -28,35 +28,33 @@ def contact_sheet(
 
 
 def mistakes(
-    groups: Mapping[
-        str, tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32] | NDArray[np.float64]]
-    ],
+    name: str,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
     stem: Path,
     noted: Mapping[str, str] | None = None,
 ) -> None:
-    """The most confident mistakes, a heading a run: true and predicted digit, its probability.
+    """The most confident mistakes of a run: true and predicted digit, its probability.
 
     Args:
-        groups: name -> images uint8 (n, size, size, 3), labels uint8 (n,) and
-            probabilities (n, 10), in the order in which they are drawn; n may be 0.
+        name: of the run.
+        images: uint8 (n, size, size, 3), in the order in which they are drawn; n may be 0.
+        labels: uint8 (n,).
+        probabilities: (n, 10).
         stem: see `drawing.save`.
         noted: what the file says of itself, by keywords that PNG has.
     """
-    sheets = {}
-    for name, (images, labels, probabilities) in groups.items():
-        guesses = probabilities.argmax(axis=1)
-        sheets[name if len(images) else f"{name}: no mistakes"] = (
-            images,
-            [
-                f"{label}→{guess}  {row[guess]:.3f}"
-                for label, guess, row in zip(labels, guesses, probabilities, strict=True)
-            ],
-        )
+    guesses = probabilities.argmax(axis=1)
+    captions = [
+        f"{label}→{guess}  {row[guess]:.3f}"
+        for label, guess, row in zip(labels, guesses, probabilities, strict=True)
+    ]
     # Up to ten in a row; more in rows of equal length.
-    lengths = [len(images) for images, _ in sheets.values() if len(images)]
-    columns = max([8, *(-(-length // -(-length // 10)) for length in lengths)])
+    rows = max(1, -(-len(images) // 10))
+    columns = max(8, -(-len(images) // rows))
     _sheet(
-        sheets,
+        {name if len(images) else f"{name}: no mistakes": (images, captions)},
         "the most confident mistakes: true → predicted digit, its probability",
         columns,
         stem,

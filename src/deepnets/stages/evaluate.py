@@ -37,7 +37,7 @@ def evaluate_run(
         paths: of the run.
         seeds: all that the files in `paths` are about.
         publish: how MLflow follows the run.
-        mlflow_run_id: see `live.Record`.
+        mlflow_run_id: see `TrackedTraining`.
         draw: for a run that no report shows, what makes each seed's figures for MLflow.
         of_seeds: how many the run has in all, where `seeds` are not all.
     """
@@ -55,7 +55,10 @@ def evaluate_run(
     tested: list[TrainingRecord] = []
     for seed in seeds:
         tracked = TrackedTraining(
-            *(paths, publish.experiment, seed, of_seeds or len(seeds)),
+            paths,
+            publish.experiment,
+            seed,
+            of_seeds or len(seeds),
             mlflow_run_id=mlflow_run_id,
             images=publish.images,
         )

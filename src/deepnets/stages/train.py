@@ -110,7 +110,12 @@ def train_run(
         if not asked.is_first:
             with views.computing_in(classifier, run.precision):
                 loop.fit(
-                    *(classifier, run, seen["train"], seen["validation"], folder, _no_saver),
+                    classifier,
+                    run,
+                    seen["train"],
+                    seen["validation"],
+                    folder,
+                    _no_saver,
                     stepper=compiled.stepper,
                     scorer=compiled.scorer,
                 )
@@ -123,7 +128,12 @@ def train_run(
         checkpoints.drop_oldest(folder)
 
         tracked = TrackedTraining(
-            *(paths, publish.experiment, run.seed, of_seeds or len(runs), folder, mlflow_run_id),
+            paths,
+            publish.experiment,
+            run.seed,
+            of_seeds or len(runs),
+            live=folder,
+            mlflow_run_id=mlflow_run_id,
             images=publish.images,
         )
         curve = None
@@ -140,7 +150,12 @@ def train_run(
                 save = epoch_saver(folder, run, submit, curve)
                 seen_by_epoch = EpochRecorder(folder, seen["validation"], submit)
                 rows, diverged = loop.fit(
-                    *(classifier, run, seen["train"], seen["validation"], folder, save),
+                    classifier,
+                    run,
+                    seen["train"],
+                    seen["validation"],
+                    folder,
+                    save,
                     Listeners([told, seen_by_epoch, *([listener] if listener else [])]),
                     compiled.stepper,
                     compiled.scorer,

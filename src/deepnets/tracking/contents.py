@@ -22,6 +22,7 @@ from deepnets.base import files, project
 from deepnets.base.errors import UserError
 from deepnets.evaluation import epochs
 from deepnets.records import results
+from deepnets.records.results import EPOCH_METRICS
 from deepnets.tracking import epoch_images, tags
 from deepnets.tracking.trainings import TrackedTraining
 
@@ -38,7 +39,6 @@ _IMAGE_NAME = re.compile(
 # By their places among a run's artifacts the files and the texts that belong there.
 Artifacts = Mapping[str, Path | bytes]
 
-_EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 _CLOCK_METRICS = ("seconds", "images_per_second")
 _CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 
@@ -84,12 +84,12 @@ def log_epochs(client: MlflowClient, run_id: str, training: TrackedTraining) -> 
     """The metrics of every epoch, at the time when it ended."""
     known: dict[str, set[int]] = {
         key: {metric.step for metric in client.get_metric_history(run_id, key)}
-        for key in (*_EPOCH_METRICS, *_CLOCK_METRICS)
+        for key in (*EPOCH_METRICS, *_CLOCK_METRICS)
     }
     lacking = []
     for row, clock in zip(training.history, training.timing, strict=True):
         step, finished = int(row["epoch"]), int(clock["finished_ms"])
-        values = {key: row[key] for key in _EPOCH_METRICS} | {
+        values = {key: row[key] for key in EPOCH_METRICS} | {
             key: clock[key] for key in _CLOCK_METRICS
         }
         lacking += [
@@ -135,7 +135,7 @@ def lacking_images(
 
 def last_epoch_ended(client: MlflowClient, run: Run) -> int:
     """When the last epoch that MLflow knows ended, or else the run began, in ms since 1970."""
-    metrics = client.get_metric_history(run.info.run_id, _EPOCH_METRICS[0])
+    metrics = client.get_metric_history(run.info.run_id, EPOCH_METRICS[0])
     return max((metric.timestamp for metric in metrics), default=int(run.info.start_time))
 
 

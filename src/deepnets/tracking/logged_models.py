@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,14 +18,10 @@ from mlflow.types import Schema, TensorSpec
 from deepnets.base import files
 from deepnets.records.provenance import Provenance
 from deepnets.tracking import tags
-from deepnets.tracking.trainings import TrackedTraining
-from deepnets.training import scores
+from deepnets.tracking.trainings import BEST, MODEL, TrackedModel, TrackedTraining
 
 # Where in a logged model's artifacts the model is.
 FILE = "data/model.keras"
-
-# What the models of a run are called: its own, and its best epoch's beside that of the last one.
-MODEL, BEST = "model", "best-epoch"
 
 # Of metrics that a run has at its model's epoch, those that are of that model alone.
 _OF_RUN = ("test_", "best_")
@@ -35,46 +30,62 @@ _OF_RUN = ("test_", "best_")
 _LOADER = Path(__file__).parent / "raw_pixels.py"
 
 
-def has_model(client: MlflowClient, run: Run, source: Path) -> bool:
-    """Whether the model `source` has been logged as the run's, and is there still."""
-    digest = files.file_digest(source)
-    return run.data.tags.get(tags.MODEL_DIGEST) == digest and _is_there(client, run, source)
+def has_model(client: MlflowClient, run: Run, model: TrackedModel) -> bool:
+    """Whether `model` has been logged as the run's, and is there still."""
+    # Of its own one the run says when all of it had been sent.
+    if model.name == MODEL and run.data.tags.get(tags.MODEL_DIGEST) != model.digest:
+        return False
+    return any(
+        entry.path == FILE and entry.file_size == model.path.stat().st_size
+        for logged in _search(client, run, model.digest, model.name)
+        if logged.model_id in _ids(run)
+        for entry in client.list_logged_model_artifacts(logged.model_id, "data")
+    )
 
 
-def has_best_model(client: MlflowClient, run: Run, source: Path) -> bool:
-    """As `has_model`, of the best epoch's model beside that of the last one."""
-    return _is_there(client, run, source, BEST)
-
-
-def log_model(client: MlflowClient, run: Run, training: TrackedTraining) -> None:
+def log_model(
+    client: MlflowClient, run: Run, training: TrackedTraining, model: TrackedModel
+) -> None:
     """What `mlflow.keras.log_model` does, in steps that may each be interrupted and repeated."""
-    _log(client, run, training, training.model, training.model_epoch)
+    logged = find_or_create(client, run, model.digest, model.name)
+    if logged.model_id not in _ids(run):
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, model.epoch)])
+    with TemporaryDirectory() as folder:
+        described = Model(
+            artifact_path=logged.artifact_location,
+            run_id=run.info.run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+        )
+        _write(Path(folder), described, model.path, training.provenance)
+        client.log_model_artifacts(logged.model_id, folder)
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
 
 
-def log_best_model(client: MlflowClient, run: Run, training: TrackedTraining, source: Path) -> None:
-    """As `log_model`, of the best epoch's model beside that of the last one."""
-    _log(client, run, training, source, scores.best_epoch(training.history), BEST)
-
-
-def log_metrics(client: MlflowClient, run: Run, training: TrackedTraining) -> None:
-    """Give the models that were logged of `training` the metrics of their epochs and tests."""
-    epoch = training.model_epoch
-    wanted = _metrics_at(client, run, epoch)
-    _link(client, run, training.model, MODEL, wanted)
-    if training.best_model is None:
-        return
-    epoch = scores.best_epoch(training.history)
-    ended = int(training.timing[epoch - 1]["finished_ms"])
-    # Of the tests that MLflow has, the last epoch's alone are known by then.
-    wanted = [
-        metric for metric in _metrics_at(client, run, epoch) if not metric.key.startswith(_OF_RUN)
-    ]
-    wanted += [
-        Metric(f"test_{key}", training.tested[f"best_{key}"], ended, epoch)
-        for key in ("accuracy", "loss")
-        if f"best_{key}" in training.tested
-    ]
-    _link(client, run, training.best_model, BEST, wanted)
+def log_metrics(
+    client: MlflowClient, run: Run, training: TrackedTraining, model: TrackedModel
+) -> None:
+    """Give `model`, which was logged of `training`, the metrics of its epoch and its tests."""
+    wanted = _metrics_at(client, run, model.epoch)
+    if model.name == BEST:
+        ended = int(training.timing[model.epoch - 1]["finished_ms"])
+        # Of the tests that MLflow has, the last epoch's alone are known by then.
+        wanted = [metric for metric in wanted if not metric.key.startswith(_OF_RUN)]
+        wanted += [
+            Metric(f"test_{key}", training.tested[f"best_{key}"], ended, model.epoch)
+            for key in ("accuracy", "loss")
+            if f"best_{key}" in training.tested
+        ]
+    for logged in _search(client, run, model.digest, model.name):
+        there = {(metric.key, metric.step, metric.value) for metric in logged.metrics or ()}
+        lacking = [
+            Metric(
+                metric.key, metric.value, metric.timestamp, metric.step, model_id=logged.model_id
+            )
+            for metric in wanted
+            if (metric.key, metric.step, metric.value) not in there
+        ]
+        client.log_batch(run.info.run_id, metrics=lacking)
 
 
 def find_or_create(client: MlflowClient, run: Run, digest: str, name: str = MODEL) -> LoggedModel:
@@ -84,7 +95,7 @@ def find_or_create(client: MlflowClient, run: Run, digest: str, name: str = MODE
         client: from `connection.connect`.
         run: as it is in the store.
         digest: of the model's file.
-        name: MODEL, or BEST for that beside it.
+        name: of a `TrackedModel`.
     """
     models = _search(client, run, digest, name)
     if not models:
@@ -104,29 +115,6 @@ def find_or_create(client: MlflowClient, run: Run, digest: str, name: str = MODE
     return used
 
 
-def _log(
-    client: MlflowClient,
-    run: Run,
-    training: TrackedTraining,
-    source: Path,
-    epoch: int,
-    name: str = MODEL,
-) -> None:
-    model = find_or_create(client, run, files.file_digest(source), name)
-    if model.model_id not in _ids(run):
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, epoch)])
-    with TemporaryDirectory() as folder:
-        described = Model(
-            artifact_path=model.artifact_location,
-            run_id=run.info.run_id,
-            model_uuid=model.model_id,
-            model_id=model.model_id,
-        )
-        _write(Path(folder), described, source, training.provenance)
-        client.log_model_artifacts(model.model_id, folder)
-    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-
-
 def _metrics_at(client: MlflowClient, run: Run, epoch: int) -> list[Metric]:
     """The metrics that the store has of the run's `epoch`."""
     return [
@@ -136,29 +124,6 @@ def _metrics_at(client: MlflowClient, run: Run, epoch: int) -> list[Metric]:
         for metric in client.get_metric_history(run.info.run_id, key)
         if metric.step == epoch
     ]
-
-
-def _link(
-    client: MlflowClient, run: Run, source: Path, name: str, wanted: Sequence[Metric]
-) -> None:
-    """Log those of `wanted` that the model has not."""
-    for model in _search(client, run, files.file_digest(source), name):
-        there = {(metric.key, metric.step, metric.value) for metric in model.metrics or ()}
-        lacking = [
-            Metric(metric.key, metric.value, metric.timestamp, metric.step, model_id=model.model_id)
-            for metric in wanted
-            if (metric.key, metric.step, metric.value) not in there
-        ]
-        client.log_batch(run.info.run_id, metrics=lacking)
-
-
-def _is_there(client: MlflowClient, run: Run, source: Path, name: str = MODEL) -> bool:
-    return any(
-        entry.path == FILE and entry.file_size == source.stat().st_size
-        for model in _search(client, run, files.file_digest(source), name)
-        if model.model_id in _ids(run)
-        for entry in client.list_logged_model_artifacts(model.model_id, "data")
-    )
 
 
 def _search(client: MlflowClient, run: Run, digest: str, name: str) -> list[LoggedModel]:

@@ -42,7 +42,8 @@ def register_champion(client: MlflowClient, name: str, contender: Contender) -> 
     """
     registered = _registered(client, name) or _create_registered(client, name)
     run_id = runs.sync(client, contender.training)
-    version = _version_of(client, name, run_id, contender)
+    digest = files.file_digest(contender.training.model)
+    version = _version_of(client, name, run_id, digest)
     alias = registered.aliases.get(ALIAS)
     if alias is not None and (version is None or str(alias) != str(version.version)):
         reigning = client.get_model_version(name, alias)
@@ -50,7 +51,7 @@ def register_champion(client: MlflowClient, name: str, contender: Contender) -> 
             return reigning
     description = card(contender, contender.training.run_name, name)
     if version is None:
-        version = _create_version(client, name, run_id, contender, description)
+        version = _create_version(client, name, run_id, contender, digest, description)
     elif version.description != description:
         client.update_model_version(name, version.version, description)
     if str(alias) != str(version.version):
@@ -110,14 +111,11 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     return list(client.search_model_versions(f"name = '{name}'"))
 
 
-def _version_of(
-    client: MlflowClient, name: str, run_id: str, contender: Contender
-) -> ModelVersion | None:
-    """The version that holds the model of `contender`; None if it was never registered.
+def _version_of(client: MlflowClient, name: str, run_id: str, digest: str) -> ModelVersion | None:
+    """The version that holds the run's model with that digest; None if it was never registered.
 
     Two publishers at once may have registered it twice: the later version is deleted.
     """
-    digest = files.file_digest(contender.training.model)
     versions = [
         version
         for version in _versions(client, name)
@@ -130,9 +128,13 @@ def _version_of(
 
 
 def _create_version(
-    client: MlflowClient, name: str, run_id: str, contender: Contender, description: str
+    client: MlflowClient,
+    name: str,
+    run_id: str,
+    contender: Contender,
+    digest: str,
+    description: str,
 ) -> ModelVersion:
-    digest = files.file_digest(contender.training.model)
     model = logged_models.find_or_create(client, client.get_run(run_id), digest)
     ranked_by = (contender.val_accuracy, contender.val_loss, contender.validation)
     return client.create_model_version(

@@ -7,8 +7,9 @@ cache.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from deepnets.tracking import connection
@@ -21,7 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from deepnets.base import files, processes, project
 from deepnets.tracking import contents, logged_models, tags
 from deepnets.tracking.contents import Artifacts
-from deepnets.tracking.trainings import TrackedTraining
+from deepnets.tracking.trainings import MODEL, TrackedModel, TrackedTraining
 
 
 def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHED") -> str:
@@ -38,7 +39,8 @@ def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHE
         training = replace(training, live=None)
     run = _find_or_create(client, training)
     run_id = str(run.info.run_id)
-    marks = {tags.PUBLISHED: _digest(training, finished)}
+    models = training.read_models() if finished else []
+    marks = {tags.PUBLISHED: _digest(training, finished, models)}
     if finished:
         marks[tags.MODEL] = _where_model_is(run, training)
     if status == "RUNNING":
@@ -47,7 +49,7 @@ def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHE
     whole = (
         run.info.status == status
         and run.data.tags.get(tags.PUBLISHED) == marks[tags.PUBLISHED]
-        and (not finished or _has_files(client, run, training, wanted))
+        and (not finished or _has_files(client, run, training, models, wanted))
     )
     if not whole:
         contents.log_params(client, run, training)
@@ -56,7 +58,7 @@ def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHE
         contents.log_images(client, run_id, training)
         if finished:
             contents.log_results(client, run_id, training)
-            marks |= _send_model(client, run, training)
+            marks |= _send_models(client, run, training, models)
             contents.log_artifacts(client, run_id, wanted)
             if training.seeds > 1:
                 contents.log_means(client, run.data.tags[MLFLOW_PARENT_RUN_ID], training)
@@ -172,30 +174,33 @@ def _parent(client: MlflowClient, experiment: str, training: TrackedTraining) ->
     return run_id
 
 
-def _digest(training: TrackedTraining, finished: bool) -> str:
+def _digest(training: TrackedTraining, finished: bool, models: Sequence[TrackedModel]) -> str:
     """A digest of everything that is published, so that a second time costs one look.
 
     Images of epochs apart: who lacks them has the same training, and says so.
     """
-    names = ("provenance.json", "history.csv", "timing.csv")
-    parts = [training.folder / name for name in names]
+    numbers = [training.folder / name for name in ("provenance.json", "history.csv", "timing.csv")]
+    figures: list[Path] = []
     if finished:
-        paths = training.files
-        parts += [paths.train, paths.test, training.model]
-        parts += [training.best_model] if training.best_model else []
-        parts += sorted(paths.figures(training.seed).glob("*"))
-    digests = "".join(files.file_digest(path) for path in parts if path.is_file())
-    return hashlib.sha256(digests.encode()).hexdigest()
+        numbers += [training.files.train, training.files.test]
+        figures += sorted(training.files.figures(training.seed).glob("*"))
+    digests = [
+        *(files.file_digest(path) for path in numbers if path.is_file()),
+        *(model.digest for model in models),
+        *(files.file_digest(path) for path in figures if path.is_file()),
+    ]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _has_files(
-    client: MlflowClient, run: Run, training: TrackedTraining, wanted: Artifacts
+    client: MlflowClient,
+    run: Run,
+    training: TrackedTraining,
+    models: Sequence[TrackedModel],
+    wanted: Artifacts,
 ) -> bool:
-    """Whether the store has all artifacts of a run, and its model as far as that is here."""
-    if training.model.is_file() and not logged_models.has_model(client, run, training.model):
-        return False
-    best = training.best_model
-    if best is not None and not logged_models.has_best_model(client, run, best):
+    """Whether the store has all artifacts of a run, and its models as far as they are here."""
+    if not all(logged_models.has_model(client, run, model) for model in models):
         return False
     if contents.lacking_images(client, run.info.run_id, training):
         return False
@@ -208,17 +213,16 @@ def _where_model_is(run: Run, training: TrackedTraining) -> str:
     return "logged" if known else "not at hand when this was published"
 
 
-def _send_model(client: MlflowClient, run: Run, training: TrackedTraining) -> dict[str, str]:
-    """Send the model, if it is here and not there; returns the tag that says so."""
-    if not training.model.is_file():
-        return {}
-    if not logged_models.has_model(client, run, training.model):
-        logged_models.log_model(client, run, training)
-    best = training.best_model
-    if best is not None and not logged_models.has_best_model(client, run, best):
-        logged_models.log_best_model(client, run, training, best)
-    logged_models.log_metrics(client, run, training)
-    return {tags.MODEL_DIGEST: files.file_digest(training.model)}
+def _send_models(
+    client: MlflowClient, run: Run, training: TrackedTraining, models: Sequence[TrackedModel]
+) -> dict[str, str]:
+    """Send the models that are not there; returns the tag that says so of the run's own."""
+    for model in models:
+        if not logged_models.has_model(client, run, model):
+            logged_models.log_model(client, run, training, model)
+        logged_models.log_metrics(client, run, training, model)
+    own = next((model for model in models if model.name == MODEL), None)
+    return {tags.MODEL_DIGEST: own.digest} if own else {}
 
 
 def _set_tags(client: MlflowClient, run: Run, values: Mapping[str, str]) -> None:

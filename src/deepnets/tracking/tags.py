@@ -10,6 +10,7 @@ from typing import cast
 
 from deepnets.base import colours
 from deepnets.base.errors import UserError
+from deepnets.records.differences import ENVIRONMENT_GROUPS
 from deepnets.tracking.trainings import TrackedTraining
 
 FINGERPRINT = "fingerprint"
@@ -44,12 +45,11 @@ TAGS: dict[str, Callable[[TrackedTraining], object]] = {
     "outcome": lambda training: training.outcome,
 }
 
-# Parts of the recorded environment, of which every entry is a tag, as `versions.keras`.
-_GROUPS = ("hardware", "settings", "runtime", "versions")
-
 
 def tags_of(training: TrackedTraining) -> dict[str, str]:
     """All tags that `training` has by `TAGS` and by the environment that it recorded.
+
+    Every entry of the environment is one, as `versions.keras`.
 
     Raises:
         UserError: a line of `TAGS` is wrong.
@@ -67,7 +67,7 @@ def tags_of(training: TrackedTraining) -> dict[str, str]:
                 "in src/deepnets/tracking/tags.py, then run `deepnets publish`"
             ) from error
     environment = dict(training.provenance["environment"])
-    for group in _GROUPS:
+    for group in ENVIRONMENT_GROUPS:
         entries = cast(dict[str, object], environment.get(group, {}))
         values |= {f"{group}.{key}": value for key, value in entries.items()}
     return {key: str(value) for key, value in values.items() if value not in (None, "", [])}
