@@ -171,7 +171,7 @@ def step_multiply_adds(arch: str) -> float:
     return 32.0 * total
 
 
-def elsewhere(result: Measurements) -> dict[str, float]:
+def shares_elsewhere(result: Measurements) -> dict[str, float]:
     """The share of a full epoch, 1,562 steps and 10,000 validation images, that is neither.
 
     What a step costs besides its compiled function, and a validation image besides the forward
@@ -281,11 +281,11 @@ def describe(results: list[Measurements]) -> str:
         for side in (*list(SIDES)[1:], "arithmetic"):
             ratio, target = result.ratio(side), TARGETS[result.arch].get(side)
             percent = side == "arithmetic"
-            row.append("not run" if ratio is None else _shown(ratio, percent))
+            row.append("not run" if ratio is None else _format_ratio(ratio, percent))
             if target is not None:
-                row.append(_shown(target, percent))
+                row.append(_format_ratio(target, percent))
         ratios.append(row)
-        shares = elsewhere(result)
+        shares = shares_elsewhere(result)
         parts.append([result.arch, result.optimizer, *(f"{x:.2%}" for x in shares.values())])
     return "\n\n".join(
         [
@@ -325,7 +325,7 @@ def _limits(waited: dict[str, float | None]) -> list[float]:
     return [next(v for k, v in limits.items() if what.startswith(k)) for what in waited]
 
 
-def _shown(ratio: float, percent: bool) -> str:
+def _format_ratio(ratio: float, percent: bool) -> str:
     return f"{ratio:.0%}" if percent else f"{ratio:.2f}x"
 
 

@@ -42,8 +42,8 @@ def milliseconds(arch: str, batch: int, steps: int, rounds: int) -> tuple[float,
             for _ in side.train(training, run, epoch):
                 pass
             times.append(1000 * (time.perf_counter() - started) / steps)
-    one, several = (statistics.median(times[1:]) for times in took)  # the first compiles
-    return one, several
+    alone, shared = (statistics.median(times[1:]) for times in took)  # the first compiles
+    return alone, shared
 
 
 def main() -> None:
@@ -62,8 +62,8 @@ def main() -> None:
     rows = []
     for arch in given.arch:
         for batch in given.batch:
-            one, several = milliseconds(arch, batch, given.steps, given.rounds)
-            rows.append((arch, batch, one, several, one / several))
+            alone, shared = milliseconds(arch, batch, given.steps, given.rounds)
+            rows.append((arch, batch, alone, shared, alone / shared))
     there = f"{jax.device_count()} devices ({jax.devices()[0].device_kind})"
     heads = ("network", "batch", "one device, ms a step", f"{there}, ms a step", "gain")
     print(tabulate(rows, heads, floatfmt=("", "", ".1f", ".1f", ".2f"), tablefmt="github"))

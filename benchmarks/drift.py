@@ -99,7 +99,7 @@ def main() -> None:
             bar.set_description(f"{name}, {way}")
             _train(folder / _slug(way), name, WAYS[way][1])
         runtime.start_framework()
-        drifts = list(_compared(folder))
+        drifts = list(_compare_all(folder))
     described = machine.describe()
     path = machine.path(described, "drift-")
     text = f"{machine.heading(described)}\n\n{describe(drifts)}"
@@ -145,7 +145,9 @@ def describe(drifts: list[Drift]) -> str:
     return "\n\n".join(
         [
             "Runs of the tour as they are, and one ("
-            + ", ".join(f"{name}: {_changed(changes)}" for name, changes in RUNS.items() if changes)
+            + ", ".join(
+                f"{name}: {_describe_changes(changes)}" for name, changes in RUNS.items() if changes
+            )
             + ") that has only begun to learn; each trained as this machine would and once more in "
             "another way; means over the pairs. Weights: distance of the final ones over their "
             "length, and over the way that training has moved them.",
@@ -158,7 +160,7 @@ def describe(drifts: list[Drift]) -> str:
     )
 
 
-def _changed(changes: dict[str, int]) -> str:
+def _describe_changes(changes: dict[str, int]) -> str:
     return ", ".join(f"{key} {value:,}" for key, value in changes.items())
 
 
@@ -218,7 +220,7 @@ def _train(study: Path, name: str, variables: dict[str, str]) -> None:
         run([sys.executable, "-c", aside.UNTRACKED, *command.split()], study, variables)
 
 
-def _compared(folder: Path) -> Iterator[Drift]:
+def _compare_all(folder: Path) -> Iterator[Drift]:
     """Each training beside the one as here with its seed, and beside one as here with another."""
     for name in RUNS:
         trained = {way: _records(folder / _slug(way), name) for way in WAYS}
@@ -257,7 +259,7 @@ def _weights(study: Path, record: TrainingRecord) -> NDArray[np.float32]:
     from deepnets.networks import saving
 
     path = project.grid_run(record.run, "").model(record.seed)
-    return _flat(saving.load(study / path))
+    return _flatten(saving.load(study / path))
 
 
 def _start(study: Path, record: TrainingRecord) -> NDArray[np.float32]:
@@ -267,10 +269,10 @@ def _start(study: Path, record: TrainingRecord) -> NDArray[np.float32]:
     run = sections.RunParams(**record.provenance["parameters"])
     path = project.grid_run(record.run, run.start).start(record.seed)
     model = models.start(run, record.provenance["image_size"], study / path)
-    return _flat(model)
+    return _flatten(model)
 
 
-def _flat(model: Any) -> NDArray[np.float32]:
+def _flatten(model: Any) -> NDArray[np.float32]:
     return np.concatenate([np.ravel(array) for array in model.get_weights()])
 
 

@@ -14,7 +14,7 @@ from deepnets.networks import runtime
 start_framework = runtime.start_framework
 
 
-def _watched() -> None:
+def _start_and_watch() -> None:
     """Start the framework, and have its training function announce its first return."""
     start_framework()
     import keras
@@ -36,5 +36,5 @@ def _watched() -> None:
 
 
 if __name__ == "__main__":
-    runtime.start_framework = _watched
+    runtime.start_framework = _start_and_watch
     sys.exit(__main__.main(sys.argv[1:]))

@@ -141,7 +141,7 @@ def keras(arch: str, optimizer: str) -> dict[str, Any]:
         model.fit(inputs, labels[some], batch_size=BATCH, epochs=1, verbose=0)
 
     # Epochs, since `fit` takes time of its own beside the steps, once an epoch.
-    return _timed(lambda: train(1), lambda: train(_STEPS), _STEPS)
+    return _time_steps(lambda: train(1), lambda: train(_STEPS), _STEPS)
 
 
 def pytorch(arch: str, optimizer: str, captured: bool) -> dict[str, Any]:
@@ -212,10 +212,10 @@ def pytorch(arch: str, optimizer: str, captured: bool) -> dict[str, Any]:
             take(number)
         torch.cuda.synchronize()
 
-    return _timed(lambda: train(20), lambda: train(_ROUND), _ROUND)
+    return _time_steps(lambda: train(20), lambda: train(_ROUND), _ROUND)
 
 
-def _timed(first: Callable[[], None], steps: Callable[[], None], count: int) -> dict[str, Any]:
+def _time_steps(first: Callable[[], None], steps: Callable[[], None], count: int) -> dict[str, Any]:
     """Seconds of `first`, then milliseconds of one of the `count` steps, several times."""
     started = time.perf_counter()
     first()
@@ -248,7 +248,7 @@ def check(arch: str, optimizer: str) -> dict[str, Any]:
 
     programs = []
 
-    def trained(by_step: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def train_and_copy(by_step: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         classifier = models.initialize(run.arch, "he", 0, SIZE)
         variants.start(classifier, classifier, run)
         before = np.concatenate([weight.ravel() for weight in classifier.get_weights()])
@@ -265,9 +265,9 @@ def check(arch: str, optimizer: str) -> dict[str, Any]:
         after = np.concatenate([weight.ravel() for weight in classifier.get_weights()])
         return before, after
 
-    before, by_step = trained(by_step=True)
-    _, whole = trained(by_step=False)
-    _, again = trained(by_step=False)
+    before, by_step = train_and_copy(by_step=True)
+    _, whole = train_and_copy(by_step=False)
+    _, again = train_and_copy(by_step=False)
     return {
         "moved": float(np.linalg.norm(by_step - before)),
         "difference": float(np.linalg.norm(whole - by_step)),

@@ -34,8 +34,8 @@ def main() -> None:
     keep = parser.parse_args().keep
     with tempfile.TemporaryDirectory() as folder:
         clones = {name: (keep or Path(folder)) / name.replace(" ", "") for name in WAYS}
-        seconds = {name: _timed(clones[name], words) for name, words in WAYS.items()}
-        same = {name: _same(clones["dvc repro"], there) for name, there in clones.items()}
+        seconds = {name: _time_command(clones[name], words) for name, words in WAYS.items()}
+        same = {name: _are_same(clones["dvc repro"], there) for name, there in clones.items()}
     print(machine.heading(machine.describe()))
     for name, taken in seconds.items():
         said = "the same files, to the bit" if same[name] else "OTHER RESULTS"
@@ -43,7 +43,7 @@ def main() -> None:
     print(json.dumps(seconds))
 
 
-def _timed(folder: Path, words: list[str]) -> float:
+def _time_command(folder: Path, words: list[str]) -> float:
     """Seconds of `deepnets` in a new clone without the tour's results, from the first stage on."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
     for name in ("metrics", "reports"):
@@ -58,10 +58,10 @@ def _timed(folder: Path, words: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def _same(one: Path, other: Path) -> bool:
+def _are_same(clone: Path, other: Path) -> bool:
     """Whether all numbers and models of both are the same."""
     for folder in ("metrics", "models"):
-        there = one / STUDY / folder
+        there = clone / STUDY / folder
         for path in sorted(path for path in there.rglob("*") if path.is_file()):
             twin = other / STUDY / folder / path.relative_to(there)
             if path.name not in OTHERWISE and not (

@@ -58,11 +58,11 @@ class _Clock:
         def make_timed(model: keras.Model, *arguments: Any, **options: Any) -> None:
             if getattr(model, name) is None:
                 make(model, *arguments, **options)
-                setattr(model, name, self._timed(getattr(model, name)))
+                setattr(model, name, self._count_seconds(getattr(model, name)))
 
         setattr(keras.Model, f"make_{name}", make_timed)
 
-    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _count_seconds(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*inputs: Any) -> Any:
             started = time.perf_counter()
             outputs = function(*inputs)
@@ -83,9 +83,9 @@ class _Kept:
     def __init__(self) -> None:
         self.seconds = 0.0
         self._keep = loop._weights
-        loop._weights = self._timed
+        loop._weights = self._count_seconds
 
-    def _timed(self, classifier: keras.Model) -> list[Any]:
+    def _count_seconds(self, classifier: keras.Model) -> list[Any]:
         started = time.perf_counter()
         weights = self._keep(classifier)
         self.seconds = time.perf_counter() - started

@@ -189,7 +189,7 @@ def _lines(asks: str, pair: Pair, shares: Callable[[int], Shares]) -> Iterator[d
         needed = next((n for n in TRIED if (by_seeds.get(n) or shares(n))[place] >= POWER), "")
     for n, (yes, no) in by_seeds.items():
         wrong = yes * ("yes" in pair.wrong) + no * ("no" in pair.wrong)
-        line = (asks, pair.scenario, pair.right, n, *map(_rounded, (yes, no, wrong)), needed)
+        line = (asks, pair.scenario, pair.right, n, *map(_round, (yes, no, wrong)), needed)
         yield dict(zip(COLUMNS, line, strict=True))
 
 
@@ -231,10 +231,10 @@ def _judge_lists(pairs: list[Pair], n: int, report: Report, draws: int) -> tuple
             said[word] += words.count(word)
         lists_wrong += any(word == pair.wrong for word, pair in zip(words, pairs, strict=True))
     every = draws * len(pairs)
-    return tuple(map(_rounded, (said["yes"] / every, said["no"] / every, lists_wrong / draws)))
+    return tuple(map(_round, (said["yes"] / every, said["no"] / every, lists_wrong / draws)))
 
 
-def _rounded(share: float) -> float:
+def _round(share: float) -> float:
     return round(share, 4)
 
 

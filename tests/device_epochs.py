@@ -186,19 +186,19 @@ def test_chunks_are_of_one_length_where_they_can_be(
 
 @pytest.mark.usefixtures("tiny_network")
 def test_results_come_a_chunk_at_a_time_and_variables_at_the_end() -> None:
-    one = training(run_of())
-    before = one.values()
+    trainee = training(run_of())
+    before = trainee.values()
     assert jax_steps._chunks(STEPS) == CHUNKS
-    results = one.stepper.train(DIGITS, one.run, 1)
+    results = trainee.stepper.train(DIGITS, trainee.run, 1)
     for _, size in CHUNKS:
         result = next(results)
         assert result.keys() == {"loss", "accuracy"}
         assert all(
             metric.shape == (size,) and metric.dtype == np.float32 for metric in result.values()
         )
-        np.testing.assert_array_equal(one.values()["weights"], before["weights"])
+        np.testing.assert_array_equal(trainee.values()["weights"], before["weights"])
     assert list(results) == []
-    assert not np.array_equal(one.values()["weights"], before["weights"])
+    assert not np.array_equal(trainee.values()["weights"], before["weights"])
 
 
 @pytest.mark.usefixtures("tiny_network")
@@ -231,28 +231,29 @@ def test_a_loss_that_is_no_number_ends_with_the_epoch_before(
         return replace(drawn, transforms=transforms)
 
     monkeypatch.setattr(batches, "draw_epoch", spoilt)
-    one = training(run_of(epochs=3))
+    trainee = training(run_of(epochs=3))
     kept: list[dict[str, np.ndarray]] = []
     heard: list[tuple[int, int]] = []
     listener = Listener()
     monkeypatch.setattr(
         listener, "on_divergence", lambda epoch, step, loss: heard.append((epoch, step))
     )
-    rows, diverged = _fit(one, tmp_path, lambda *_: kept.append(one.values()), listener)
+    rows, diverged = _fit(trainee, tmp_path, lambda *_: kept.append(trainee.values()), listener)
     assert diverged
     assert heard == [(2, 5)]
     assert [row["epoch"] for row in rows.history] == [1]
-    np.testing.assert_array_equal(one.values()["weights"], kept[0]["weights"])
+    np.testing.assert_array_equal(trainee.values()["weights"], kept[0]["weights"])
 
 
 def _fit(
-    one: Training,
+    trainee: Training,
     folder: Path,
     save: Callable[..., None],
     listener: Listener | None = None,
 ) -> Any:
     return loop.fit(
-        *(one.classifier, one.run, DIGITS, FEW, folder, save, listener), stepper=one.stepper
+        *(trainee.classifier, trainee.run, DIGITS, FEW, folder, save, listener),
+        stepper=trainee.stepper,
     )
 
 
@@ -266,8 +267,8 @@ class Hears(Listener):
         self.validated[epoch] = probabilities
 
 
-def _variables(one: Training) -> list[Any]:
-    return [*one.classifier.weights, *one.stepper.optimizer.variables]
+def _variables(trainee: Training) -> list[Any]:
+    return [*trainee.classifier.weights, *trainee.stepper.optimizer.variables]
 
 
 @pytest.mark.usefixtures("tiny_network")
@@ -314,10 +315,10 @@ def test_a_seed_after_another_has_the_bits_of_one_alone(
 
 @pytest.mark.usefixtures("tiny_network")
 def test_whether_steps_repeat_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = training(run_of())
-    before = one.values()
-    assert one.stepper.repeats(DIGITS, one.run)
-    for name, value in one.values().items():
+    trainee = training(run_of())
+    before = trainee.values()
+    assert trainee.stepper.repeats(DIGITS, trainee.run)
+    for name, value in trainee.values().items():
         np.testing.assert_array_equal(value, before[name])
 
     calls = []
@@ -342,8 +343,8 @@ def test_whether_steps_repeat_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("tiny_network")
 def test_a_program_is_known_by_what_it_computes() -> None:
     def program(**changes: Any) -> str:
-        one = training(run_of(**changes))
-        return str(one.stepper.program(DIGITS, one.run))
+        trainee = training(run_of(**changes))
+        return str(trainee.stepper.program(DIGITS, trainee.run))
 
     first = program()
     assert len(first) == 64

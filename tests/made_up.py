@@ -104,8 +104,8 @@ def _write(name: str, seeds: list[tuple[int, str]]) -> None:
         ]
         probabilities.append(0.9 * np.eye(10, dtype=np.float32)[guesses] + np.float32(0.01))
     results.write_rows(paths.metrics_dir, rows)
-    files.write_json(paths.train, results.together(trained))
-    files.write_json(paths.test, results.together(tested))
+    files.write_json(paths.train, results.combine_seeds(trained))
+    files.write_json(paths.test, results.combine_seeds(tested))
     files.write_json(paths.provenance, {str(seed): _provenance(name, seed) for seed in SEEDS})
     layers = architectures.vgg16() if name.startswith("vgg16") else architectures.resnet50()
     files.write_json(paths.architecture, layers)

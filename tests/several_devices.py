@@ -36,9 +36,9 @@ def _pair(whole: bool) -> Iterator[Pair]:
         patch.setattr(runtime, "compiler_options", dict)
         patch.setitem(registry.architectures(), "vgg16", tiny.NORMALIZED_NETWORK)
         run = run_of()
-        one, two = training(run), training(run, devices.mesh(devices.Devices(2)))
-        start = one.values()
-        yield Pair(one, two, start, (one.train(1), two.train(1)))
+        alone, shared = training(run), training(run, devices.mesh(devices.Devices(2)))
+        start = alone.values()
+        yield Pair(alone, shared, start, (alone.train(1), shared.train(1)))
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def test_two_devices_train_as_one_does(kind: str, request: pytest.FixtureRequest
     pair: Pair = request.getfixturevalue(kind)
     kinds = {"whole_epochs": jax_steps.DeviceStepper, "single_steps": jax_steps.BatchStepper}
     assert type(pair.one.stepper) is type(pair.two.stepper) is kinds[kind]
-    one, two = pair.results
-    assert len(one["loss"]) == STEPS
-    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-4)
-    np.testing.assert_array_equal(two["accuracy"], one["accuracy"])
+    alone, shared = pair.results
+    assert len(alone["loss"]) == STEPS
+    np.testing.assert_allclose(shared["loss"], alone["loss"], rtol=1e-4)
+    np.testing.assert_array_equal(shared["accuracy"], alone["accuracy"])
     after, expected = pair.two.values(), pair.one.values()
     assert after.keys() == expected.keys() == {"weights", "statistics", "slots"}
     for name, value in expected.items():

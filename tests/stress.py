@@ -295,14 +295,14 @@ def run(kills: Sequence[Kill], folder: Path, bar: Any) -> list[tuple[Kill, str |
     if any(kill.way.epochs != EPOCHS for kill in kills):
         clones[_REAL_EPOCHS] = real(folder / "real")
 
-    def alone(numbered: tuple[int, Way]) -> tuple[Way, Reference]:
+    def train_alone(numbered: tuple[int, Way]) -> tuple[Way, Reference]:
         number, way = numbered
         start = clones[way.epochs]
         reference = left_alone(start, way, folder / f"left-alone-{number}")
         bar.update()
         return way, reference
 
-    def one(numbered: tuple[int, Kill]) -> tuple[Kill, str | None]:
+    def carry_out(numbered: tuple[int, Kill]) -> tuple[Kill, str | None]:
         number, kill = numbered
         start = clones[kill.way.epochs]
         wrong = survives(start, kill, references[kill.way], folder / f"kill-{number}")
@@ -312,9 +312,9 @@ def run(kills: Sequence[Kill], folder: Path, bar: Any) -> list[tuple[Kill, str |
     with ThreadPoolExecutor(2) as pool:
         bar.set_description("trainings left alone")
         ways = dict.fromkeys(kill.way for kill in kills)
-        references = dict(pool.map(alone, enumerate(ways)))
+        references = dict(pool.map(train_alone, enumerate(ways)))
         bar.set_description("killed ones")
-        return list(pool.map(one, enumerate(kills)))
+        return list(pool.map(carry_out, enumerate(kills)))
 
 
 def main() -> int:

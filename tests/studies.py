@@ -56,11 +56,11 @@ class Study:
             files.write_bytes(paths.model(seed), content)
             files.seal(paths.model(seed))
         results.write_rows(paths.metrics_dir, dict.fromkeys(seeds, rows))
-        files.write_json(paths.train, results.together(numbers))
+        files.write_json(paths.train, results.combine_seeds(numbers))
         files.write_json(paths.provenance, origins)
         if test is not None:
             tested = {seed: {"loss": 0.25, "accuracy": test} for seed in seeds}
-            files.write_json(paths.test, results.together(tested))
+            files.write_json(paths.test, results.combine_seeds(tested))
 
     def publish(self) -> str:
         """What `deepnets publish` prints."""

@@ -99,8 +99,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
         return grid.main(
             Path(arguments.study),
-            _listed(arguments.rows),
-            [_seed(word) for word in _listed(arguments.seeds)],
+            _split_at_commas(arguments.rows),
+            [_seed(word) for word in _split_at_commas(arguments.seeds)],
             arguments.jobs,
             arguments.on,
             arguments.address,
@@ -114,7 +114,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         params.load().entry(arguments.name)
         provenance.warn()
         if arguments.seed is None:
-            training.in_turn(arguments.name)
+            training.train_in_turn(arguments.name)
         else:
             training.main(arguments.name, arguments.seed)
     elif command == "run":
@@ -159,7 +159,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(words: Sequence[str]) -> list[str]:
+def _split_at_commas(words: Sequence[str]) -> list[str]:
     """What was given as `A B` or as `A,B`."""
     return [part for word in words for part in word.split(",") if part]
 

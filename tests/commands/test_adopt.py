@@ -586,7 +586,7 @@ def test_a_model_comes_along_and_dvc_books_a_row_that_is_whole(
     adopted(source.folder)
     here = project.grid_run(TEXT, "vgg16-random").model(0)
     assert here.read_bytes() == model.read_bytes()
-    assert files.noted(here) == files.file_digest(model)
+    assert files.noted_digest(here) == files.file_digest(model)
     assert said == []  # the other seed is missing
     source.model(source.training(seed=1), 1)
     adopted(source.folder)
@@ -823,7 +823,7 @@ def test_a_grid_puts_a_row_together_from_its_trainings(
     said = grid.put_together(study, TEXT, [_done(study, 0)])
     assert said == f"{TEXT}: written"
     assert [record.seed for record in results.read(paths)] == [0, 1]
-    assert arrivals.same(results.read(paths)[1], first[0])
+    assert arrivals.is_same_training(results.read(paths)[1], first[0])
     for seed in (0, 1):
         assert paths.model(seed).read_bytes() == b"2"
         assert [path.name for path in Path(f"trainings/{TEXT}/seed-{seed}").iterdir()] == [

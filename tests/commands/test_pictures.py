@@ -26,13 +26,13 @@ def _digit(picture: Image.Image, kind: str = "PNG", **options: Any) -> np.ndarra
     return pictures.normalise(pictures.read(_file(picture, kind, **options))).astype(int)
 
 
-def _away(one: np.ndarray, other: np.ndarray) -> float:
+def _away(image: np.ndarray, other: np.ndarray) -> float:
     """Mean difference in grey levels where either has ink, laid over each other as well as can be.
 
     Half a pixel more or less in the centre of mass is a pixel in the image.
     """
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    moved = (np.roll(one, shift, (0, 1)) for shift in shifts)
+    moved = (np.roll(image, shift, (0, 1)) for shift in shifts)
     return min(float(np.abs(m - other)[(m > 0) | (other > 0)].mean()) for m in moved)
 
 

@@ -372,7 +372,7 @@ def test_an_older_record_is_compared_by_what_it_has(record: TrainingRecord) -> N
     verdict = reproduce.judge(bare, record, outcome, [])
     assert verdict.kind == "bit-identical"
     assert "has not recorded its final weights" in verdict.reason
-    rows = dict(reproduce.described(bare, record, outcome))
+    rows = dict(reproduce.describe_comparison(bare, record, outcome))
     assert rows["final weights"] == "not recorded then; sha256 aaaaaaaaaaaaaaaa now"
     assert "probabilities not at hand" in rows["predictions"]
 
@@ -405,7 +405,7 @@ def test_tolerances_add_as_their_squares(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     sizes = []
     for causes in (["threads"], ["oneDNN"], ["threads", "oneDNN"]):
-        tolerance = tolerances.known(causes, 0.9, 996)
+        tolerance = tolerances.find_tolerance(causes, 0.9, 996)
         assert tolerance is not None
         sizes.append(tolerance.high - 0.9)
         assert tolerance.low == pytest.approx(0.9 - sizes[-1])
@@ -415,9 +415,9 @@ def test_tolerances_add_as_their_squares(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sizes[0] == pytest.approx(2.4469 * 0.03 * unit, rel=1e-4)
     assert sizes[1] == pytest.approx(3.1824 * 0.04 * unit, rel=1e-4)
     assert sizes[2] == pytest.approx((sizes[0] ** 2 + sizes[1] ** 2) ** 0.5)
-    assert tolerances.known(["threads", "backend"], 0.9, 996) is None
-    assert tolerances.known([], 0.9, 996) is None
-    assert tolerances.known(["threads"], 0.899, 996) is None
+    assert tolerances.find_tolerance(["threads", "backend"], 0.9, 996) is None
+    assert tolerances.find_tolerance([], 0.9, 996) is None
+    assert tolerances.find_tolerance(["threads"], 0.899, 996) is None
 
 
 def test_tolerances_are_those_that_were_measured() -> None:
@@ -432,7 +432,7 @@ def test_tolerances_are_those_that_were_measured() -> None:
 
 def test_sizes_are_said(record: TrainingRecord) -> None:
     again = _again(record, wrong=7)
-    rows = dict(reproduce.described(record, again, differences.outcomes(record, again)))
+    rows = dict(reproduce.describe_comparison(record, again, differences.outcomes(record, again)))
     assert rows["predictions"].startswith("another digit on 7 of 1,000 test images")
     moved = abs(_loss(record, "val_loss") - 0.25)
     assert f"furthest apart: val_loss {moved:.3g}" in rows["history"]

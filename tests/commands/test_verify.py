@@ -49,8 +49,8 @@ def site(tmp_path: Path) -> Path:
 
 def _found(site: Path, *additions: str) -> list[str]:
     return verify.differences(
-        verify.pinned(LOCK),
-        [verify.pinned(text) for text in additions],
+        verify.pinned_versions(LOCK),
+        [verify.pinned_versions(text) for text in additions],
         distributions(path=[str(site)]),
     )
 
@@ -102,7 +102,7 @@ def test_a_package_without_a_record(site: Path) -> None:
 
 
 def test_the_lock_as_it_is_names_what_this_python_needs() -> None:
-    locked = verify.pinned((ROOT / verify.LOCK).read_text())
+    locked = verify.pinned_versions((ROOT / verify.LOCK).read_text())
     assert {"tensorflow", "keras", "mlflow", "numpy", "pillow", "packaging"} <= set(locked)
     assert "pywin32" not in locked or platform.system() == "Windows"
     text = (ROOT / verify.LOCK).read_text()

@@ -79,7 +79,7 @@ def test_two_optimizers_cannot_mean_different_things_by_a_name() -> None:
 
     sgd = registry.optimizers()["sgd"].settings
     with pytest.raises(sections.UserError, match="momentum: expected the type that it has"):
-        sections._optional(sgd, Other)
+        sections._optional_fields(sgd, Other)
 
 
 @pytest.mark.parametrize("module", ["config.params", "__main__"])

@@ -45,7 +45,7 @@ FILES = {
     )
 }
 
-ROOT_CONTENT = reader.plain(FILES["root"])
+ROOT_CONTENT = reader.parse_yaml(FILES["root"])
 
 # Of the profile's number of examples (conftest.py), so that a long version can be asked for.
 # Half of what other tests try: each is a study to be read.
@@ -229,7 +229,7 @@ def mutants(draw: Any, most_content: int = 3, most_text: int = 2) -> bytes:
     text = FILES[draw(st.sampled_from(sorted(FILES)))]
     changes = draw(st.integers(0, most_content))
     if changes:
-        content = reader.plain(text)
+        content = reader.parse_yaml(text)
         for _ in range(changes):
             mutate_content(content, draw)
         text = "".join(f"{written(key)}: {written(section)}\n" for key, section in content.items())
@@ -480,7 +480,7 @@ def test_a_mutant_is_a_study_or_refused_in_one_line(folder: Path, kind: dict[str
 )
 def test_the_extremes_that_are_accepted_train(row: dict[str, Any], tmp_path: Path) -> None:
     own = {"epochs": 1, "batch_size": 2, "train_images": 2}
-    content = reader.plain(FILES["root"]) | {"runs": {"extreme": row | own}}
+    content = reader.parse_yaml(FILES["root"]) | {"runs": {"extreme": row | own}}
     content["initialize"] = [f"{row['arch']}-{row['weights']}"]
     content["train"]["seed"] = 2**32 - 1
     resolved = params.parse(content).run_params("extreme", 2**32 - 1)
@@ -526,7 +526,7 @@ def test_a_title_that_is_accepted_is_shown_as_it_stands(title: str) -> None:
         params.parse(content)
     except UserError:
         return
-    shown = page.render(title, f"# {page.literal(title)}\n\ntext\n", Path())
+    shown = page.render(title, f"# {page.escape_markdown(title)}\n\ntext\n", Path())
     assert shown.count("<h1>") == 1
     heading = shown.partition("<h1>")[2].partition("</h1>")[0]
     assert "<" not in heading
@@ -579,7 +579,7 @@ def copy_of_project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @given(st.data())
 def test_dvc_resolves_whatever_is_accepted(copy_of_project: Clone, data: st.DataObject) -> None:
     """DVC looks for a stage's parameters when it has run, hours later; there they must be."""
-    content = reader.plain(FILES["root"])
+    content = reader.parse_yaml(FILES["root"])
     name = data.draw(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,10}", fullmatch=True) | _NAMES)
     content["runs"][name] = content["runs"].pop("vgg16-sgd-random")
     recipe = data.draw(_NAMES | st.just("text"))
@@ -589,7 +589,7 @@ def test_dvc_resolves_whatever_is_accepted(copy_of_project: Clone, data: st.Data
     mutate_content(content, data.draw)
     text = "".join(f"{written(key)}: {written(section)}\n" for key, section in content.items())
     try:
-        study = params.parse(reader.plain(text))
+        study = params.parse(reader.parse_yaml(text))
     except (UserError, ValueError):
         assume(False)
     folder = copy_of_project.folder

@@ -41,10 +41,10 @@ def _here_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("NETRC", "/nonexistent")
     monkeypatch.delenv(mirrors.VARIABLE, raising=False)
-    http = mirrors._http
+    http = mirrors._http_reader
 
     def guarded(place: str, name: str) -> Any:
         assert "127.0.0.1" in place, f"a test asked the internet for {place}"
         return http(place, name)
 
-    monkeypatch.setattr(mirrors, "_http", guarded)
+    monkeypatch.setattr(mirrors, "_http_reader", guarded)

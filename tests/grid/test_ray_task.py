@@ -88,9 +88,9 @@ def test_older_checkpoints_come_home_where_the_best_is_kept(tmp_path: Path) -> N
     for name in ("epoch-00001.npz", "epoch-00004.npz", "epoch-00005.npz", "history.csv"):
         (tmp_path / name).write_bytes(b"")
     newest = {"epoch-00005.npz", "history.csv"}
-    assert set(ray_task.changed(tmp_path, "", {})) == newest
+    assert set(ray_task.read_changed_files(tmp_path, "", {})) == newest
     older = {"epoch-00001.npz", "epoch-00004.npz"}
-    assert set(ray_task.changed(tmp_path, "", {}, older=True)) == newest | older
+    assert set(ray_task.read_changed_files(tmp_path, "", {}, older=True)) == newest | older
 
 
 def test_checkpoints_of_another_training_do_not_stand_for_those_of_this_one(tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_checkpoints_of_another_training_do_not_stand_for_those_of_this_one(tmp_
         (tmp_path / name).write_bytes(b"")
     sent: dict[str, int] = {}
     newest = {"ffff/epoch-00015.npz", "0000/epoch-00003.npz"}
-    assert set(ray_task.changed(tmp_path, "", sent)) == newest
+    assert set(ray_task.read_changed_files(tmp_path, "", sent)) == newest
     (tmp_path / "0000/epoch-00004.npz").write_bytes(b"")
-    assert set(ray_task.changed(tmp_path, "", sent)) == {"0000/epoch-00004.npz"}
+    assert set(ray_task.read_changed_files(tmp_path, "", sent)) == {"0000/epoch-00004.npz"}
 
 
 # It does not listen to Ctrl-C.
@@ -179,7 +179,7 @@ class Cluster:
         self.placed.append(sorted(path.name for path in Path().glob("checkpoints/*/*/*/*.npz")))
         return len(self.placed)
 
-    def arrived(self, _: int) -> Sent | None:
+    def next_sent(self, _: int) -> Sent | None:
         event = next(self._events, None)
         if isinstance(event, Exception):
             raise event

@@ -167,7 +167,7 @@ def test_a_terminal_shows_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     running = [Pretended(_training(NAMES[0]), 1, known=known), Pretended(_training(NAMES[2]), 1)]
     at = Schedule([_training(NAMES[1])], running)
     shown.on_look(at)
-    drawn = shown._drawn(at)
+    drawn = shown._draw(at)
     shown.close()
     capsys.readouterr()
     Console(width=100).print(drawn)
@@ -218,14 +218,14 @@ def test_of_as_many_rows_as_there_are_places_the_first_seeds_come_first() -> Non
     trainings = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
     a, b, c = dict.fromkeys(t.name for t in trainings)
     of_two = [(a, 4), (b, 4), (a, 5), (a, 6), (b, 5), (b, 6)]
-    ordered = [(t.name, t.seed) for t in due.in_order(trainings, 2)]
+    ordered = [(t.name, t.seed) for t in due.order_trainings(trainings, 2)]
     assert ordered == [*of_two, (c, 4), (c, 5), (c, 6)]
 
 
 @pytest.mark.parametrize("places", [4, 16])
 def test_fewer_rows_than_places_are_begun_one_after_the_other(places: int) -> None:
     trainings = due.trainings(STUDY, NAMES, [4, 5, 6], {f"train@{name}" for name in NAMES})
-    ordered = [(t.name, t.seed) for t in due.in_order(trainings, places)]
+    ordered = [(t.name, t.seed) for t in due.order_trainings(trainings, places)]
     names = list(dict.fromkeys(t.name for t in trainings))
     assert ordered == [(name, seed) for name in names for seed in (4, 5, 6)]
 

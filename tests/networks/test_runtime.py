@@ -44,7 +44,7 @@ def _with(**changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_cpu_in_one_line() -> None:
-    assert machine.in_one_line(CPU) == (
+    assert machine.summary_line(CPU) == (
         "TensorFlow 2.21.0 on 2 cores (Intel Xeon 2.80GHz, AVX-512): oneDNN on, float32, "
         "deterministic"
     )
@@ -60,7 +60,7 @@ def test_a_cpu_in_one_line() -> None:
 )
 def test_other_cpus_in_one_line(cpu: str, instructions: str, cores: int, said: str) -> None:
     hardware = {"cpu": cpu, "vector_instructions": instructions, "cores": cores}
-    assert f"TensorFlow 2.21.0 on {said}: " in machine.in_one_line(_with(hardware=hardware))
+    assert f"TensorFlow 2.21.0 on {said}: " in machine.summary_line(_with(hardware=hardware))
 
 
 def test_a_gpu_in_one_line() -> None:
@@ -68,14 +68,14 @@ def test_a_gpu_in_one_line() -> None:
         hardware={"devices": ["NVIDIA H100 80GB HBM3"]},
         runtime={"gpu_memory": "as needed", "precision": "float32 (products in TF32)"},
     )
-    assert machine.in_one_line(described) == (
+    assert machine.summary_line(described) == (
         "TensorFlow 2.21.0 on NVIDIA H100 80GB HBM3: memory as needed, "
         "float32 (products in TF32), deterministic"
     )
     described["hardware"]["devices"] *= 4
-    assert "on NVIDIA H100 80GB HBM3 (the first of 4 GPUs): " in machine.in_one_line(described)
+    assert "on NVIDIA H100 80GB HBM3 (the first of 4 GPUs): " in machine.summary_line(described)
     described["runtime"] |= {"devices": 2, "processes": 1}
-    said = machine.in_one_line(described)
+    said = machine.summary_line(described)
     assert "on NVIDIA H100 80GB HBM3 (the first 2 of 4 GPUs): " in said
     assert ", each batch on 2 devices, float32" in said
 
@@ -90,7 +90,7 @@ def test_jax_in_one_line() -> None:
         },
         "settings": {"KERAS_BACKEND": "jax"},
     }
-    assert machine.in_one_line(described) == (
+    assert machine.summary_line(described) == (
         "JAX 0.8.1 on 2 cores (Intel Xeon 2.80GHz, AVX-512): float32, not deterministic; "
         "set by you: KERAS_BACKEND=jax"
     )
@@ -102,7 +102,7 @@ def _process(then: str = "", **variables: str) -> tuple[dict[str, Any], str, lis
         "import json, os; from deepnets.networks import runtime; runtime.start_framework(); "
         "os.environ['OMP_NUM_THREADS'] = '1'; "  # as a library may
         "from deepnets.records import machine; "
-        "d = machine.describe(); print(json.dumps(d)); print(machine.in_one_line(d)); "
+        "d = machine.describe(); print(json.dumps(d)); print(machine.summary_line(d)); "
     )
     result = subprocess.run(
         [sys.executable, "-c", code + then],
@@ -189,7 +189,7 @@ def test_what_makes_other_numbers_of_a_seed_is_taken_from_jax(
     overrides.keras()
     assert {key for key in os.environ if key.startswith("JAX_")} == {"JAX_DISABLE_JIT"}
     monkeypatch.setattr(runtime, "USERS", {"JAX_DISABLE_JIT"})
-    assert "set by you: JAX_DISABLE_JIT=1" in machine.in_one_line(machine.describe())
+    assert "set by you: JAX_DISABLE_JIT=1" in machine.summary_line(machine.describe())
 
 
 def test_a_flag_that_tensorflow_does_not_know_is_named() -> None:
@@ -230,7 +230,7 @@ def test_a_value_that_tensorflow_does_not_know_is_not_taken_for_what_it_does(
     monkeypatch.setattr(runtime, "USERS", {"TF_ENABLE_ONEDNN_OPTS"})
     described = machine.describe()
     assert described["runtime"]["onednn"] is True
-    assert "TF_ENABLE_ONEDNN_OPTS=off" in machine.in_one_line(described)
+    assert "TF_ENABLE_ONEDNN_OPTS=off" in machine.summary_line(described)
 
 
 class _Gpu:
@@ -257,7 +257,7 @@ def test_a_gpus_memory_is_taken_as_needed(gpu: list[tuple[_Gpu, bool]]) -> None:
     assert described["hardware"]["devices"] == ["NVIDIA H100"]
     assert (
         "on NVIDIA H100: memory as needed, float32 (products in TF32), deterministic"
-    ) in machine.in_one_line(described)
+    ) in machine.summary_line(described)
 
 
 def test_a_user_may_have_the_gpus_memory_taken_whole_and_full_float32(
@@ -266,7 +266,7 @@ def test_a_user_may_have_the_gpus_memory_taken_whole_and_full_float32(
     monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     monkeypatch.setattr(runtime, "USERS", {"TF_FORCE_GPU_ALLOW_GROWTH", "NVIDIA_TF32_OVERRIDE"})
-    line = machine.in_one_line(machine.describe())
+    line = machine.summary_line(machine.describe())
     assert "on NVIDIA H100: memory taken whole, float32, deterministic; set by you: " in line
     assert line.endswith("TF_FORCE_GPU_ALLOW_GROWTH=false, NVIDIA_TF32_OVERRIDE=0")
 
@@ -300,12 +300,12 @@ def test_jax_on_a_gpu_is_what_its_variables_make_of_it(
 ) -> None:
     for key, value in variables.items():
         monkeypatch.setenv(key, value)
-    assert f" on NVIDIA H100: {said}" in machine.in_one_line(machine.describe())
+    assert f" on NVIDIA H100: {said}" in machine.summary_line(machine.describe())
 
 
 @pytest.mark.usefixtures("jax_gpu")
 def test_what_a_try_has_shown_is_stronger_than_what_the_backend_says() -> None:
-    assert "not deterministic" in machine.in_one_line(machine.describe(deterministic=False))
+    assert "not deterministic" in machine.summary_line(machine.describe(deterministic=False))
 
 
 # --- the backend that is chosen where nobody names one
@@ -446,7 +446,7 @@ def test_exact_float32_is_a_precision_of_a_run_and_of_its_record(
     assert asked == ["exact_float32"]
     described = machine.describe(run.precision)
     assert described["runtime"]["precision"] == "exact_float32"
-    assert "exact_float32, deterministic" in machine.in_one_line(described)
+    assert "exact_float32, deterministic" in machine.summary_line(described)
 
 
 @pytest.mark.parametrize(

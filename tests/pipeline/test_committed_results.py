@@ -151,7 +151,7 @@ def test_a_report_tells_the_rules_that_are_applied(study: str) -> None:
     for rule in questions.rules(report, sum(len(question.ahead) for question in report.questions)):
         assert f"\n- {rule}\n" in text
     for question in report.questions:
-        assert f"### {page.literal(question.question)}" in text
+        assert f"### {page.escape_markdown(question.question)}" in text
 
 
 @pytest.mark.parametrize("study", ["full", "tour", *OURS])
@@ -175,7 +175,7 @@ def _check(metrics: Path, result: TrainingRecord) -> None:
         defaults[key] == value for key, value in result.params.flat.items() if key not in known
     )
     assert len(result.history) == result.params.epochs == len(result.timing)
-    trained = results.of_seed(files.read_json(metrics / "train.json"), result.seed)
+    trained = results.numbers_of_seed(files.read_json(metrics / "train.json"), result.seed)
     assert trained == results.summary(result.history, origin["chance_accuracy"], False)
     assert result.test is not None
     assert result.labels is not None

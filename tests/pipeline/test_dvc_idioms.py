@@ -172,7 +172,7 @@ def test_what_the_page_changes_by_dvc_changes_that_and_nothing_else(
     inner = content
     for section in sections:
         inner = inner[section]
-    inner[key] = reader.plain(value)
+    inner[key] = reader.parse_yaml(value)
     expected = _rows(content)
     assert expected != before
     resolved = untrained.folder / project.RESOLVED / "runs"

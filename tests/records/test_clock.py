@@ -203,14 +203,14 @@ def test_a_row_remains_until_its_last_seed_is_done() -> None:
 RESNET = GRID["resnet50-sgd-random"][0]
 
 
-def _timed(*done: TrainingRecord) -> dict[str, float]:
+def _paces(*done: TrainingRecord) -> dict[str, float]:
     everything = {name: [] for name in GRID} | {"resnet50-sgd-random": list(done)}
-    return clock.timed(situation(trained=everything))
+    return clock.pace_by_network(situation(trained=everything))
 
 
 def test_another_networks_pace_is_that_of_its_own_finished_rows() -> None:
     done = trained(RESNET, seconds=250.0)
-    assert _timed(done) == {"resnet50": 250 / (1562 * 32)}
+    assert _paces(done) == {"resnet50": 250 / (1562 * 32)}
     rows = {"vgg16-sgd-random": [RUN], "resnet50-sgd-random": [RESNET], "other": [RESNET]}
     half = situation(
         plan=replace(PLAN, grid=rows),
@@ -234,8 +234,8 @@ def test_any_network_has_an_estimate() -> None:
 
 def test_a_variant_has_a_pace_of_its_own() -> None:
     large = RESNET.model_copy(update={"upsampling": 2})
-    assert _timed(trained(large, seconds=1000.0)) == {"resnet50 upsampling 2": 1000 / (1562 * 32)}
-    assert _timed(trained(RESNET.model_copy(update={"input_range": "unit"}))).keys() == {"resnet50"}
+    assert _paces(trained(large, seconds=1000.0)) == {"resnet50 upsampling 2": 1000 / (1562 * 32)}
+    assert _paces(trained(RESNET.model_copy(update={"input_range": "unit"}))).keys() == {"resnet50"}
     plan = replace(PLAN, grid={"vgg16-sgd-random": [RESNET], "later": [large]})
     nothing: dict[str, list[TrainingRecord]] = {"vgg16-sgd-random": [], "later": []}
     for done, untimed in (([], ["resnet50 upsampling 2"]), ([trained(large)], [])):
@@ -291,7 +291,7 @@ def test_an_estimate_that_fails_does_not_end_a_training(monkeypatch: pytest.Monk
 def test_rows_done_under_other_conditions_say_nothing_about_this_machine(
     other: TrainingRecord,
 ) -> None:
-    assert _timed(other) == {}
+    assert _paces(other) == {}
 
 
 def test_the_lines_of_a_long_grid() -> None:
@@ -338,10 +338,10 @@ def test_a_short_grid_says_nothing() -> None:
 
 def test_only_hints_that_apply() -> None:
     gpu = {"hardware": {"devices": ["A GPU"]}}
-    one = [RUN.model_copy(update={"epochs": 1, "seed": seed}) for seed in (0, 1)]
+    runs = [RUN.model_copy(update={"epochs": 1, "seed": seed}) for seed in (0, 1)]
     plan = replace(PLAN, train_images="runs.a.train_images", has_tour=False)
     assert clock.hints(
-        situation(runs=one, plan=plan, provenance=PROVENANCE | {"environment": gpu})
+        situation(runs=runs, plan=plan, provenance=PROVENANCE | {"environment": gpu})
     ) == ["lower runs.a.train_images (49,984), train.seed (2 to go) in params.yaml"]
 
 
@@ -396,10 +396,10 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> project.RunFile
 def test_a_trained_row_is_found_by_its_files(finished: project.RunFiles) -> None:
     from deepnets.reporting import console
 
-    (record,) = console._trained(finished.name, [RESNET])
+    (record,) = console._load_trained(finished.name, [RESNET])
     assert clock.is_current(record, PROVENANCE)
     changed = RESNET.model_copy(update={"epochs": 3})
-    (record,) = console._trained(finished.name, [changed])
+    (record,) = console._load_trained(finished.name, [changed])
     assert not clock.is_current(record, PROVENANCE)
 
 
@@ -415,7 +415,7 @@ def test_a_row_without_its_model_or_with_damaged_files_remains(
         finished.timing.write_text(finished.timing.read_text().replace("9.0", "9.0.0"))
     else:
         finished.provenance.write_text(finished.provenance.read_text()[:-30])
-    assert console._trained(finished.name, [RESNET]) == []
+    assert console._load_trained(finished.name, [RESNET]) == []
 
 
 @pytest.mark.parametrize(("mlflow_run", "prefix"), [("c0ffee", "-P "), (None, "--")])

@@ -151,7 +151,7 @@ def test_mlflow_groups_the_seeds_under_one_parent_and_tags_how_they_ended(study:
             assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
             assert child.data.tags["outcome"] == outcome
             assert child.data.params["seed"] == str(seed)
-            tested = results.of_seed(_json(study, "metrics", name, "test.json"), seed)
+            tested = results.numbers_of_seed(_json(study, "metrics", name, "test.json"), seed)
             assert child.data.metrics["test_accuracy"] == tested["accuracy"]
         tests = [runs[f"{name}-seed-{seed}"].data.metrics["test_loss"] for seed in (3, 8)]
         assert parent.data.metrics["test_loss"] == pytest.approx(np.mean(tests))

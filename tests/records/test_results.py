@@ -45,19 +45,19 @@ def rows(seed: int, epochs: int) -> checkpoints.Rows:
 
 def test_one_seed_is_written_as_it_is() -> None:
     numbers = {"accuracy": 0.75, "epochs": 3}
-    assert results.together({5: numbers}) == numbers
-    assert results.of_seed(numbers, 5) == numbers
+    assert results.combine_seeds({5: numbers}) == numbers
+    assert results.numbers_of_seed(numbers, 5) == numbers
 
 
 def test_several_seeds_are_written_as_means_with_their_own_below() -> None:
     seeds = {4: {"accuracy": 0.5, "diverged": 0}, 2: {"diverged": 1}, 7: {"accuracy": 1.0}}
-    together = results.together(seeds)
+    together = results.combine_seeds(seeds)
     assert together["accuracy"] == 0.75
     assert together["diverged"] == 0.5
-    assert {seed: results.of_seed(together, seed) for seed in seeds} == seeds
-    assert results.of_seed(together, 1) is None
+    assert {seed: results.numbers_of_seed(together, seed) for seed in seeds} == seeds
+    assert results.numbers_of_seed(together, 1) is None
     earlier = {**together, "seeds": {str(seed): numbers for seed, numbers in seeds.items()}}
-    assert results.each_seed(earlier) == seeds
+    assert results.numbers_by_seed(earlier) == seeds
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def paths(tmp_path: Path) -> project.RunFiles:
     results.write_rows(tmp_path, {4: rows(4, 3), 2: checkpoints.Rows([], [])})
     ends = {"collapsed": 0, "diverged": 0}
     numbers = {4: {"epochs": 3, **ends}, 2: {"epochs": 0, **ends, "diverged": 1}}
-    files.write_json(paths.train, results.together(numbers))
+    files.write_json(paths.train, results.combine_seeds(numbers))
     files.write_json(paths.provenance, {"4": {"start": "a"}, "2": {"start": "b"}})
     return paths
 
@@ -92,7 +92,9 @@ def test_seeds_are_read_back_apart(paths: project.RunFiles) -> None:
 
 
 def test_predictions_go_to_the_seed_that_made_them(paths: project.RunFiles) -> None:
-    files.write_json(paths.test, results.together({4: {"accuracy": 0.5}, 2: {"accuracy": 0.0}}))
+    files.write_json(
+        paths.test, results.combine_seeds({4: {"accuracy": 0.5}, 2: {"accuracy": 0.0}})
+    )
     predicted = [
         {"seed": seed, "actual": label, "predicted": guess}
         for seed, guesses in ((4, (1, 0)), (2, (0, 0)))

@@ -159,9 +159,9 @@ def curve(*accuracies: tuple[int, float, float]) -> list[dict[str, float]]:
 def test_distance_of_curves_is_their_mean_difference_in_accuracy(
     other: list[dict[str, float]], distance: float
 ) -> None:
-    one = curve((1, 0.1, 0.2), (2, 0.5, 0.9))
-    assert statistics.curve_distance(one, other) == pytest.approx(distance)
-    assert statistics.curve_distance(other, one) == pytest.approx(distance)
+    history = curve((1, 0.1, 0.2), (2, 0.5, 0.9))
+    assert statistics.curve_distance(history, other) == pytest.approx(distance)
+    assert statistics.curve_distance(other, history) == pytest.approx(distance)
 
 
 def test_scipys_tests_are_imported_by_who_needs_them() -> None:

@@ -159,8 +159,8 @@ def test_nothing_but_the_png_is_left(files: list[Path]) -> None:
 
 
 def test_same_data_gives_the_same_bytes(files: list[Path]) -> None:
-    one, two = (stem.with_suffix(".png").read_bytes() for stem in files)
-    assert one == two
+    first, second = (stem.with_suffix(".png").read_bytes() for stem in files)
+    assert first == second
 
 
 def test_few_shades_are_near_those_that_were_drawn(tmp_path: Path) -> None:

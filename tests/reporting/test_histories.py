@@ -67,7 +67,7 @@ def test_rows_are_ordered_by_their_seeds_mean_distance() -> None:
         SGD: OF_SGD,
         "resnet50-sgd-random": [training("resnet50-sgd-random", moved("hist.p", 0, 0))],
     }
-    (first, distance), (second, its) = histories.nearest(STORED["hist.p"], rows)
+    (first, distance), (second, its) = histories.nearest_rows(STORED["hist.p"], rows)
     assert (first, second) == (SGD, ADAM)
     assert distance == pytest.approx(0.015)
     assert 0.7 < its < 0.8
@@ -75,9 +75,9 @@ def test_rows_are_ordered_by_their_seeds_mean_distance() -> None:
 
 def test_scale_is_the_mean_over_pairs_of_seeds() -> None:
     third = training(SGD, moved("hist.p", 0, 0), 2)
-    assert histories.between_seeds(OF_SGD) == pytest.approx(0.03)
-    assert histories.between_seeds([*OF_SGD, third]) == pytest.approx((0.03 + 0.02 + 0.01) / 3)
-    assert histories.between_seeds([third]) is None
+    assert histories.seed_distance(OF_SGD) == pytest.approx(0.03)
+    assert histories.seed_distance([*OF_SGD, third]) == pytest.approx((0.03 + 0.02 + 0.01) / 3)
+    assert histories.seed_distance([third]) is None
 
 
 def test_only_whole_trainings_of_the_studys_scale_are_compared() -> None:
@@ -88,12 +88,12 @@ def test_only_whole_trainings_of_the_studys_scale_are_compared() -> None:
         ADAM: stuck(ADAM, 1),
         "resnet50-sgd-random-long": [training("resnet50-sgd-random-long", rows)],
     }
-    assert histories.comparable(trained) == {SGD: [whole], ADAM: trained[ADAM]}
-    assert [history.file for history in histories.beside({SGD: [whole]})] == [
+    assert histories.comparable_rows(trained) == {SGD: [whole], ADAM: trained[ADAM]}
+    assert [history.file for history in histories.histories_beside({SGD: [whole]})] == [
         "hist.p",
         "hist_vgg_sgd.p",
     ]
-    assert histories.beside({}) == histories.sections({}) == []
+    assert histories.histories_beside({}) == histories.sections({}) == []
 
 
 def cells(text: str, file: str) -> list[str]:

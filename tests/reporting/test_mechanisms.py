@@ -26,7 +26,7 @@ def test_cause_of_a_network_without_norms_is_what_flows_through_it() -> None:
     start = layers(("a", 0.2, 1e-3), ("b", 0.004, 1e-4), ("b_gate", 9, 9), ("logits", 0.5, 0.1))
     then = layers(("a", 0.2, 3e-5), ("b", 0.004, 1e-4), ("logits", 0.5, 0.1))
     measured = diagnosis(start, then, then)
-    assert mechanisms.diagnosed({"row": measured, "other": measured}) == (
+    assert mechanisms.describe_diagnoses({"row": measured, "other": measured}) == (
         "from the first convolution to the last, activations of row go from 0.2 to 0.004 at the "
         "start, and after 100 steps the first kernel's gradient is 3e-05; other from 0.2 to 0.004, "
         "then 3e-05"
@@ -41,7 +41,7 @@ def test_cause_of_a_network_with_norms_is_what_its_averages_do() -> None:
     }
     end = then | {"batch": {"accuracy": 0.98}, "moving": {"accuracy": 0.5}}
     measured = diagnosis(then, then, end)
-    assert mechanisms.diagnosed({"row": measured, "other": measured}) == (
+    assert mechanisms.describe_diagnoses({"row": measured, "other": measured}) == (
         "after 100 steps, row gets 0.93 of 128 validation images right with their own statistics "
         "and 0.10 with its moving averages, at the end 0.98 and 0.50; other 0.93 and 0.10, at the "
         "end 0.98 and 0.50"
@@ -63,17 +63,19 @@ def test_of_several_seeds_the_median_is_told() -> None:
         return {"start": moment, "after 100 steps": moment, "end": moment}
 
     seeds = {"0": seed(0.2, 1e-3), "1": seed(0.9, 2e-3), "2": seed(0.1, 5e-3)}
-    told = mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}})
+    told = mechanisms.describe_diagnoses({"row": {"images": 128, "seeds": seeds}})
     assert "go from 0.2 to 0.004 at the start" in told
     assert told.endswith("gradient is 0.002 (medians of 3 seeds)")
     seeds["2"] = seed(0.1, None)
-    assert "gradient is nan" in mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}})
+    assert "gradient is nan" in mechanisms.describe_diagnoses(
+        {"row": {"images": 128, "seeds": seeds}}
+    )
 
 
 def test_a_diagnosis_without_its_end_says_nothing_of_it() -> None:
     moment = layers() | {"batch_norms": [{}], "batch": {"accuracy": 0.93}}
     seeds = {"0": {"start": moment, "after 100 steps": moment}}
-    assert mechanisms.diagnosed({"row": {"images": 128, "seeds": seeds}}) == (
+    assert mechanisms.describe_diagnoses({"row": {"images": 128, "seeds": seeds}}) == (
         "after 100 steps, row gets 0.93 of 128 validation images right with their own statistics "
         "and 0.10 with its moving averages"
     )

@@ -52,19 +52,19 @@ def test_the_studys_data_is_known_by_its_digests(
     changes: Mapping[str, Any], expected: bool
 ) -> None:
     assert published.is_on_its_data(training(changes)) == expected
-    assert (NAME in published.beside(RUNS, {NAME: [training(changes)]})) == expected
+    assert (NAME in published.rows_beside(RUNS, {NAME: [training(changes)]})) == expected
 
 
 def test_a_row_with_a_seed_on_other_data_stands_alone() -> None:
     seeds = [training({}), training({"test_data": 64 * "a"})]
-    assert published.beside(RUNS, {NAME: seeds}) == {}
+    assert published.rows_beside(RUNS, {NAME: seeds}) == {}
 
 
 def test_a_row_that_was_not_trained_goes_with_the_others() -> None:
     elsewhere = training({"test_data": 64 * "a"})
-    assert list(published.beside(RUNS, {})) == [NAME, OTHER]
-    assert list(published.beside(RUNS, {NAME: [training({})]})) == [NAME, OTHER]
-    assert list(published.beside(RUNS, {NAME: [elsewhere]})) == []
-    assert list(published.beside(RUNS, {NAME: [elsewhere], OTHER: [training({}, OTHER)]})) == [
+    assert list(published.rows_beside(RUNS, {})) == [NAME, OTHER]
+    assert list(published.rows_beside(RUNS, {NAME: [training({})]})) == [NAME, OTHER]
+    assert list(published.rows_beside(RUNS, {NAME: [elsewhere]})) == []
+    assert list(published.rows_beside(RUNS, {NAME: [elsewhere], OTHER: [training({}, OTHER)]})) == [
         OTHER
     ]

@@ -43,9 +43,9 @@ def test_last_epoch_is_that_of_a_printed_row(file: str, row: published.Key | Non
 def test_a_printed_row_is_met_in_accuracy_and_loss(
     accuracy: float, loss: float, found: bool
 ) -> None:
-    row = published.ending_with("vgg16", accuracy, loss)
+    row = published.find_key("vgg16", accuracy, loss)
     assert row == (("vgg16", "sgd", "random") if found else None)
-    assert published.ending_with("resnet50", accuracy, loss) is None
+    assert published.find_key("resnet50", accuracy, loss) is None
 
 
 def test_their_file_is_installed_with_the_package() -> None:

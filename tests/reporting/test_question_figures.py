@@ -69,9 +69,9 @@ def test_a_row_that_another_was_chosen_over_does_not_stand() -> None:
 
 
 def test_learning_shows_a_line_a_seed(drawn: list[Figure]) -> None:
-    one = [{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.9}]
-    two = [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]
-    curves.learning({"first": [one, two], "second": [two]}, Path("x"))
+    rising = [{"epoch": 1, "val_accuracy": 0.5}, {"epoch": 2, "val_accuracy": 0.9}]
+    flat = [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]
+    curves.seed_curves({"first": [rising, flat], "second": [flat]}, Path("x"))
     (figure,) = drawn
     assert [axis.get_title() for axis in figure.axes[:2]] == ["first", "second"]
     assert lines(figure.axes[0]) == [[0.5, 0.9], [0.1, 0.2]]

@@ -386,7 +386,7 @@ def test_combined_history_holds_means_over_seeds(study: Path) -> None:
 
 
 def test_terminal_table_is_narrow_and_names_what_is_missing(study: Path) -> None:
-    lines = tables.terminal(study / report.RESULTS_TABLE).splitlines()
+    lines = tables.terminal_table(study / report.RESULTS_TABLE).splitlines()
     assert max(map(len, lines[:-1])) <= 140
     headings = [cell.strip() for cell in lines[0].split("|")[1:-1]]
     assert headings == ["run", "epochs", "train acc", "val acc", "test acc", "s/epoch", "note"]
@@ -624,7 +624,7 @@ def test_rows_alike_in_optimizer_and_weights_have_their_names(tmp_path: Path) ->
 
 def test_a_variant_is_not_set_beside_the_study() -> None:
     plain = load(ROOT / FILE).run_params("resnet50-sgd-random", 0)
-    assert published.of(plain) is not None
+    assert published.find_row(plain) is not None
     for changes in (
         {"input_channels": 1},
         {"upsampling": 2},
@@ -635,4 +635,4 @@ def test_a_variant_is_not_set_beside_the_study() -> None:
         {"decay": "cosine"},
         {"batch_norm_momentum": 0.9},
     ):
-        assert published.of(plain.model_copy(update=changes)) is None
+        assert published.find_row(plain.model_copy(update=changes)) is None

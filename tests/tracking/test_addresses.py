@@ -57,7 +57,7 @@ def _view(study: Study) -> Any:
 
 def _said(study: Path) -> str:
     """The last lines of `deepnets repro`."""
-    return repro._in_mlflow(study, params.load(study / params.FILE))
+    return repro._describe_mlflow(study, params.load(study / params.FILE))
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def refusal(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     with pytest.raises(mlflow.MlflowException) as raised:
         connection.connect()
     assert not list(folder.iterdir())
-    return connection.unreachable(raised.value)
+    return connection.unreachable_warning(raised.value)
 
 
 @pytest.mark.parametrize("uri", ["file:./mlruns", "mlruns", "file:///there/mlruns"])
@@ -383,7 +383,7 @@ def test_the_end_of_repro_imports_no_mlflow(published: Study) -> None:
     code = (
         "import sys; from pathlib import Path; from deepnets.config import params; "
         "from deepnets.commands import repro; "
-        "print(repro._in_mlflow(Path('.'), params.load()), 'mlflow' in sys.modules)"
+        "print(repro._describe_mlflow(Path('.'), params.load()), 'mlflow' in sys.modules)"
     )
     result = Clone(published.folder).run(sys.executable, "-c", code)
     assert result.stdout.strip().endswith(f"{pages.study_page(published.name)} False")
@@ -394,7 +394,7 @@ def test_without_mlflow(published: Study, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from deepnets.config import params; "
         "from deepnets.commands import repro; "
-        "print(repro._in_mlflow(Path('.'), params.load()))"
+        "print(repro._describe_mlflow(Path('.'), params.load()))"
     )
     result = Clone(published.folder).run(*python, "-c", code, env=variables)
     assert result.stdout.strip().endswith(USUAL)

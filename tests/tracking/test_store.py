@@ -310,7 +310,7 @@ def test_addresses_of_something_else_are_not_moved() -> None:
         "/c/mlruns": "/c/copy/mlruns",
         "/c/copy/mlruns": "/c/copy/mlruns",
     }.items():
-        assert store.moved(address, moves.items()) == expected
+        assert store.move_address(address, moves.items()) == expected
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "databricks", "databricks://profile"])

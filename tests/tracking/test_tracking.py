@@ -115,7 +115,7 @@ def test_seeds_that_begin_at_the_same_moment_have_one_parent(study: Study) -> No
     experiment = client.create_experiment("of seeds")
     first = {tags.FINGERPRINT: "f", tags.PROCESS: "here 1 1"}
     for _ in range(2):
-        assert runs._run_with(client, experiment, FIRST, first).info.run_id == made[0]
+        assert runs._find_or_create_run(client, experiment, FIRST, first).info.run_id == made[0]
     (left,) = client.search_runs([experiment])
     assert left.info.run_id == made[0]
 

@@ -515,7 +515,7 @@ def test_an_address_that_is_none_is_not_printed_with_its_password(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(SECRET))
     with pytest.raises(Exception, match=r".") as raised:
         connection.connect().search_experiments()
-    warning = connection.unreachable(raised.value)
+    warning = connection.unreachable_warning(raised.value)
     assert SECRET not in warning
     assert "nothing is lost" in warning
 

@@ -36,10 +36,10 @@ def test_it_is_one_device_unless_the_variable_says_otherwise(
 
 def test_devices_of_one_process_and_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPNETS_DEVICES", "4")
-    one = devices.check(32)
-    assert one == Devices(4)
-    assert one.is_first
-    assert one.shape == {"devices": 4, "processes": 1}
+    alone = devices.check(32)
+    assert alone == Devices(4)
+    assert alone.is_first
+    assert alone.shape == {"devices": 4, "processes": 1}
     for variable, value in TWO_PROCESSES.items():
         monkeypatch.setenv(variable, value)
     second = devices.check(32)

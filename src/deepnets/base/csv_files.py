@@ -28,7 +28,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]
     writer.writerows(rows)
     data = text.getvalue().encode()
     with files.replacing(path) as partial:
-        partial.write_bytes(_compressed(data) if path.suffix == ".gz" else data)
+        partial.write_bytes(_compress(data) if path.suffix == ".gz" else data)
 
 
 def csv_lines(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
@@ -45,12 +45,13 @@ def csv_lines(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
         raise damaged_csv(path, str(error)) from None
     if not set(needed) <= set(names):
         raise damaged_csv(
-            path, f"line 1: expected the columns {', '.join(needed)}, received {_begin(names)}"
+            path,
+            f"line 1: expected the columns {', '.join(needed)}, received {_quote_beginning(names)}",
         )
     for number, line in enumerate(lines, 2):
         if line and len(line) != len(names):
             expected = f"line {number}: expected {len(names)} values ({', '.join(names)})"
-            raise damaged_csv(path, f"{expected}, received {_begin(line)}")
+            raise damaged_csv(path, f"{expected}, received {_quote_beginning(line)}")
     return [dict(zip(names, line, strict=True)) for line in lines if line]
 
 
@@ -71,11 +72,11 @@ def damaged_csv(path: Path, why: str) -> UserError:
     )
 
 
-def _begin(line: Sequence[str]) -> str:
+def _quote_beginning(line: Sequence[str]) -> str:
     return repr(",".join(line)[:40])
 
 
-def _compressed(data: bytes) -> bytes:
+def _compress(data: bytes) -> bytes:
     # gzip.compress names the system in its header on some versions of Python, and on others not.
     packed = io.BytesIO()
     with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:

@@ -84,7 +84,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(_missing(path)) from None
+        raise UserError(_describe_missing(path)) from None
     except ValueError as error:
         raise UserError(
             f"{path} is damaged ({error}): delete it and run `dvc repro` again"
@@ -121,7 +121,7 @@ def read_array(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
-        raise UserError(_missing(path)) from None
+        raise UserError(_describe_missing(path)) from None
     except PermissionError:  # which says nothing of what it holds
         raise
     except Exception as error:  # a parser of damaged bytes may raise anything
@@ -153,7 +153,7 @@ def verify(*paths: Path) -> None:
     for path in paths:
         sums, folder = path.parent / SUMS, path.parent
         if not path.is_file():
-            raise UserError(_missing(path, folder))
+            raise UserError(_describe_missing(path, folder))
         known = _sums(folder)
         if path.name not in known:
             state = "does not name it" if sums.is_file() else "is missing"
@@ -180,7 +180,7 @@ def verify(*paths: Path) -> None:
             )
 
 
-def noted(path: Path) -> str | None:
+def noted_digest(path: Path) -> str | None:
     """The digest of `path` that SHA256SUMS beside it notes, wherever both were written; or None."""
     return _sums(path.parent).get(path.name)
 
@@ -237,11 +237,11 @@ def require_no_links(study: Path) -> None:
         if folder.is_symlink() and not target.is_relative_to(project.root()):
             raise UserError(
                 f"{folder} is a link to {target}, and DVC and git keep nothing behind a link: "
-                f"{_without_link(folder, target)}, and then the same command again"
+                f"{_link_remedy(folder, target)}, and then the same command again"
             )
 
 
-def _without_link(folder: Path, target: Path) -> str:
+def _link_remedy(folder: Path, target: Path) -> str:
     """How to do without the link `folder`, and have what is large on another disk all the same."""
     cache, elsewhere = _dvc_cache(), target.parent / "dvc-cache"
     commands: list[tuple[str | Path, ...]] = [("rm", folder)]
@@ -270,7 +270,7 @@ def _sums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.M)}
 
 
-def _missing(path: Path, whole: Path | None = None) -> str:
+def _describe_missing(path: Path, whole: Path | None = None) -> str:
     if not path.is_symlink():
         return f"{path} is missing: run the stage that writes it (`dvc repro`)"
     # DVC's links to its cache stay as they are when a project is moved.

@@ -41,7 +41,7 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _PATIENCE = 60.0
 
 
-def deaf(environment: Mapping[str, str]) -> dict[str, str]:
+def strip_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` without git's variables."""
     return {key: value for key, value in environment.items() if not key.startswith("GIT_")}
 
@@ -68,10 +68,10 @@ def ask(folder: Path, *arguments: str, patience: float | None = _PATIENCE) -> st
         UserError: git is not installed, does not answer, or fails.
     """
     heard = {key: value for key, value in os.environ.items() if key.startswith(_HEARD)}
-    return _run(folder, [], arguments, deaf(os.environ) | heard, patience)
+    return _run(folder, [], arguments, strip_variables(os.environ) | heard, patience)
 
 
-def top(root: Path) -> Path:
+def top_folder(root: Path) -> Path:
     """The top folder of the user's working tree that `root` is in; raises as `ask`."""
     return Path(ask(root, "rev-parse", "--show-toplevel").rstrip("\n"))
 
@@ -84,14 +84,19 @@ def borrow(root: Path, folder: Path) -> None:
     """
     objects = root / ask(root, "rev-parse", "--git-path", "objects").rstrip("\n")
     # Templates are a user's, too.
-    _run(folder, [], ["init", "--quiet", "--template="], deaf(os.environ) | NO_SETTINGS | _HOMELESS)
+    _run(
+        folder,
+        [],
+        ["init", "--quiet", "--template="],
+        strip_variables(os.environ) | NO_SETTINGS | _HOMELESS,
+    )
     own = folder / ".git"
     (own / "info").mkdir()
     (own / "info" / "attributes").write_text(_ATTRIBUTES)
     (own / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects) + b"\n")
 
 
-def own(
+def run_isolated(
     folder: Path,
     *arguments: str,
     tree: Path | None = None,
@@ -114,7 +119,7 @@ def own(
     """
     tree = tree or folder
     options = [f"--git-dir={folder / '.git'}", f"--work-tree={tree}", *_OWN]
-    environment = deaf(os.environ) | NO_SETTINGS | _HOMELESS
+    environment = strip_variables(os.environ) | NO_SETTINGS | _HOMELESS
     return _run(at or tree, options, arguments, environment, patience, given)
 
 
@@ -129,7 +134,7 @@ def checkout(root: Path, commit: str, folder: Path) -> None:
     ask(root, *reading, _EMPTY_TREE, commit, patience=None)
     folder.mkdir()
     borrow(root, folder)
-    own(folder, "checkout", "--quiet", "--detach", commit, patience=None)
+    run_isolated(folder, "checkout", "--quiet", "--detach", commit, patience=None)
 
 
 def difference(
@@ -160,10 +165,10 @@ def difference(
     forced = [*filter(Path.is_file, paths), *modules]
     with TemporaryDirectory() as folder:
         borrow(root, Path(folder))
-        tree = top(root)
+        tree = top_folder(root)
 
         def run(*arguments: str) -> str:
-            return own(Path(folder), *arguments, tree=tree, at=root)
+            return run_isolated(Path(folder), *arguments, tree=tree, at=root)
 
         run("read-tree", commit)
         run("add", "--update", "--", *map(str, paths))

@@ -80,7 +80,7 @@ def store_uri(uri: str) -> str:
     return f"{prefix}{store_root() / path}"
 
 
-def without_credentials(url: str) -> str:
+def hide_credentials(url: str) -> str:
     """`url` for messages: whatever stands before its last @ may be a name or a password.
 
     Works as well on a sentence with URLs in it, and on what was meant as one (`http:/NAME@HOST`).
@@ -90,7 +90,7 @@ def without_credentials(url: str) -> str:
 
 def public_uri() -> str:
     """The tracking URI without a user's name or password, for messages."""
-    return without_credentials(tracking_uri())
+    return hide_credentials(tracking_uri())
 
 
 @dataclass(frozen=True)

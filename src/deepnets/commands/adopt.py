@@ -46,11 +46,11 @@ def main(sources: Sequence[Path], replace: bool) -> int:
     """
     study = params.load()
     with ExitStack() as stack:
-        unpacked = [_unpacked(source, stack) if source.is_file() else source for source in sources]
+        unpacked = [_unpack(source, stack) if source.is_file() else source for source in sources]
         return _adopt(study, unpacked, replace)
 
 
-def _unpacked(archive: Path, stack: ExitStack) -> Path:
+def _unpack(archive: Path, stack: ExitStack) -> Path:
     """The folder that `archive` is unpacked into, below one that is there as long as `stack`."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="deepnets-"))) / archive.name
     try:
@@ -177,9 +177,9 @@ def _add(
     seeds = taken.setdefault(name, {})
     before = seeds.get(seed)
     if before is not None:
-        if not arrivals.same(before.result, training.result):
+        if not arrivals.is_same_training(before.result, training.result):
             raise RefusedError(f"{before} is another training of {name}, seed {seed}")
-        seeds[seed] = _merged(before, training)
+        seeds[seed] = _merge(before, training)
         return
     here = next(
         (
@@ -189,7 +189,7 @@ def _add(
         ),
         None,
     )
-    if here is not None and not arrivals.same(here, training.result) and not replace:
+    if here is not None and not arrivals.is_same_training(here, training.result) and not replace:
         if not seeds:
             del taken[name]
         raise RefusedError(
@@ -198,9 +198,9 @@ def _add(
     seeds[seed] = training
 
 
-def _merged(a: Arrival, b: Arrival) -> Arrival:
+def _merge(a: Arrival, b: Arrival) -> Arrival:
     """What two places have of the same training."""
-    richer, other = (b, a) if _lacking(a.result, b.result) else (a, b)
+    richer, other = (b, a) if _lacking_parts(a.result, b.result) else (a, b)
     return dataclasses.replace(richer, model=richer.model or other.model)
 
 
@@ -250,12 +250,12 @@ def _take(
         rows.clear(paths, seed)
     for seed, training in trainings.items():
         before = here.get(seed)
-        known = before is not None and arrivals.same(before, training.result)
+        known = before is not None and arrivals.is_same_training(before, training.result)
         if before is not None and not known and not replace:
             raise RefusedError(f"another training with seed {seed} has ended here meanwhile")
         if not known:
             rows.clear(paths, seed)
-        added = _lacking(before, training.result) if before is not None and known else []
+        added = _lacking_parts(before, training.result) if before is not None and known else []
         if not known or added:
             merged[seed] = training.result
             added_here.append(training)
@@ -299,7 +299,7 @@ def _diagnosis(trainings: Mapping[int, Arrival]) -> dict[str, Any] | None:
     return None
 
 
-def _lacking(here: TrainingRecord, there: TrainingRecord) -> list[str]:
+def _lacking_parts(here: TrainingRecord, there: TrainingRecord) -> list[str]:
     """What the same training has there and not here."""
     parts = {"its test": "test", "its probabilities": "probabilities"}
     return [

@@ -73,29 +73,29 @@ class Check:
         """
         result, origin = training.result, training.result.provenance
         try:
-            self._record(origin)
-            name, run = self._by_parameters(origin["parameters"], result.seed)
-            self._data(origin, run)
-            _history(training, run)
-            self._tested(result)
+            self._check_fingerprint(origin)
+            name, run = self._find_row(origin["parameters"], result.seed)
+            self._check_data(origin, run)
+            _check_history(training, run)
+            self._check_test(result)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RefusedError(f"its files are damaged ({type(error).__name__}: {error})") from None
         if training.model is not None:
-            _model(training.model, origin.get("weights"))
+            _check_model(training.model, origin.get("weights"))
             if training.best_model is not None:
-                _model(training.best_model, origin.get("best_weights"))
+                _check_model(training.best_model, origin.get("best_weights"))
         elif result.test is None:
             raise RefusedError("it was not tested, and its model is not with it")
         return name
 
-    def _record(self, origin: Mapping[str, Any]) -> None:
+    def _check_fingerprint(self, origin: Mapping[str, Any]) -> None:
         if provenance.fingerprint_of(origin) != origin["fingerprint"]:
             raise RefusedError(
                 "its provenance.json was changed: the fingerprint there is not that of its "
                 "parameters, data, starting weights, code and libraries"
             )
 
-    def _by_parameters(self, parameters: dict[str, Any], seed: int) -> tuple[str, RunParams]:
+    def _find_row(self, parameters: dict[str, Any], seed: int) -> tuple[str, RunParams]:
         try:
             run = RunParams.model_validate({"train_images": None} | parameters)
         except ValidationError as error:
@@ -104,7 +104,7 @@ class Check:
         rows = {name: self.study.run_params(name, seed) for name in self.study.runs}
         name = next((name for name, row in rows.items() if row == run), None)
         if name is None:
-            raise ForeignError(_nearest(run, rows))
+            raise ForeignError(_describe_nearest(run, rows))
         if seed not in self.study.train.seeds:
             raise ForeignError(
                 f"it is of {name}, with a seed that this study has not: expected one of "
@@ -112,7 +112,7 @@ class Check:
             )
         return name, run
 
-    def _data(self, origin: Mapping[str, Any], run: RunParams) -> None:
+    def _check_data(self, origin: Mapping[str, Any], run: RunParams) -> None:
         expected = {
             "training": (origin["data"]["train"], self._digest("train", run.train_images)),
             "validation": (origin["data"]["validation"], self._digest("validation", None)),
@@ -125,7 +125,7 @@ class Check:
                     f"{received[:12]}..."
                 )
 
-    def _tested(self, result: TrainingRecord) -> None:
+    def _check_test(self, result: TrainingRecord) -> None:
         """Compute the metrics of the test again, as far as what they come from is there."""
         if result.test is None:
             return
@@ -153,7 +153,7 @@ class Check:
                 )
 
 
-def _nearest(run: RunParams, rows: Mapping[str, RunParams]) -> str:
+def _describe_nearest(run: RunParams, rows: Mapping[str, RunParams]) -> str:
     """That no row is `run`, and what it would take to be the one that is most like it."""
     own = run.flat
     differing = {
@@ -167,7 +167,7 @@ def _nearest(run: RunParams, rows: Mapping[str, RunParams]) -> str:
     return f"no row has its parameters; from {name} it differs in {'; '.join(said[:3])}{more}"
 
 
-def _history(training: Arrival, run: RunParams) -> None:
+def _check_history(training: Arrival, run: RunParams) -> None:
     result = training.result
     epochs = [int(row["epoch"]) for row in result.history]
     diverged = result.outcome == "diverged"
@@ -180,14 +180,14 @@ def _history(training: Arrival, run: RunParams) -> None:
         raise RefusedError(f"history.csv holds {len(epochs)} epochs, expected {run.epochs}")
     if not all({"seed", *row} >= set(results.TIMING) for row in result.timing):
         raise RefusedError(f"timing.csv lacks a column: expected {', '.join(results.TIMING)}")
-    numbers = results.of_seed(files.read_json(training.folder / "train.json"), result.seed)
+    numbers = results.numbers_of_seed(files.read_json(training.folder / "train.json"), result.seed)
     if not _equal(numbers, result.numbers):
         raise RefusedError("train.json does not follow from history.csv")
 
 
-def _model(path: Path, weights: str | None) -> None:
+def _check_model(path: Path, weights: str | None) -> None:
     """Check that the model at `path` is the one that was sealed, with the recorded weights."""
-    noted = files.noted(path)
+    noted = files.noted_digest(path)
     if noted is not None and noted != files.file_digest(path):
         raise RefusedError(f"{path.name} is not the file that {files.SUMS} beside it names")
     try:
@@ -201,7 +201,7 @@ def _model(path: Path, weights: str | None) -> None:
         )
 
 
-def same(a: TrainingRecord, b: TrainingRecord) -> bool:
+def is_same_training(a: TrainingRecord, b: TrainingRecord) -> bool:
     """Whether both are the same training, though one may lack its test or probabilities."""
     tests = a.test is None or b.test is None or _equal(a.test, b.test)
     return _equal(a.provenance, b.provenance) and _equal(a.history, b.history) and tests

@@ -44,7 +44,7 @@ def checkout(commit: str, patch: str | None) -> Iterator[Path]:
         UserError: the commit is not in this repository, or the patch does not fit it.
     """
     root = project.root()
-    top = git.top(root)
+    top = git.top_folder(root)
     try:
         git.ask(root, "cat-file", "-e", f"{commit}^{{commit}}")
     except UserError:
@@ -64,7 +64,7 @@ def apply(folder: Path, patch: str) -> None:
     """Apply a run's patch, from `provenance.git_state`, to the clean checkout in `folder`."""
     content = patch.encode(errors="surrogateescape")
     try:
-        git.own(folder, "apply", "--binary", "--whitespace=nowarn", "-", given=content)
+        git.run_isolated(folder, "apply", "--binary", "--whitespace=nowarn", "-", given=content)
     except UserError as error:
         raise UserError(f"the run's uncommitted changes do not fit its commit: {error}") from None
 
@@ -126,7 +126,7 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
     """
     ours = ("MLFLOW_", "DEEPNETS_CHECKOUT", "DVC_ROOT")
     kept = {key: value for key, value in environment.items() if not key.startswith(ours)}
-    kept = git.deaf(kept) | git.NO_SETTINGS
+    kept = git.strip_variables(kept) | git.NO_SETTINGS
     mirror = kept.get(mirrors.VARIABLE, "").strip()
     if mirror and Path(mirror).is_dir():
         kept[mirrors.VARIABLE] = str(Path(mirror).resolve())
@@ -155,7 +155,7 @@ def run(arguments: Sequence[str], root: Path, study: Path, environment: Mapping[
         )
 
 
-def asked(root: Path, environment: Mapping[str, str]) -> Asked | None:
+def ask_environment(root: Path, environment: Mapping[str, str]) -> Asked | None:
     """Environment and libraries that a training with the code below `root` would record here.
 
     None where that code cannot say so: an old version, or one that does not run here.

@@ -63,7 +63,7 @@ def sections(
     return [part for part in parts if part]
 
 
-def listed(
+def disputed_images(
     a: TrainingRecord, b: TrainingRecord, outcome: OutcomeComparison
 ) -> list[tuple[int, int, int, int]]:
     """Index, true digit and both predicted ones of each test image that they disagree on."""
@@ -172,7 +172,7 @@ def _predictions(
         lines.append(tabulate(rows, ["", *titles], disable_numparse=True))
     if outcome.disagree is None:
         return "\n".join([*lines, "not to be compared: one was not evaluated, or on other images"])
-    disputed = listed(a, b, outcome)
+    disputed = disputed_images(a, b, outcome)
     only_a = sum(label == of_a for _, label, of_a, _ in disputed)
     only_b = sum(label == of_b for _, label, _, of_b in disputed)
     lines.append(
@@ -219,7 +219,7 @@ def _draw(
     stem: Path,
 ) -> None:
     """Draw the curves and which digits they disagree on; these too where they are at hand."""
-    disputed = np.array(listed(a, b, outcome), np.int64).reshape(-1, 4)
+    disputed = np.array(disputed_images(a, b, outcome), np.int64).reshape(-1, 4)
     pair = [curves.Training(record.history, record.outcome) for record in (a, b)]
     predicted = None if outcome.disagree is None else (disputed[:, 2], disputed[:, 3])
     curves.two_runs(dict(zip(titles, pair, strict=True)), predicted, stem)

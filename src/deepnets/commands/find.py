@@ -33,14 +33,14 @@ def trainings(name: str, seed: int | None = None) -> list[TrainingRecord]:
         UserError: there is none; the message says what is.
     """
     if name.startswith(_OF_MLFLOW) or _ID.fullmatch(name):
-        records = [_from_mlflow(name)]
+        records = [_fetch_from_mlflow(name)]
     else:
         place, _, run = name.rpartition(":")
         study = Path(place or ".")
         child = _CHILD.fullmatch(run)
         if child and seed is None and not _folders(study, run) and _folders(study, child[1]):
             run, seed = child[1], int(child[2])
-        records = _of_study(study, run)
+        records = _read_from_study(study, run)
     chosen = [record for record in records if seed is None or record.seed == seed]
     if not chosen:
         there = ", ".join(str(record.seed) for record in records)
@@ -48,7 +48,7 @@ def trainings(name: str, seed: int | None = None) -> list[TrainingRecord]:
     return chosen
 
 
-def _from_mlflow(name: str) -> TrainingRecord:
+def _fetch_from_mlflow(name: str) -> TrainingRecord:
     try:
         from deepnets.tracking import fetch
     except ImportError:
@@ -72,7 +72,7 @@ def _folders(study: Path, name: str) -> list[Path]:
     return [folder for folder in folders if (folder / "provenance.json").is_file()]
 
 
-def _of_study(folder: Path, name: str) -> list[TrainingRecord]:
+def _read_from_study(folder: Path, name: str) -> list[TrainingRecord]:
     there = _folders(folder, name) if name else []
     if there:
         root = project.root()

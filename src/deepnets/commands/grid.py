@@ -98,7 +98,7 @@ def _train(
             table.say(f"{name}: not written: {error}")
 
     try:
-        ordered = due.in_order(trainings, places.capacity())
+        ordered = due.order_trainings(trainings, places.capacity())
         ended = schedule.run(ordered, places, table, write)
     finally:
         table.close()
@@ -132,12 +132,12 @@ def put_together(study: Params, name: str, trainings: Sequence[Training]) -> str
     new = {done.seed: _record(study, done) for done in trainings}
     with locks.held(name):
         merged = dict(new)
-        one = next(iter(new.values()))
+        new_record = next(iter(new.values()))
         for record in results.read(paths):
             seed = record.seed
             if seed in new:
                 continue
-            if seed in study.train.seeds and rows.belong_together(study, name, record, one):
+            if seed in study.train.seeds and rows.belong_together(study, name, record, new_record):
                 merged[seed] = record
             else:
                 rows.clear(paths, seed)

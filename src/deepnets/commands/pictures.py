@@ -65,28 +65,28 @@ def read(content: bytes) -> NDArray[np.float32]:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
     except Image.DecompressionBombError:
-        raise PictureError(_too_large("far more")) from None
+        raise PictureError(_describe_too_large("far more")) from None
     except Exception:  # a parser of damaged bytes may raise anything
         raise PictureError("is no PNG or JPEG picture: expected one of these formats") from None
     if image.width * image.height > MOST_PIXELS:
-        raise PictureError(_too_large(f"{image.width} x {image.height}"))
+        raise PictureError(_describe_too_large(f"{image.width} x {image.height}"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _grey(ImageOps.exif_transpose(image))
+            return _convert_to_grey(ImageOps.exif_transpose(image))
     except Exception as error:  # as above
         why = one_line(error, 80) or type(error).__name__
         raise PictureError(f"is damaged ({why}): save or copy it again") from None
 
 
-def _too_large(received: str) -> str:
+def _describe_too_large(received: str) -> str:
     return (
         f"is too large: expected at most {MOST_PIXELS:,} pixels; received {received}: "
         "scale it down or crop it"
     )
 
 
-def _grey(image: Image.Image) -> NDArray[np.float32]:
+def _convert_to_grey(image: Image.Image) -> NDArray[np.float32]:
     if image.mode.startswith("I"):
         # Pillow would cut 16-bit values off at 255.
         seen = Image.fromarray(np.asarray(image).astype(np.float32) / 257)
@@ -97,11 +97,11 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
     factor = math.ceil(max(seen.size) / _WORKING_SIDE)
     reduced = seen.reduce((min(factor, seen.width), min(factor, seen.height)))
     if reduced.mode == "RGBA":
-        reduced = _on_paper(reduced)
+        reduced = _lay_on_paper(reduced)
     return np.asarray(reduced, dtype=np.float32)
 
 
-def _on_paper(image: Image.Image) -> Image.Image:
+def _lay_on_paper(image: Image.Image) -> Image.Image:
     """The grey image of an RGBA one on black or white, whichever differs more from what is seen."""
     opacity = image.getchannel("A")
     levels, opaque = np.asarray(image.convert("L")), np.asarray(opacity, dtype=np.float32)
@@ -120,7 +120,7 @@ def normalise(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
     Raises:
         PictureError: nothing stands out from the background.
     """
-    digit = _thickened(_cropped(_without_specks(ink(grey))))
+    digit = _thicken(_crop(_remove_specks(ink(grey))))
     scale = BOX / max(digit.shape)
     height, width = (max(1, round(side * scale)) for side in digit.shape)
     scaled = Image.fromarray(digit).resize((width, height), Image.Resampling.BILINEAR)
@@ -194,19 +194,19 @@ def _paper(grey: NDArray[np.float32], border: NDArray[np.bool_]) -> NDArray[np.f
     return np.asarray(lit, np.float32)
 
 
-def _without_specks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _remove_specks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     parts, count = ndimage.label(levels > 0, structure=np.ones((3, 3)))
     sizes = ndimage.sum_labels(levels, parts, np.arange(count + 1))
     sizes[0] = 0
     return np.where((sizes >= _SPECK * sizes.max())[parts], levels, np.float32(0))
 
 
-def _cropped(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _crop(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     rows, columns = np.flatnonzero(levels.any(axis=1)), np.flatnonzero(levels.any(axis=0))
     return levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _thickened(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _thicken(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Hairlines drawn with a wider pen, since they would fade away when they are scaled down.
 
     The mean distance to the edge tells the width of a stroke: across one that is w pixels wide it
@@ -222,4 +222,4 @@ def _thickened(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     margin = math.ceil(reach)
     padded = np.pad(levels, margin)
     away = ndimage.distance_transform_edt(padded < 0.5)
-    return _cropped(np.maximum(padded, np.clip(reach + 1 - away, 0, 1)).astype(np.float32))
+    return _crop(np.maximum(padded, np.clip(reach + 1 - away, 0, 1)).astype(np.float32))

@@ -91,7 +91,7 @@ def _source(model: str) -> Source:
     if not Path(model).is_file():
         raise UserError(
             f"--model: expected {ALIAS}, the number of a registered version, or a .keras file; "
-            f"received {words.shown(model)}, which is no file: correct it"
+            f"received {words.quote(model)}, which is no file: correct it"
         )
     return Source(path=Path(model))
 
@@ -112,15 +112,17 @@ def _read(name: str) -> Iterator[Read]:
             if path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
         )
         for path in paths:
-            yield _from_file(path)
+            yield _read_file(path)
         if not paths:
-            yield Read(_printable(name), error="holds no pictures: expected *.png, *.jpg or *.jpeg")
+            yield Read(
+                _escape_name(name), error="holds no pictures: expected *.png, *.jpg or *.jpeg"
+            )
     else:
-        yield _from_file(Path(name))
+        yield _read_file(Path(name))
 
 
-def _from_file(path: Path) -> Read:
-    name = _printable(str(path))
+def _read_file(path: Path) -> Read:
+    name = _escape_name(str(path))
     try:
         with path.open("rb") as file:
             return _digit(name, file.read(pictures.MOST_BYTES + 1))
@@ -136,9 +138,9 @@ def _digit(name: str, content: bytes) -> Read:
         return Read(name, error=str(error))
 
 
-def _printable(name: str) -> str:
+def _escape_name(name: str) -> str:
     """A file's name as a terminal can show it, whatever bytes it is made of."""
-    return words.printable(os.fsencode(name).decode(errors="backslashreplace"))
+    return words.escape_unprintable(os.fsencode(name).decode(errors="backslashreplace"))
 
 
 @contextmanager
@@ -147,7 +149,7 @@ def _model_file(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:
     if source.path is not None:
         if (source.path.parent / files.SUMS).is_file():
             files.verify(source.path)
-        place = _printable(str(source.path))
+        place = _escape_name(str(source.path))
         digest = files.file_digest(source.path)
         described = {"name": source.path.stem, "source": place, "sha256": digest}
         yield source.path, described | _epoch(source.path)

@@ -38,18 +38,18 @@ def show(study: Path, described: params.Params) -> None:
     from deepnets.stages import report
 
     print()
-    print(tables.terminal(study / report.RESULTS_TABLE))
+    print(tables.terminal_table(study / report.RESULTS_TABLE))
     each = study / project.RUN_FIGURES
     print(
         f"\nfigures: {study / project.REPORTS} (all runs)"
         + (f", {each}/RUN (each run)" if each.is_dir() else "")
-        + f"\nreport:  {study / report.TEXT}\n{_in_mlflow(study, described)}"
+        + f"\nreport:  {study / report.TEXT}\n{_describe_mlflow(study, described)}"
     )
 
 
-def _in_mlflow(study: Path, described: params.Params) -> str:
+def _describe_mlflow(study: Path, described: params.Params) -> str:
     """How to see the study in MLflow: what to start, and the address to open then."""
-    ui = f"{_relative(Path(sys.executable).parent)}/mlflow ui"
+    ui = f"{_relative_path(Path(sys.executable).parent)}/mlflow ui"
     # What `mlflow ui` shows where it is started without a word about the store.
     usual = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     # The stages ran there, and their store is found from there.
@@ -67,5 +67,5 @@ def _in_mlflow(study: Path, described: params.Params) -> str:
     return f"MLflow:  {ui}   (then open what follows)\n         {page}"
 
 
-def _relative(path: Path) -> Path:
+def _relative_path(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

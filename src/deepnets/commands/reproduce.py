@@ -85,11 +85,11 @@ def reproduce(record: TrainingRecord, here: bool) -> Verdict:
     assert used["commit"]
     with aside.checkout(used["commit"], used.get("patch")) as root:
         study = _study(record, root)
-        asked = aside.asked(root, os.environ)
+        asked = aside.ask_environment(root, os.environ)
         settings = _settings(record.provenance, asked)
         if settings:
-            asked = aside.asked(root, os.environ | settings)
-        planned = asked and _planned(record.provenance, root, asked)
+            asked = aside.ask_environment(root, os.environ | settings)
+        planned = asked and _planned_provenance(record.provenance, root, asked)
         _announce(record, root, study, here, used, settings, planned)
         aside.lend_data(study, root)
         arguments = _arguments(record.provenance["parameters"])
@@ -98,7 +98,7 @@ def reproduce(record: TrainingRecord, here: bool) -> Verdict:
         (rerun,) = results.read_folder(folder)
     causes = differences.inputs(record.provenance, rerun.provenance)
     outcome = differences.outcomes(record, rerun)
-    print(tabulate(described(record, rerun, outcome), tablefmt="plain"))
+    print(tabulate(describe_comparison(record, rerun, outcome), tablefmt="plain"))
     return judge(record, rerun, outcome, causes)
 
 
@@ -108,7 +108,7 @@ def _working_tree(record: TrainingRecord) -> GitState:
     if not study.is_dir():
         raise UserError(f"there is no {study}, the study of {record}: leave --here out")
     with chdir(study):
-        used, lacking = provenance.git_state(), provenance.lacking()
+        used, lacking = provenance.git_state(), provenance.why_not_rebuildable()
     if lacking:
         raise UserError(f"--here needs to know what is changed here: {lacking}")
     return used
@@ -151,7 +151,7 @@ def judge(
     comparable = outcome.start and len(set(outcome.epochs)) == 1 and record.outcome == rerun.outcome
     if comparable and outcome.test and outcome.images:
         accuracy, again = outcome.test["accuracy"]
-        tolerance = tolerances.known(kinds, accuracy, outcome.images)
+        tolerance = tolerances.find_tolerance(kinds, accuracy, outcome.images)
         if tolerance and tolerance.low <= again <= tolerance.high:
             kind: Kind = "equal within the tolerance"
             return Verdict(kind, f"{where}; {what}; {tolerance.basis}")
@@ -161,7 +161,7 @@ def judge(
     return Verdict("different", f"{where}; {what}; {limit}")
 
 
-def described(
+def describe_comparison(
     record: TrainingRecord, rerun: TrainingRecord, outcome: OutcomeComparison
 ) -> list[tuple[str, str]]:
     """The comparison in words, a row for each thing that is compared."""
@@ -276,7 +276,7 @@ def _announce(
         here: whether that is the working tree's code.
         used: the commit and patch of the checkout.
         settings: from `_settings`.
-        planned: from `_planned`; None where the code of the rerun does not tell.
+        planned: from `_planned_provenance`; None where the code of the rerun does not tell.
     """
     git, then = record.provenance["git"], record.provenance
     place = f" of {record.study}" if record.study not in (None, ".") else ""
@@ -298,7 +298,7 @@ def _announce(
     else:
         causes = differences.inputs(then, planned)
         if here:
-            causes += _preprocessed_otherwise(then, root / study / params.FILE)
+            causes += _preprocessing_differences(then, root / study / params.FILE)
         print("then and now:" if causes else "then and now: nothing differs that shapes a training")
     for difference in causes:
         print(f"    {difference.cause}: {difference.text}")
@@ -314,7 +314,7 @@ def _announce(
     print(flush=True)
 
 
-def _preprocessed_otherwise(then: Provenance, file: Path) -> list[Difference]:
+def _preprocessing_differences(then: Provenance, file: Path) -> list[Difference]:
     """What `file` has preprocessing do otherwise than it was done for a run."""
     now = params.load(file, anchors=True).preprocess
     pairs = {
@@ -328,7 +328,7 @@ def _preprocessed_otherwise(then: Provenance, file: Path) -> list[Difference]:
     ]
 
 
-def _planned(then: Provenance, root: Path, asked: aside.Asked) -> dict[str, Any]:
+def _planned_provenance(then: Provenance, root: Path, asked: aside.Asked) -> dict[str, Any]:
     """What the provenance of the rerun is going to be, as far as it is known beforehand."""
     environment, libraries = asked
     # Without a framework nobody can tell.

@@ -81,12 +81,12 @@ def resolve(study: params.Params, options: Mapping[str, str | None]) -> RunParam
     """The run that `options` make of the `run` section; a wrong option is a `UserError`."""
     given = {key: _value(key, text) for key, text in options.items() if text}
     shared = {"seed": given.pop("seed")} if "seed" in given else {}
-    train = _validated(Train, study.train.model_dump() | shared)
+    train = _validate(Train, study.train.model_dump() | shared)
     if len(train.seeds) > 1:
         raise UserError(
             f"seed: expected one for a single run; received {train.seeds}: give one with -P seed=N"
         )
-    entry = _validated(RunEntry, study.run.model_dump() | given)
+    entry = _validate(RunEntry, study.run.model_dump() | given)
     try:
         run = rows.resolve(train, study.recipes, entry, train.seeds[0])
     except ValueError as error:
@@ -104,14 +104,14 @@ def prepare_data() -> None:
 def _value(key: str, text: str) -> Any:
     """The value that the text would have in params.yaml."""
     try:
-        return reader.plain(text)
+        return reader.parse_yaml(text)
     except ValueError:
         raise UserError(
-            f"{key}: expected a plain value; received {words.shown(text)}: correct it"
+            f"{key}: expected a plain value; received {words.quote(text)}: correct it"
         ) from None
 
 
-def _validated(model: type[Section], values: dict[str, Any]) -> Section:
+def _validate(model: type[Section], values: dict[str, Any]) -> Section:
     try:
         return model.model_validate(values)
     except ValidationError as error:

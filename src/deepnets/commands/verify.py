@@ -29,8 +29,12 @@ def main() -> int:
     root = project.root()
     try:
         lines = differences(
-            pinned((root / LOCK).read_text()),
-            [pinned((root / name).read_text()) for name in ADDITIONS if (root / name).is_file()],
+            pinned_versions((root / LOCK).read_text()),
+            [
+                pinned_versions((root / name).read_text())
+                for name in ADDITIONS
+                if (root / name).is_file()
+            ],
             distributions(),
         )
     except (ImportError, OSError) as error:
@@ -48,13 +52,13 @@ def main() -> int:
     return 1
 
 
-def pinned(lock: str) -> dict[str, str]:
+def pinned_versions(lock: str) -> dict[str, str]:
     """Version by normalised name of what the text of a lock file has installed on this machine."""
     from packaging.requirements import Requirement
 
     pins = map(Requirement, re.findall(r"^[\w.-]+==[^\\\n]+", lock, re.M))
     return {
-        _normal(pin.name): str(pin.specifier).removeprefix("==")
+        _normalise_name(pin.name): str(pin.specifier).removeprefix("==")
         for pin in pins
         if pin.marker is None or pin.marker.evaluate()
     }
@@ -74,17 +78,19 @@ def differences(
     """
     there: dict[str, list[Distribution]] = {}
     for distribution in installed:
-        there.setdefault(_normal(distribution.metadata["Name"] or "?"), []).append(distribution)
+        there.setdefault(_normalise_name(distribution.metadata["Name"] or "?"), []).append(
+            distribution
+        )
     may_be = {name: version for pins in additions for name, version in pins.items()} | dict(locked)
     lines = []
     for name in (locked.keys() | there.keys()) - _NOT_LOCKED:
-        versions = sorted({one.version for one in there.get(name, [])})
+        versions = sorted({package.version for package in there.get(name, [])})
         received, expected = " and ".join(versions) or "none", may_be.get(name, "none")
         # The archives of other indices may add a label: 2.13.0+cpu.
         if expected not in (received, received.partition("+")[0]):
             lines.append(f"{name}: expected {expected}, received {received}")
         for distribution in there.get(name, []):
-            changed = _changed(distribution)
+            changed = _changed_files(distribution)
             if changed:
                 more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
                 lines.append(
@@ -94,7 +100,7 @@ def differences(
     return sorted(lines)
 
 
-def _changed(distribution: Distribution) -> list[str]:
+def _changed_files(distribution: Distribution) -> list[str]:
     """The files of a package that are not as its RECORD has them, or RECORD where it has none."""
     # `distribution.files` leaves out what is missing, from Python 3.12 on.
     record = distribution.read_text("RECORD")
@@ -116,7 +122,7 @@ def _digest(path: Path) -> str | None:
     return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
-def _normal(name: str) -> str:
+def _normalise_name(name: str) -> str:
     """The one spelling of a package's name that all others count as."""
     return re.sub(r"[-_.]+", "-", name).lower()
 

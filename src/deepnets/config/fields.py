@@ -34,19 +34,19 @@ DRAWN_WEIGHTS = ("random", "he")
 PLAIN, OTHER = "<plain>", "<other>"
 
 
-def _as_float32(value: float) -> float:
+def _round_to_float32(value: float) -> float:
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
-def _positive_in_float32(value: float) -> float:
+def _require_positive_in_float32(value: float) -> float:
     # The smallest normal number; processors may take what is below it for 0.
-    if _as_float32(value) < 2**-126:
+    if _round_to_float32(value) < 2**-126:
         raise ValueError("a number that networks, which compute in float32, do not take for 0")
     return value
 
 
-def _below_one_in_float32(value: float) -> float:
-    if _as_float32(value) == 1:
+def _require_below_one_in_float32(value: float) -> float:
+    if _round_to_float32(value) == 1:
         raise ValueError("a number that networks, which compute in float32, do not take for 1")
     return value
 
@@ -83,11 +83,11 @@ BatchSize = Annotated[int, Field(ge=2, le=1_000_000)]
 # Checkpoints are sorted by their epoch, which has five digits.
 Epochs = Annotated[int, Field(ge=1, le=99_999)]
 Rate = Annotated[
-    float, Field(gt=0, le=1000, allow_inf_nan=False), AfterValidator(_positive_in_float32)
+    float, Field(gt=0, le=1000, allow_inf_nan=False), AfterValidator(_require_positive_in_float32)
 ]
 NonNegative = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Fraction = Annotated[
-    float, Field(ge=0, lt=1, allow_inf_nan=False), AfterValidator(_below_one_in_float32)
+    float, Field(ge=0, lt=1, allow_inf_nan=False), AfterValidator(_require_below_one_in_float32)
 ]
 Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -27,7 +27,7 @@ from deepnets.config.sections import (
     Train,
     rows_of,
 )
-from deepnets.config.words import describe, shown
+from deepnets.config.words import describe, quote
 
 FILE = Path("params.yaml")
 
@@ -59,7 +59,7 @@ class Params(Section):
         """The row `name` as it stands in the file; an unknown name is a `UserError`."""
         if name not in self.runs:
             raise UserError(
-                f"no run is called {shown(name)} in {FILE}: expected one of {', '.join(self.runs)}"
+                f"no run is called {quote(name)} in {FILE}: expected one of {', '.join(self.runs)}"
             )
         return self.runs[name]
 
@@ -67,7 +67,7 @@ class Params(Section):
         """Refuse a `name` (ARCH-WEIGHTS) that `initialize` does not list."""
         if name not in self.initialize:
             raise UserError(
-                f"{shown(name)} is not a starting point of {FILE}: "
+                f"{quote(name)} is not a starting point of {FILE}: "
                 f"expected one of {', '.join(self.initialize)}"
             )
 
@@ -177,7 +177,7 @@ def _check_together(params: Params, source: str) -> None:
     for place, name in _named_runs(params):
         if name not in params.runs:
             raise UserError(
-                f"{source}: {place}: no run is called {shown(name)}: expected one of runs"
+                f"{source}: {place}: no run is called {quote(name)}: expected one of runs"
             )
 
 

@@ -26,7 +26,7 @@ _DEEPEST_BRACKETS = 50
 
 
 def read_yaml(path: Path, *, anchors: bool = False) -> Any:
-    """The file's content as plain Python values; what `plain` refuses is a `UserError`.
+    """The file's content as plain Python values; what `parse_yaml` refuses is a `UserError`.
 
     Args:
         path: a params.yaml.
@@ -49,21 +49,21 @@ def read_yaml(path: Path, *, anchors: bool = False) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     # Before anything is made of them: a few aliases can stand for more values than there is memory.
-    anchored = None if anchors else _anchored(text)
+    anchored = None if anchors else _find_anchor(text)
     if anchored:
         raise UserError(
             f"{path}: {anchored}, which DVC does not see through (`dvc exp run -S` changes another "
             "value than the one that it names, or none): write out what it stands for"
         )
     try:
-        return plain(text)
+        return parse_yaml(text)
     except ValueError as error:
         raise UserError(f"{path}: {error}: correct it") from None
 
 
-def _anchored(text: str) -> str | None:
+def _find_anchor(text: str) -> str | None:
     """The first anchor in `text`, and its line; there is no alias without."""
-    # What is wrong with text that is no YAML, `plain` says.
+    # What is wrong with text that is no YAML, `parse_yaml` says.
     with suppress(Exception):
         for event in _yaml().parse(text):
             if isinstance(event, NodeEvent) and event.anchor:
@@ -72,7 +72,7 @@ def _anchored(text: str) -> str | None:
     return None
 
 
-def plain(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """What the YAML `text` says, in plain Python values (safe loader, YAML 1.2).
 
     Raises:

@@ -29,7 +29,7 @@ SMALLEST_IMAGE = 32
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _of_a_file(value: str) -> str:
+def _require_file_name(value: str) -> str:
     scheme, _, rest = value.partition("?")[0].rpartition("://")
     _, slash, name = rest.rpartition("/")
     if name in ("", ".", "..") or (scheme and not slash):
@@ -37,14 +37,16 @@ def _of_a_file(value: str) -> str:
     return value
 
 
-def _heading(value: str) -> str:
+def _require_heading(value: str) -> str:
     if not value.isprintable() or value.isspace():
         raise ValueError("one line of printable text")
     return value
 
 
 # For people to read.
-Line = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_heading)]
+Line = Annotated[
+    str, StringConstraints(min_length=1, max_length=500), AfterValidator(_require_heading)
+]
 
 
 class Download(Section):
@@ -79,7 +81,7 @@ class StartingWeights(Section):
     whose backbone it fits.
     """
 
-    source: Annotated[Line, AfterValidator(_of_a_file)]
+    source: Annotated[Line, AfterValidator(_require_file_name)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     archs: Annotated[list[Arch], Field(min_length=1)]
 
@@ -166,7 +168,7 @@ def _with(fields: dict[str, Any]) -> Callable[[type[Model]], type[Model]]:
     return add
 
 
-def _optional(*models: type[BaseModel]) -> dict[str, Any]:
+def _optional_fields(*models: type[BaseModel]) -> dict[str, Any]:
     """The fields of `models`, each of which may be left out."""
     fields: dict[str, Any] = {}
     types: dict[str, Any] = {}
@@ -199,7 +201,7 @@ class Recipe(Section):
     """Settings of each optimizer, shared by the runs that name it."""
 
 
-@_with(_optional(Shared, *_OPTIMIZERS))
+@_with(_optional_fields(Shared, *_OPTIMIZERS))
 class RunEntry(Row):
     """A row of the grid: what it varies; whatever is left out comes from the sections above."""
 
@@ -212,7 +214,7 @@ class RunEntry(Row):
 @_with(
     {
         name: field
-        for name, field in _optional(*_OPTIMIZERS).items()
+        for name, field in _optional_fields(*_OPTIMIZERS).items()
         if name not in Settings.model_fields
     }
 )

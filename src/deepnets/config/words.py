@@ -25,12 +25,12 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
         line = f"{place}: missing; expected a value"
     else:
         expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        line = f"{place}: expected {expected}; received {shown(problem['input'])}"
+        line = f"{place}: expected {expected}; received {quote(problem['input'])}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{line}{more}: correct it and run again"
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """`value` as messages quote it: its repr in one short, printable line."""
     try:
         return short_line(repr(value))
@@ -42,10 +42,10 @@ def short_line(text: str) -> str:
     """`text` without line breaks, cut short, what cannot be printed escaped."""
     joined = " ".join(text.split())
     cut = joined if len(joined) <= 80 else joined[:77] + "..."
-    return printable(cut)
+    return escape_unprintable(cut)
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """`text`, what cannot be printed in it escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

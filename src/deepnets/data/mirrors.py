@@ -81,10 +81,10 @@ def weights(pinned: PinnedFile, target: Path, what: str) -> None:
         def fetch(place: str) -> Path:
             return copy(place, pinned.name, Path(folder), pinned.digest)
 
-        files.write_bytes(target, from_first(pinned.places, fetch, what).read_bytes())
+        files.write_bytes(target, fetch_from_first(pinned.places, fetch, what).read_bytes())
 
 
-def from_first(
+def fetch_from_first(
     places: Sequence[str], fetch: Callable[[str], T], what: str, nearby: Sequence[str] = ()
 ) -> T:
     """What `fetch` has from the first that has it: `nearby`, the user's choice, `places`.
@@ -98,7 +98,7 @@ def from_first(
         try:
             return fetch(place)
         except UnusableError as error:
-            failures.append(f"{_shown(place)}: {error}")
+            failures.append(f"{_hide_secrets(place)}: {error}")
             print(f"{what}: not from {failures[-1]}", flush=True)
     raise UserError(
         f"{what} could not be fetched ({'; '.join(failures) or 'no source is named'}): on a "
@@ -120,14 +120,14 @@ def copy(place: str, name: str, folder: Path, digest: str | None = None) -> Path
     """
     is_url = _is_url(place)
     try:
-        address, read = _http(place, name) if is_url else _local(place, name)
+        address, read = _http_reader(place, name) if is_url else _local_reader(place, name)
         bank = pooch.Pooch(folder, "", {name: digest}, {name: address}, _RETRIES if is_url else 0)
         return Path(bank.fetch(name, downloader=read))
     except (OSError, ValueError) as error:
         raise UnusableError(f"{name}: {_reason(error, digest)}") from None
 
 
-def _local(place: str, name: str) -> tuple[str, Read]:
+def _local_reader(place: str, name: str) -> tuple[str, Read]:
     def read(path: str, target: str, _: Any) -> None:
         if not Path(path).is_file():
             raise AbsentError(f"no {name} there")
@@ -138,7 +138,7 @@ def _local(place: str, name: str) -> tuple[str, Read]:
     return str(Path(folder) / name), read
 
 
-def _http(place: str, name: str) -> tuple[str, Read]:
+def _http_reader(place: str, name: str) -> tuple[str, Read]:
     url, auth = _address(place, name)
 
     def read(url: str, target: str, bank: Any) -> None:
@@ -179,7 +179,7 @@ def _address(place: str, name: str) -> tuple[str, HTTPBasicAuth | None]:
     return parts._replace(netloc=host, path=f"{parts.path.rstrip('/')}/{name}").geturl(), auth
 
 
-def _shown(place: str) -> str:
+def _hide_secrets(place: str) -> str:
     """`place` for messages: without a user's name, a password, or what may be a signature."""
     scheme, mark, rest = place.partition("://") if "://" in place else ("", "", place)
     hidden, at, open_part = rest.rpartition("@")

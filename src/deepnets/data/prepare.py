@@ -47,7 +47,7 @@ def class_counts(labels: Array) -> dict[str, int]:
     return {str(digit): int(n) for digit, n in enumerate(counts)} | {"all": len(labels)}
 
 
-def as_seen(pixels: Array, size: int) -> Iterator[Array]:
+def resize_and_tile(pixels: Array, size: int) -> Iterator[Array]:
     """Grey images as networks see them: resized to `size` and tiled, uint8 (m, size, size, 3)."""
     for start in range(0, len(pixels), _CHUNK):
         yield images.tile(images.resize(pixels[start : start + _CHUNK], size))

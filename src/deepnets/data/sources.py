@@ -65,7 +65,7 @@ def _fetch(name: str, data: DataSet, nearby: Sequence[Path]) -> Arrays:
             return {array: _read(place, name, data, array, Path(folder)) for array in NAMES}
 
     known = [str(folder) for folder in nearby if any(folder.glob("*.npy"))]
-    return mirrors.from_first(data.addresses, fetch, data.title, known)
+    return mirrors.fetch_from_first(data.addresses, fetch, data.title, known)
 
 
 def _read(place: str, name: str, data: DataSet, array: str, folder: Path) -> NDArray[np.uint8]:

@@ -117,17 +117,19 @@ class Probe:
         row = {
             "name": layer.name,
             "kind": type(layer).__name__,
-            "activation": _finite(activation),
+            "activation": _finite_or_none(activation),
         }
         if layer.weights:
-            row["gradient"] = _finite(_size(gradients[layer.kernel.path]))
-            row["weight"] = _finite(_size(layer.kernel.numpy()))
+            row["gradient"] = _finite_or_none(_size(gradients[layer.kernel.path]))
+            row["weight"] = _finite_or_none(_size(layer.kernel.numpy()))
         return row
 
 
 def _score(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> dict[str, Any]:
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    return {key: _finite(value) for key, value in scores.score(probabilities, labels).items()}
+    return {
+        key: _finite_or_none(value) for key, value in scores.score(probabilities, labels).items()
+    }
 
 
 def _norm(
@@ -137,8 +139,8 @@ def _norm(
     moving = np.sqrt(layer.moving_variance.numpy().astype(np.float64) + layer.epsilon)
     return {
         "name": layer.name,
-        "mean_gap": _finite(_size((layer.moving_mean.numpy() - mean) / deviation)),
-        "deviation_ratio": _finite(float(np.median(moving / deviation))),
+        "mean_gap": _finite_or_none(_size((layer.moving_mean.numpy() - mean) / deviation)),
+        "deviation_ratio": _finite_or_none(float(np.median(moving / deviation))),
     }
 
 
@@ -156,5 +158,5 @@ def _size(values: NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
 
 
-def _finite(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -43,7 +43,9 @@ class Validated:
         return float(np.trace(self.confusion) / self.confusion.sum())
 
 
-def validated(epoch: int, probabilities: NDArray[np.float32], validation: Split) -> Validated:
+def summarise_validation(
+    epoch: int, probabilities: NDArray[np.float32], validation: Split
+) -> Validated:
     """What `probabilities`, float32 (n, 10), say of the images of `validation` after `epoch`."""
     predicted = probabilities.argmax(axis=1).astype(np.uint8)
     worst = evaluation.most_confident_mistakes(probabilities, validation.labels, MISTAKES)

@@ -47,7 +47,7 @@ def write(paths: project.RunFiles, tested: Sequence[TrainingRecord]) -> None:
     _remove_probabilities(paths)
     paths.plain_predictions.unlink(missing_ok=True)
     files.write_json(
-        paths.test, results.together({result.seed: result.test or {} for result in tested})
+        paths.test, results.combine_seeds({result.seed: result.test or {} for result in tested})
     )
     digits = {
         result.seed: (result.labels, result.predicted)

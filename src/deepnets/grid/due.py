@@ -90,7 +90,7 @@ def trainings(
     for name in names:
         runs = [study.run_params(name, seed) for seed in seeds]
         if stale is None:
-            done = _trained(rows.paths_of(study, name))
+            done = _trained_parameters(rows.paths_of(study, name))
             runs = [run for run in runs if done.get(run.seed) != run.flat]
         elif f"train@{name}" not in stale:
             continue
@@ -98,7 +98,7 @@ def trainings(
     return sorted(planned, key=lambda training: -_images(training.run))
 
 
-def in_order(planned: Sequence[Training], places: int) -> list[Training]:
+def order_trainings(planned: Sequence[Training], places: int) -> list[Training]:
     """What `trainings` has found, in the order in which to start it at so many `places`.
 
     Of as many rows as there are places each one's first seed comes first: what it compiles for a
@@ -114,7 +114,7 @@ def in_order(planned: Sequence[Training], places: int) -> list[Training]:
     return sorted(planned, key=lambda t: (turn[t.name], t.seed != first[t.name]))
 
 
-def _trained(paths: project.RunFiles) -> Mapping[int, Mapping[str, object]]:
+def _trained_parameters(paths: project.RunFiles) -> Mapping[int, Mapping[str, object]]:
     """The parameters of each seed that this very code has trained and tested, and kept."""
     code = provenance.shaping_code()
     return {

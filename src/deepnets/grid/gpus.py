@@ -64,10 +64,10 @@ def cards() -> list[Card]:
         for index, uuid, name, memory in rows
     ]
     visible = os.environ.get(VISIBLE)
-    return there if visible is None else _named(visible, there)
+    return there if visible is None else _visible_cards(visible, there)
 
 
-def _named(visible: str, there: Sequence[Card]) -> list[Card]:
+def _visible_cards(visible: str, there: Sequence[Card]) -> list[Card]:
     """Those that `visible` names by their numbers or the beginnings of their UUIDs, as CUDA does.
 
     What names none, or not one alone, hides all after it: `-1`, and what SLURM sets for none.

@@ -40,7 +40,7 @@ class Local:
     def __init__(self, study: Params, jobs: int | None, due: int) -> None:
         self._study = study
         self._cards = gpus.cards() if runtime.has_gpu_for_jax() else []
-        most = self._most()
+        most = self._useful_jobs()
         self._jobs = max(1, min(jobs or most, due))
         self._free = list(range(self._jobs))
         # They wait for another training of their row, or are about to end.
@@ -48,7 +48,7 @@ class Local:
         self._leaving: list[Process] = []
         self._mps: dict[str, str] = gpus.start_mps() if self._cards and self._jobs > 1 else {}
 
-    def _most(self) -> int:
+    def _useful_jobs(self) -> int:
         """How many trainings at a time gain something here.
 
         A core each: waking others for every small operation takes longer than it saves (see
@@ -96,7 +96,7 @@ class Local:
         environment, place = self._environment(slot), self._place(slot)
         return Process(due, slot, training.log_of(paths), environment, place)
 
-    def done(self, process: "Process") -> None:
+    def take_back(self, process: "Process") -> None:
         """Take a process back."""
         if process.status() is None:
             self._idle.append(process)
@@ -233,7 +233,7 @@ class Started:
             elif status is not None:
                 self._ended = End(True, training.last_words(self._paths, status))
             if self._ended:
-                self._places.done(self._process)
+                self._places.take_back(self._process)
         return self._ended
 
     def progress(self) -> Progress | None:

@@ -121,10 +121,10 @@ class OnRay:
             for of_training in folder.glob("*/"):
                 if newest := checkpoints.latest(of_training, with_best=True):
                     checkpoints.drop_older(of_training, newest.history, keep_best=True)
-        begun = ray_task.changed(Path(), folder.as_posix(), {}, older=order.older)
+        begun = ray_task.read_changed_files(Path(), folder.as_posix(), {}, older=order.older)
         return self._task.remote(self._bundle, begun, order)
 
-    def arrived(self, sending: Any) -> ray_task.Sent | None:
+    def next_sent(self, sending: Any) -> ray_task.Sent | None:
         """The next that a training has sent, if there is any.
 
         Raises:
@@ -151,7 +151,7 @@ class Placed:
         self.training, self.place = training_, "the cluster"
         self._cluster = cluster
         self._paths = training.files_of(study, training_.name, training_.seed)
-        self._attempts, self._epochs = 0, self._at_home()
+        self._attempts, self._epochs = 0, self._checkpoints_here()
         training.progress_of(self._paths).unlink(missing_ok=True)
         self._sending = cluster.place(training_)
         self._ended: End | None = None
@@ -159,12 +159,12 @@ class Placed:
     def end(self) -> End | None:
         while self._ended is None:
             try:
-                sent = self._cluster.arrived(self._sending)
+                sent = self._cluster.next_sent(self._sending)
             except StopIteration:
                 self._ended = End(True, "its task ended without a word")
                 break
             except self._cluster.lost as error:
-                self._again(error)
+                self._place_again(error)
                 continue
             if sent is None:
                 break
@@ -196,9 +196,9 @@ class Placed:
         if sent.status is not None:
             self._ended = End(sent.status != 0, training.last_words(self._paths, sent.status))
 
-    def _again(self, error: Exception) -> None:
+    def _place_again(self, error: Exception) -> None:
         """Place it again, unless that has not helped several times in a row."""
-        epochs = self._at_home()
+        epochs = self._checkpoints_here()
         self._attempts = 1 if epochs - self._epochs else self._attempts + 1
         self._epochs = epochs
         if self._attempts > _ATTEMPTS:
@@ -208,7 +208,7 @@ class Placed:
         self.place = "the cluster, again"
         self._sending = self._cluster.place(self.training)
 
-    def _at_home(self) -> set[Path]:
+    def _checkpoints_here(self) -> set[Path]:
         """The checkpoints that are here, those of other parameters or code among them."""
         folder = Path("checkpoints") / self.training.name / f"seed-{self.training.seed}"
         return set(folder.glob("*/epoch-*.npz"))

@@ -65,7 +65,7 @@ def train(bundle: bytes, begun: Mapping[str, bytes], order: Order) -> Iterator[S
         order: what to do.
     """
     host = socket.gethostname()
-    lacking = _lacking(order.libraries)
+    lacking = _lacking_libraries(order.libraries)
     if lacking:
         said = f"{host} lacks what this training needs, {lacking}: install requirements.lock there"
         yield Sent(host, {f"{order.results}/log.txt": said.encode()}, 1)
@@ -84,17 +84,17 @@ def train(bundle: bytes, begun: Mapping[str, bytes], order: Order) -> Iterator[S
         last = time.monotonic()
         while process.poll() is None:
             time.sleep(_INTERVAL)
-            files = changed(study, order.results, sent, ("progress.json", "log.txt"))
+            files = read_changed_files(study, order.results, sent, ("progress.json", "log.txt"))
             if time.monotonic() - last >= order.seconds:
-                new = changed(study, order.checkpoints, sent, older=order.older)
+                new = read_changed_files(study, order.checkpoints, sent, older=order.older)
                 last = time.monotonic() if new else last
                 files |= new
             if files:
                 yield Sent(host, files)
         if process.returncode:
             # Where it stopped, it can go on elsewhere.
-            yield Sent(host, changed(study, order.checkpoints, sent, older=order.older))
-        ended = changed(study, order.results, {}) | _validated(study, order)
+            yield Sent(host, read_changed_files(study, order.checkpoints, sent, older=order.older))
+        ended = read_changed_files(study, order.results, {}) | _read_validations(study, order)
         yield Sent(host, ended, process.returncode)
     finally:
         if process is not None and process.poll() is None:
@@ -107,13 +107,13 @@ def train(bundle: bytes, begun: Mapping[str, bytes], order: Order) -> Iterator[S
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _validated(study: Path, order: Order) -> dict[str, bytes]:
+def _read_validations(study: Path, order: Order) -> dict[str, bytes]:
     """What a training has written of its epochs' validations, beside its checkpoints."""
     paths = sorted((study / order.checkpoints).glob("*/validated-*.npz"))
     return {path.relative_to(study).as_posix(): path.read_bytes() for path in paths}
 
 
-def _lacking(libraries: Mapping[str, str]) -> str:
+def _lacking_libraries(libraries: Mapping[str, str]) -> str:
     """In which of `libraries` this node differs, and how; empty where it has them all."""
     differing = []
     for name, expected in libraries.items():
@@ -150,7 +150,7 @@ def _start(folder: Path, order: Order) -> "subprocess.Popen[bytes]":
         )
 
 
-def changed(
+def read_changed_files(
     study: Path,
     folder: str,
     sent: dict[str, int],

@@ -28,12 +28,12 @@ def write(study: Params, name: str, records: Mapping[int, TrainingRecord]) -> No
     merged = [records[seed] for seed in order]
     paths = paths_of(study, name)
     results.write(paths, merged)
-    tested = [_calibrated(record) for record in merged if record.test is not None]
+    tested = [_calibrate_again(record) for record in merged if record.test is not None]
     if tested:
         evaluation.write(paths, tested)
 
 
-def _calibrated(record: TrainingRecord) -> TrainingRecord:
+def _calibrate_again(record: TrainingRecord) -> TrainingRecord:
     """The training with its calibration computed anew, where its probabilities are there."""
     if record.labels is None or record.probabilities is None:
         return record
@@ -65,15 +65,15 @@ def clear(paths: project.RunFiles, seed: int) -> None:
 
 def bring_model(model: Path | None, paths: project.RunFiles, seed: int) -> bool:
     """Copy the model, if there is one and none is here already; returns whether it did."""
-    return _bring(model, paths.model(seed))
+    return _copy_and_seal(model, paths.model(seed))
 
 
 def bring_best_model(model: Path | None, paths: project.RunFiles, seed: int) -> bool:
     """As `bring_model`, of the best epoch's model beside it."""
-    return _bring(model, paths.best_model(seed))
+    return _copy_and_seal(model, paths.best_model(seed))
 
 
-def _bring(model: Path | None, target: Path) -> bool:
+def _copy_and_seal(model: Path | None, target: Path) -> bool:
     if model is None or not model.is_file() or target.is_file():
         return False
     with files.replacing(target) as partial:

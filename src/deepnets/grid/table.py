@@ -56,7 +56,7 @@ class Table(Watcher):
 
     def on_look(self, schedule: Schedule) -> None:
         if self._live is not None:
-            self._live.update(self._drawn(schedule))
+            self._live.update(self._draw(schedule))
             return
         for running in schedule.running:
             if time.monotonic() - self._logged[running.training] >= _LOG_INTERVAL:
@@ -65,17 +65,17 @@ class Table(Watcher):
                 named = zip(_COLUMNS[2:], cells, strict=True)
                 said = ", ".join(f"{column} {cell}" for column, cell in named if cell)
                 said = ", ".join(filter(None, [state, said]))
-                self.say(f"{running.training}: {said} ({_counted(schedule)})")
+                self.say(f"{running.training}: {said} ({_describe_progress(schedule)})")
 
     def close(self) -> None:
         """Take the table away."""
         if self._live is not None:
             self._live.stop()
 
-    def _drawn(self, schedule: Schedule) -> Any:
+    def _draw(self, schedule: Schedule) -> Any:
         from rich.table import Table as Drawn
 
-        table = Drawn(caption=_counted(schedule), caption_justify="left")
+        table = Drawn(caption=_describe_progress(schedule), caption_justify="left")
         for number, column in enumerate(_COLUMNS):
             table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number > 1)
         for running in schedule.running[:_SHOWN]:
@@ -106,7 +106,7 @@ def _cells(known: Progress | None) -> list[str]:
     ]
 
 
-def _counted(schedule: Schedule) -> str:
+def _describe_progress(schedule: Schedule) -> str:
     """`5 of 12 trainings done, 1 failed, about 20 min left`."""
     done = len(schedule.ended) - len(schedule.failed)
     failed = f", {len(schedule.failed)} failed" if schedule.failed else ""

@@ -117,7 +117,7 @@ def main(name: str, seed: int, workbench: "Workbench | None" = None) -> None:
     told.write("done")
 
 
-def in_turn(name: str) -> None:
+def train_in_turn(name: str) -> None:
     """Do `main` of the row `name` with each seed that standard input names, a line each.
 
     One process for several, since it compiles what they have in common once. What each says goes
@@ -190,20 +190,20 @@ class ProgressFile(Listener):
             self._first = self._now(), images
         seconds, since = self._now() - self._first[0], images - self._first[1]
         if seconds > 0 and since:
-            self._measured(since / seconds, self._images - images)
+            self._note_speed(since / seconds, self._images - images)
         if self._now() - self._written >= _INTERVAL:
             self.write("training")
 
     def on_epoch_end(self, row: Row, timing: Row) -> None:
         self._validation_seconds = timing["validation_seconds"]
         self._progress["val_accuracy"] = row["val_accuracy"]
-        self._measured(timing["images_per_second"], 0)
+        self._note_speed(timing["images_per_second"], 0)
         self.write("training")
 
     def on_divergence(self, epoch: int, step: int, loss: float) -> None:
         self.write("diverged")
 
-    def _measured(self, images_per_second: float, left: int) -> None:
+    def _note_speed(self, images_per_second: float, left: int) -> None:
         """Note the speed, and with it when `left` images of the epoch and all others are done."""
         epochs = self._progress["epochs"] - self._progress["epoch"]
         validations = epochs + (1 if left else 0)

@@ -132,13 +132,13 @@ def lines(situation: Situation, measured: Measured, now: datetime) -> list[str]:
     said = [
         f"{milliseconds:.{0 if milliseconds >= 10 else 1}f} ms a step, "
         f"{run.batch_size / measured.step:,.0f} images/s on this machine; "
-        f"this run takes about {_until(left.run, now)}"
+        f"this run takes about {_describe_end(left.run, now)}"
     ]
     if left.remaining > 1:
         others = f", if {' and '.join(left.untimed)} is as fast" if left.untimed else ""
         said.append(
             f"{left.remaining} of {left.rows} rows of the grid remain, this one included: "
-            f"about {_until(left.grid, now)}{others}"
+            f"about {_describe_end(left.grid, now)}{others}"
         )
     elif left.rows:
         said.append("no other row of the grid remains")
@@ -158,26 +158,30 @@ def estimate(situation: Situation, measured: Measured) -> Estimate:
     images, plan = situation.images, situation.plan
     measured_pace = measured.step / run.batch_size
     # For its own network, what has just been measured knows best how busy the machine is.
-    pace = timed(situation) | {_network(run): measured_pace}
+    pace = pace_by_network(situation) | {_network(run): measured_pace}
 
-    def train(one: RunParams, epochs: int) -> float:
-        trained = images_per_epoch(one, images["train"]) + SCORED * images["validation"]
-        return epochs * trained * pace.get(_network(one), measured_pace)
+    def train(params: RunParams, epochs: int) -> float:
+        trained = images_per_epoch(params, images["train"]) + SCORED * images["validation"]
+        return epochs * trained * pace.get(_network(params), measured_pace)
 
-    def whole(one: RunParams) -> float:
-        return measured.start + train(one, one.epochs)
+    def start_and_train(params: RunParams) -> float:
+        return measured.start + train(params, params.epochs)
 
-    def test(one: RunParams) -> float:
-        return SCORED * images["test"] * pace.get(_network(one), measured_pace)
+    def test(params: RunParams) -> float:
+        return SCORED * images["test"] * pace.get(_network(params), measured_pace)
 
     done = situation.step * run.batch_size * measured_pace
-    own = train(run, run.epochs - situation.epoch + 1) - done + sum(map(whole, later))
+    own = train(run, run.epochs - situation.epoch + 1) - done + sum(map(start_and_train, later))
     if not plan.grid:
         return Estimate(own, own)
     others = {row for row in plan.grid if row != situation.provenance["run"]}
-    pending = {row: seeds for row in others if (seeds := _pending(row, situation))}
-    todo = [one for seeds in pending.values() for one in seeds]
-    grid = own + sum(map(test, situation.runs)) + sum(whole(one) + test(one) for one in todo)
+    pending = {row: seeds for row in others if (seeds := _pending_seeds(row, situation))}
+    todo = [params for seeds in pending.values() for params in seeds]
+    grid = (
+        own
+        + sum(map(test, situation.runs))
+        + sum(start_and_train(params) + test(params) for params in todo)
+    )
     untimed = sorted(set(map(_network, todo)) - set(pace))
     return Estimate(own, grid, 1 + len(pending), len(plan.grid), untimed)
 
@@ -202,7 +206,7 @@ def is_current(result: TrainingRecord, provenance: Mapping[str, Any]) -> bool:
     )
 
 
-def timed(situation: Situation) -> dict[str, float]:
+def pace_by_network(situation: Situation) -> dict[str, float]:
     """Seconds that an image takes in a training step, by network, as far as this machine knows.
 
     The median of the study's own current trainings with the same batch size, machine, settings and
@@ -210,7 +214,7 @@ def timed(situation: Situation) -> dict[str, float]:
     """
     run, now = situation.runs[0], situation.provenance
     known: dict[str, list[float]] = {}
-    for result in (one for seeds in situation.trained.values() for one in seeds):
+    for result in (record for seeds in situation.trained.values() for record in seeds):
         if (
             is_current(result, now)
             and result.timing
@@ -248,7 +252,7 @@ def date(when: datetime, now: datetime) -> str:
     return f"{when:%a} {when.day} {when:%b}{year}, {when:%H:%M}"
 
 
-def _pending(name: str, situation: Situation) -> list[RunParams]:
+def _pending_seeds(name: str, situation: Situation) -> list[RunParams]:
     """The seeds of a row that have no current training."""
     done = {
         result.seed
@@ -274,7 +278,7 @@ def _conditions(provenance: Mapping[str, Any]) -> Any:
     return computes, environment["settings"], provenance["libraries"]
 
 
-def _until(seconds: float, now: datetime) -> str:
+def _describe_end(seconds: float, now: datetime) -> str:
     # By way of the timestamp, so that a change of the local time on the way is counted.
     end = datetime.fromtimestamp(now.timestamp() + seconds)
     return f"{progress.duration(seconds)}, until {date(end, now)}"

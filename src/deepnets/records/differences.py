@@ -59,7 +59,7 @@ class Parting(NamedTuple):
     b: float | None
 
     def __str__(self) -> str:
-        return f"epoch {self.epoch}, {self.metric} ({_shown(self.a)}, now {_shown(self.b)})"
+        return f"epoch {self.epoch}, {self.metric} ({_describe(self.a)}, now {_describe(self.b)})"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
             cause = _cause(group, key, b)
             asked = group == "settings" or (key in before and key in now)
             if cause and asked and before.get(key) != now.get(key):
-                values = (_shown(environment.get(key)) for environment in (before, now))
+                values = (_describe(environment.get(key)) for environment in (before, now))
                 differences.append(Difference(cause, f"{key} {', now '.join(values)}"))
     return differences
 
@@ -161,8 +161,8 @@ def outcomes(a: TrainingRecord, b: TrainingRecord) -> OutcomeComparison:
         start=a.provenance["start"] == b.provenance["start"],
         weights=None if None in weights else weights[0] == weights[1],
         epochs=(len(a.history), len(b.history)),
-        parting=_parting(a.history, b.history),
-        furthest=_furthest(a.history, b.history),
+        parting=_find_parting(a.history, b.history),
+        furthest=_largest_differences(a.history, b.history),
         disagree=disagree,
         images=0 if a.predicted is None else len(a.predicted),
         other_images=bool(a.test and b.test and not _same_images(a, b)),
@@ -182,7 +182,9 @@ def _same_images(a: TrainingRecord, b: TrainingRecord) -> bool:
     return bool(a.provenance["test_data"] == b.provenance["test_data"])
 
 
-def _parting(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]) -> Parting | None:
+def _find_parting(
+    a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]
+) -> Parting | None:
     for row_a, row_b in zip(a, b, strict=False):
         for metric in EPOCH_METRICS:
             if not _equal(row_a[metric], row_b[metric]):
@@ -194,7 +196,7 @@ def _parting(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]])
     return Parting(shorter + 1, "loss", *ends)
 
 
-def _furthest(
+def _largest_differences(
     a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]
 ) -> dict[str, float]:
     """See `OutcomeComparison`; empty where they have no epoch in common."""
@@ -212,7 +214,7 @@ def _equal(a: float, b: float) -> bool:
     return bool(a == b or (a != a and b != b))
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     if value is None:
         return "not there"
     if isinstance(value, bool):

@@ -87,7 +87,7 @@ def describe(
         },
         "settings": settings,
         "runtime": {
-            **_in_force(precision, bool(accelerators)),
+            **_describe_runtime(precision, bool(accelerators)),
             **(split or {}),
             **({} if deterministic is None else {"deterministic": deterministic}),
             "set_by_user": [key for key in settings if key in runtime.USERS],
@@ -106,7 +106,7 @@ def processor(hardware: Mapping[str, Any]) -> str:
     return f"{hardware['cpu']} ({instructions})" if instructions else str(hardware["cpu"])
 
 
-def in_one_line(described: Mapping[str, Any]) -> str:
+def summary_line(described: Mapping[str, Any]) -> str:
     """What `describe` returned in a training process, for people.
 
     `TensorFlow 2.21.0 on 2 cores (Intel Xeon 2.80GHz, AVX-512): oneDNN on, float32, deterministic`
@@ -144,17 +144,17 @@ def in_one_line(described: Mapping[str, Any]) -> str:
 
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that a run's record names."""
-    return _installed((*_LIBRARIES, *_GPU_LIBRARIES))
+    return _installed_versions((*_LIBRARIES, *_GPU_LIBRARIES))
 
 
 def training_versions() -> dict[str, str]:
     """Those of the libraries that decide what a training computes; they name its backend."""
     chosen = runtime.chosen_backend()
     on_gpu = _GPU_LIBRARIES if chosen == "jax" and runtime.has_gpu_for_jax() else ()
-    return _installed((*_BACKEND_LIBRARIES[chosen], *on_gpu, "keras", "numpy"))
+    return _installed_versions((*_BACKEND_LIBRARIES[chosen], *on_gpu, "keras", "numpy"))
 
 
-def _installed(names: Sequence[str]) -> dict[str, str]:
+def _installed_versions(names: Sequence[str]) -> dict[str, str]:
     versions = {}
     for name in names:
         try:
@@ -180,7 +180,7 @@ def _devices() -> list[str]:
     return []
 
 
-def _in_force(precision: str, on_gpu: bool) -> dict[str, Any]:
+def _describe_runtime(precision: str, on_gpu: bool) -> dict[str, Any]:
     """What the backend really does, asked of it where it can be; nothing where none is loaded."""
     if "keras" not in sys.modules:
         return {}

@@ -196,14 +196,14 @@ def git_state() -> GitState:
     return _git_state()[0]
 
 
-def lacking() -> str | None:
+def why_not_rebuildable() -> str | None:
     """Why a training that starts now could not be rebuilt from its record; None if it could."""
     return _git_state()[1]
 
 
 def warn() -> None:
     """Say, before a training starts, if it could not be rebuilt from its record, and why."""
-    why = lacking()
+    why = why_not_rebuildable()
     if why:
         print(
             f"nobody will be able to rebuild this training, its record lacks its code: {why}; mend "

@@ -89,7 +89,7 @@ class TrainingRecord:
     @property
     def keep(self) -> Keep:
         """Which epochs' models it has left behind."""
-        return kept_by(self.provenance)
+        return keep_of(self.provenance)
 
     @property
     def model_row(self) -> Row:
@@ -105,7 +105,7 @@ def training_record(
 ) -> TrainingRecord:
     """What a training that has just ended came to."""
     chance = provenance["chance_accuracy"]
-    numbers = summary(rows.history, chance, diverged, kept_by(provenance))
+    numbers = summary(rows.history, chance, diverged, keep_of(provenance))
     return TrainingRecord(
         run=run,
         seed=seed,
@@ -122,7 +122,7 @@ def write(paths: RunFiles, trained: Iterable[TrainingRecord]) -> None:
     rows = {seed: Rows(record.history, record.timing) for seed, record in records.items()}
     write_rows(paths.metrics_dir, rows)
     files.write_json(
-        paths.train, together({seed: record.numbers for seed, record in records.items()})
+        paths.train, combine_seeds({seed: record.numbers for seed, record in records.items()})
     )
     files.write_json(
         paths.provenance, {str(seed): record.provenance for seed, record in records.items()}
@@ -143,7 +143,7 @@ def write_rows(folder: Path, rows: Mapping[int, Rows]) -> None:
         csv_files.write_csv(folder / name, table, columns)
 
 
-def together(by_seed: Mapping[int, Numbers]) -> Numbers:
+def combine_seeds(by_seed: Mapping[int, Numbers]) -> Numbers:
     """The numbers of one seed as they are; of several their means, and each's in a list, `seeds`.
 
     A list, since DVC passes over lists: each number below a key would be one more column of
@@ -159,15 +159,15 @@ def together(by_seed: Mapping[int, Numbers]) -> Numbers:
     return {**means, "seeds": [{"seed": seed, **numbers} for seed, numbers in by_seed.items()]}
 
 
-def of_seed(numbers: Numbers, seed: int) -> Numbers | None:
-    """The numbers of one seed out of `together`; None where they are not there."""
+def numbers_of_seed(numbers: Numbers, seed: int) -> Numbers | None:
+    """The numbers of one seed out of `combine_seeds`; None where they are not there."""
     if "seeds" not in numbers:
         return numbers
-    return each_seed(numbers).get(seed)
+    return numbers_by_seed(numbers).get(seed)
 
 
-def each_seed(numbers: Numbers) -> dict[int, Numbers]:
-    """The numbers of each of several seeds out of `together`; none where there is one seed."""
+def numbers_by_seed(numbers: Numbers) -> dict[int, Numbers]:
+    """The numbers of each of several seeds out of `combine_seeds`; none where there is one seed."""
     seeds = numbers.get("seeds", [])
     if isinstance(seeds, dict):  # so wrote them who trained before they were a list
         return {int(seed): seed_numbers for seed, seed_numbers in seeds.items()}
@@ -193,7 +193,7 @@ def outcome(trained: Numbers) -> Outcome:
     return "collapsed" if trained["collapsed"] else "completed"
 
 
-def kept_by(provenance: Provenance) -> Keep:
+def keep_of(provenance: Provenance) -> Keep:
     """Which epochs' models the training of `provenance` has left behind."""
     return cast(Keep, provenance.get("parameters", {}).get("keep", "last"))
 
@@ -267,13 +267,15 @@ def read(paths: RunFiles) -> list[TrainingRecord]:
     records = []
     for text, origin in provenance.items():
         seed = int(text)
-        numbers = of_seed(trained, seed)
+        numbers = numbers_of_seed(trained, seed)
         if numbers is None:
             continue
         labels, predicted = predicted_by_seed.get(seed, (None, None))
         probabilities = None
         if predicted is not None and paths.probabilities.is_file():
-            probabilities = _of_place(paths.probabilities, places.index(seed), len(places))
+            probabilities = _read_probabilities(
+                paths.probabilities, places.index(seed), len(places)
+            )
         records.append(
             TrainingRecord(
                 run=paths.name,
@@ -283,7 +285,7 @@ def read(paths: RunFiles) -> list[TrainingRecord]:
                 outcome=outcome(numbers),
                 provenance=origin,
                 # The numbers of a single seed do not say whose they are, its predictions do.
-                test=of_seed(tested, seed) if tested and predicted is not None else None,
+                test=numbers_of_seed(tested, seed) if tested and predicted is not None else None,
                 labels=labels,
                 predicted=predicted,
                 probabilities=probabilities,
@@ -315,7 +317,7 @@ def read_folder(
             record,
             run=name or record.provenance["run"],
             # Where it was trained, which need not be where its files are.
-            study=_inside(record.provenance["git"].get("study")) or study,
+            study=_require_inside(record.provenance["git"].get("study")) or study,
             place=study,
             experiment=experiment,
         )
@@ -323,7 +325,7 @@ def read_folder(
     ]
 
 
-def _inside(study: str | None) -> str | None:
+def _require_inside(study: str | None) -> str | None:
     """`study`, a folder that a record names; it must be one of the project's."""
     if study and (Path(study).is_absolute() or ".." in Path(study).parts):
         raise UserError(
@@ -356,7 +358,7 @@ def require_model(paths: RunFiles, seed: int) -> None:
     files.verify(model)
 
 
-def _of_place(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
+def _read_probabilities(path: Path, place: int, seeds: int) -> NDArray[np.float32] | None:
     """The probabilities of one of so many seeds; None where they are not at hand."""
     stack = files.read_array(path)
     if len(stack) != seeds:  # whoever wrote it was interrupted

@@ -152,7 +152,7 @@ def curve_distance(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, fl
     others = {row["epoch"]: row for row in b}
     both = [(row, others[row["epoch"]]) for row in a if row["epoch"] in others]
     keys = ("accuracy", "val_accuracy")
-    return float(np.mean([abs(one[key] - two[key]) for one, two in both for key in keys]))
+    return float(np.mean([abs(row[key] - other[key]) for row, other in both for key in keys]))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:

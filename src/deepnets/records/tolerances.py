@@ -61,7 +61,7 @@ def unit(accuracy: float, images: int) -> float:
     return math.sqrt(p * (1 - p))
 
 
-def known(causes: Collection[Cause], accuracy: float, images: int) -> Tolerance | None:
+def find_tolerance(causes: Collection[Cause], accuracy: float, images: int) -> Tolerance | None:
     """What a rerun may differ by for `causes`; None where no tolerance is known.
 
     That is so for other causes than those measured, and for a run that is not `LEARNED`.

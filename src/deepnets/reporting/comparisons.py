@@ -163,7 +163,7 @@ def groups(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Group]:
     return list(by_scale.values())
 
 
-def evaluated(name: str, seeds: Sequence[TrainingRecord]) -> Runs:
+def evaluated_runs(name: str, seeds: Sequence[TrainingRecord]) -> Runs:
     """The row `name`, with those of its `seeds` that have been tested."""
     return Runs(name, {result.seed: result for result in seeds if result.labels is not None})
 
@@ -178,14 +178,16 @@ def compare(group: Group, row_a: Row, row_b: Row) -> Comparison | None:
 def compare_runs(a: Runs, b: Runs) -> Comparison | None:
     """The comparison of two rows; None if they share no seed with the same test images."""
     seeds = sorted(
-        seed for seed in a.results.keys() & b.results.keys() if _digits(a, seed) == _digits(b, seed)
+        seed
+        for seed in a.results.keys() & b.results.keys()
+        if _label_bytes(a, seed) == _label_bytes(b, seed)
     )
     if not seeds:
         return None
     labels = a.results[seeds[0]].labels
     assert labels is not None
-    predicted_a = np.stack([_predicted(a, seed) for seed in seeds])
-    predicted_b = np.stack([_predicted(b, seed) for seed in seeds])
+    predicted_a = np.stack([_predicted_digits(a, seed) for seed in seeds])
+    predicted_b = np.stack([_predicted_digits(b, seed) for seed in seeds])
     right_a = (predicted_a == labels).sum(axis=1)
     right_b = (predicted_b == labels).sum(axis=1)
     test = mcnemar(labels, predicted_a, predicted_b)
@@ -222,14 +224,14 @@ def p_text(value: float, equals: str = "") -> str:
     return f"{equals}{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
-def _digits(runs: Runs, seed: int) -> bytes:
+def _label_bytes(runs: Runs, seed: int) -> bytes:
     """The labels of the test images of one seed."""
     labels = runs.results[seed].labels
     assert labels is not None
     return labels.tobytes()
 
 
-def _predicted(runs: Runs, seed: int) -> NDArray[np.uint8]:
+def _predicted_digits(runs: Runs, seed: int) -> NDArray[np.uint8]:
     predicted = runs.results[seed].predicted
     assert predicted is not None
     return predicted

@@ -87,7 +87,7 @@ class Console(Listener):
         measured = self._meter.tick(step, time.perf_counter())
         if measured is None:
             return
-        trained = {name: _trained(name, seeds) for name, seeds in self._plan.grid.items()}
+        trained = {name: _load_trained(name, seeds) for name, seeds in self._plan.grid.items()}
         now = clock.Situation(
             runs=self._runs,
             epoch=epoch,
@@ -101,7 +101,7 @@ class Console(Listener):
             progress.say(line)
 
 
-def _trained(name: str, runs: Sequence[RunParams]) -> list[results.TrainingRecord]:
+def _load_trained(name: str, runs: Sequence[RunParams]) -> list[results.TrainingRecord]:
     """The seeds of a row that have been trained and whose models are there.
 
     None of them where a file is damaged: the stage that needs it will say so.

@@ -105,7 +105,7 @@ def learning_curves(
             for axis, keys in zip(column, rows.values(), strict=True):
                 for key in keys:
                     _draw_trainings(axis, key, trainings, style)
-            handles.append(Line2D([], [], label=_described(run.name, trainings), **style))
+            handles.append(Line2D([], [], label=_run_label(run.name, trainings), **style))
         handles += _draw_study(column, study.get(title, {}))
         column[0].set_title(title)
         column[-1].set_xlabel("epoch")
@@ -129,7 +129,7 @@ def learning_curves(
     drawing.save(figure, stem)
 
 
-def learning(rows: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], stem: Path) -> None:
+def seed_curves(rows: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], stem: Path) -> None:
     """Validation accuracy by epoch, a panel a row, each seed a line.
 
     Args:
@@ -254,7 +254,7 @@ def _mean(
     return epochs, np.array([np.mean([row[key] for row in epoch]) for epoch in together])
 
 
-def _described(name: str, trainings: Sequence[Training]) -> str:
+def _run_label(name: str, trainings: Sequence[Training]) -> str:
     outcomes = Counter(training.outcome for training in trainings)
     notes = [f"{len(trainings)} seeds"] if len(trainings) > 1 else []
     for outcome in OUTCOME_MARKERS:

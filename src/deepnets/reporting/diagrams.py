@@ -165,7 +165,7 @@ def modified_top(layers: Sequence[Layer], title: str) -> Figure:
         centre = left + width / 2
         _box(axis, left, middle, width, 0.72, _OTHER if index else _BLOCK)
         axis.text(centre, middle + 0.2, word, weight="bold", **_CENTRED)
-        axis.text(centre, middle - 0.1, _broken(name, int(width / 0.058)), **_CENTRED)
+        axis.text(centre, middle - 0.1, _wrap_name(name, int(width / 0.058)), **_CENTRED)
         axis.text(centre, middle - 0.5, _size(shape), **_CENTRED)
         axis.text(centre, middle - 0.66, f"{count:,}", **_CENTRED)
         if index:
@@ -335,7 +335,7 @@ def _size(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _broken(name: str, length: int) -> str:
+def _wrap_name(name: str, length: int) -> str:
     """`name` in lines of at most `length` characters, broken after underscores."""
     lines = [""]
     for part in re.findall(r"[^_]*_?", name):

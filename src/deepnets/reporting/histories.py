@@ -50,7 +50,7 @@ class Conjecture:
     refuted_by: str
 
 
-def comparable(trained: Rows) -> dict[str, list[TrainingRecord]]:
+def comparable_rows(trained: Rows) -> dict[str, list[TrainingRecord]]:
     """The trainings that ran all epochs of the study's scale, by row; rows without any left out."""
     rows = {
         name: [training for training in seeds if _at_scale(training)]
@@ -59,7 +59,7 @@ def comparable(trained: Rows) -> dict[str, list[TrainingRecord]]:
     return {name: seeds for name, seeds in rows.items() if seeds}
 
 
-def beside(rows: Rows) -> list[History]:
+def histories_beside(rows: Rows) -> list[History]:
     """The study's stored trainings of the networks that `rows` have."""
     archs = {seeds[0].params.arch for seeds in rows.values()}
     return [history for history in published_histories.load() if history.arch in archs]
@@ -70,15 +70,16 @@ def sections(rows: Rows) -> list[list[str]]:
     return [_table(rows), _conjectures(rows)] if rows else []
 
 
-def nearest(history: History, rows: Rows) -> list[tuple[str, float]]:
+def nearest_rows(history: History, rows: Rows) -> list[tuple[str, float]]:
     """Our rows of its network, at least one, each with its distance (a fraction), nearest first."""
     distances = [
-        (name, _distance(history, seeds)) for name, seeds in _of_arch(history.arch, rows).items()
+        (name, _distance(history, seeds))
+        for name, seeds in _rows_of_arch(history.arch, rows).items()
     ]
     return sorted(distances, key=lambda row: row[1])
 
 
-def between_seeds(seeds: Sequence[TrainingRecord]) -> float | None:
+def seed_distance(seeds: Sequence[TrainingRecord]) -> float | None:
     """The mean distance between two of a row's trainings, a fraction; None for a single one."""
     pairs = [curve_distance(a.history, b.history) for a, b in combinations(seeds, 2)]
     return float(np.mean(pairs)) if pairs else None
@@ -92,7 +93,7 @@ def conjectures(rows: Rows) -> list[Conjecture]:
 
 
 def _table(rows: Rows) -> list[str]:
-    shown = pd.DataFrame([_row(history, rows) for history in beside(rows)])
+    shown = pd.DataFrame([_row(history, rows) for history in histories_beside(rows)])
     return [
         "## The study's own curves",
         "Five trainings that the study stored beside its code (`hist*.p` of "
@@ -106,12 +107,12 @@ def _table(rows: Rows) -> list[str]:
 
 
 def _row(history: History, rows: Rows) -> dict[str, str]:
-    (name, distance), *others = nearest(history, rows)
+    (name, distance), *others = nearest_rows(history, rows)
     second, its = others[0] if others else ("", None)
     return {
         "file": f"`{history.file}`",
         "named for": history.named,
-        "numbers printed for": published.described(history.printed) if history.printed else "none",
+        "numbers printed for": published.describe(history.printed) if history.printed else "none",
         "nearest of our rows": name,
         "distance": _points(distance),
         "next row": second,
@@ -122,13 +123,13 @@ def _row(history: History, rows: Rows) -> dict[str, str]:
 
 def _scale(name: str, rows: Rows) -> str:
     """How far apart seeds are: those of the row `name`, or else of its network's other rows."""
-    own = between_seeds(rows[name])
+    own = seed_distance(rows[name])
     if own is not None:
         return _points(own)
     others = [
         f"{other} {_points(apart)}"
-        for other, seeds in _of_arch(rows[name][0].params.arch, rows).items()
-        if (apart := between_seeds(seeds)) is not None
+        for other, seeds in _rows_of_arch(rows[name][0].params.arch, rows).items()
+        if (apart := seed_distance(seeds)) is not None
         and all(training.outcome == "completed" for training in seeds)
     ]
     return f"one seed ({', '.join(others)})" if others else "one seed"
@@ -156,13 +157,15 @@ def _conjectures(rows: Rows) -> list[str]:
 
 def _adam_is_sgd(stored: Sequence[History], rows: Rows) -> Conjecture | None:
     """That the row printed for VGG-16 with Adam from random weights is one of SGD."""
-    history = _first(stored, lambda training: training.printed == ("vgg16", "adam", "random"))
-    model = _first(stored, lambda training: training.printed == ("vgg16", "sgd", "random"))
+    history = _first_history(
+        stored, lambda training: training.printed == ("vgg16", "adam", "random")
+    )
+    model = _first_history(stored, lambda training: training.printed == ("vgg16", "sgd", "random"))
     adam, sgd = (
         _rows_of((history.arch, optimizer, "random"), rows) for optimizer in ("adam", "sgd")
     )
     trained = [training for seeds in adam.values() for training in seeds]
-    name, distance = nearest(history, rows)[0] if adam and sgd else ("", 0.0)
+    name, distance = nearest_rows(history, rows)[0] if adam and sgd else ("", 0.0)
     if name not in sgd or any(training.outcome != "collapsed" for training in trained):
         return None
     count, rates = len(trained), sorted({training.params.learning_rate for training in trained})
@@ -171,15 +174,17 @@ def _adam_is_sgd(stored: Sequence[History], rows: Rows) -> Conjecture | None:
     most = accuracy_interval(0, count)[1]
     return Conjecture(
         f"`{history.file}` is the history of a run with SGD",
-        f"The numbers that the study printed for {_printed(history)} are those of a run with SGD.",
+        f"The numbers that the study printed for {_printed_row(history)} are those of a run with "
+        "SGD.",
         f"`{history.file}` ends with these numbers. Its training accuracy begins with "
-        f"{_beginning(history)}; that of `{model.file}`, which ends with the numbers printed for "
-        f"{_printed(model)}, begins with {_beginning(model)}. The two are "
+        f"{_first_accuracies(history)}; that of `{model.file}`, which ends with the numbers "
+        f"printed for {_printed_row(model)}, begins with {_first_accuracies(model)}. The two are "
         f"{_points(curve_distance(history.rows, model.rows))} points apart, and of our rows with "
         f"SGD from random weights the distances are {_distances(history, sgd)}"
-        f"{_own(name, distance, rows)}. With Adam at rate {rate} from those weights, {count} of "
-        f"our {count} trainings collapsed: none rose, and the highest training accuracy after any "
-        f"epoch was {highest:.4f}. Their distance is {_distances(history, adam)}.",
+        f"{_describe_seed_distance(name, distance, rows)}. With Adam at rate {rate} from those "
+        f"weights, {count} of our {count} trainings collapsed: none rose, and the highest training "
+        f"accuracy after any epoch was {highest:.4f}. Their distance is "
+        f"{_distances(history, adam)}.",
         f"A training of {published.network(history.arch)} with Adam at rate {rate} from Keras' "
         f"default weights that leaves chance and within {STUDY_SCALE.epochs} epochs comes as near "
         f"to that curve as {name} does ({_points(distance)} points); or the study's log of the "
@@ -190,11 +195,11 @@ def _adam_is_sgd(stored: Sequence[History], rows: Rows) -> Conjecture | None:
 
 def _imagenet_is_random(stored: Sequence[History], rows: Rows) -> Conjecture | None:
     """That a history of ResNet50 with SGD, named for ImageNet weights, started from random ones."""
-    history = _first(stored, lambda training: training.weights == "imagenet")
+    history = _first_history(stored, lambda training: training.weights == "imagenet")
     assert history.printed is not None
     random = _rows_of(history.printed, rows)
     pretrained = _rows_of(("resnet50", "sgd", "imagenet"), rows)
-    name, distance = nearest(history, rows)[0] if random else ("", 0.0)
+    name, distance = nearest_rows(history, rows)[0] if random else ("", 0.0)
     if name not in random:
         return None
     other = published.row(("resnet50", "sgd", "imagenet"))
@@ -203,7 +208,7 @@ def _imagenet_is_random(stored: Sequence[History], rows: Rows) -> Conjecture | N
         f"`{history.file}` is the history of a run from random weights",
         f"By its name `{history.file}` is a run from {published.WEIGHTS['imagenet']}, as we read "
         f"it; it is the run from random weights that the study's table shows as "
-        f"{_printed(history)}.",
+        f"{_printed_row(history)}.",
         f"It ends with the numbers printed for that row, and not with those for ImageNet weights "
         f"({other.accuracy:.4f}, {other.loss:.4f}). After its first epoch it is "
         f"{start['accuracy']:.4f} accurate in training and {start['val_accuracy']:.4f} in "
@@ -214,7 +219,7 @@ def _imagenet_is_random(stored: Sequence[History], rows: Rows) -> Conjecture | N
             else "None of ours from ImageNet weights is there to be set beside it. "
         )
         + f"The distances of our rows with SGD from random weights are "
-        f"{_distances(history, random)}{_own(name, distance, rows)}.",
+        f"{_distances(history, random)}{_describe_seed_distance(name, distance, rows)}.",
         "A training of ResNet50 with SGD from ImageNet weights that starts as low and comes as "
         f"near to that curve as {name} does ({_points(distance)} points); or the study's log of "
         'the run. If "weighted" means something else, the name says nothing of the weights, and '
@@ -228,17 +233,19 @@ def _at_scale(training: TrainingRecord) -> bool:
     return scale == STUDY_SCALE and len(training.history) == STUDY_SCALE.epochs
 
 
-def _of_arch(arch: Arch, rows: Rows) -> Rows:
+def _rows_of_arch(arch: Arch, rows: Rows) -> Rows:
     return {name: seeds for name, seeds in rows.items() if seeds[0].params.arch == arch}
 
 
 def _rows_of(key: published.Key, rows: Rows) -> Rows:
     """Our rows that are meant to be the study's row `key`."""
     wanted = published.row(key)
-    return {name: seeds for name, seeds in rows.items() if published.of(seeds[0].params) == wanted}
+    return {
+        name: seeds for name, seeds in rows.items() if published.find_row(seeds[0].params) == wanted
+    }
 
 
-def _first(stored: Sequence[History], is_it: Callable[[History], bool]) -> History:
+def _first_history(stored: Sequence[History], is_it: Callable[[History], bool]) -> History:
     return next(history for history in stored if is_it(history))
 
 
@@ -254,9 +261,9 @@ def _distances(history: History, rows: Rows) -> str:
     return ", ".join(listed)
 
 
-def _own(name: str, distance: float, rows: Rows) -> str:
+def _describe_seed_distance(name: str, distance: float, rows: Rows) -> str:
     """What the `distance` of the row `name` is held against, where it has several seeds."""
-    apart = between_seeds(rows[name])
+    apart = seed_distance(rows[name])
     if apart is None:
         return ""
     than = "as much or more" if apart >= distance else "less than that"
@@ -279,15 +286,15 @@ def _seeds(seeds: Sequence[TrainingRecord]) -> str:
     return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
-def _beginning(history: History) -> str:
+def _first_accuracies(history: History) -> str:
     return ", ".join(f"{row['accuracy']:.4f}" for row in history.rows[:_FIRST_EPOCHS])
 
 
-def _printed(history: History) -> str:
+def _printed_row(history: History) -> str:
     """The row of the study that the history ends as, with its numbers."""
     assert history.printed is not None
     row = published.row(history.printed)
-    return f"{published.described(history.printed)} ({row.accuracy:.4f}, {row.loss:.4f})"
+    return f"{published.describe(history.printed)} ({row.accuracy:.4f}, {row.loss:.4f})"
 
 
 def _points(fraction: float) -> str:

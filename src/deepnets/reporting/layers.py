@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from deepnets.base import colours
 from deepnets.reporting import drawing
-from deepnets.reporting.mechanisms import Diagnosis, after_steps, path, right
+from deepnets.reporting.mechanisms import Diagnosis, middle_moment, path, share_right
 
 # By moment, in their order: the start, after some steps, the end.
 _MOMENTS: tuple[dict[str, Any], ...] = (
@@ -27,10 +27,10 @@ def flow(diagnoses: Mapping[str, Diagnosis], stem: Path) -> None:
     Activations are those that go on from each layer; where a network has residual blocks, those
     after each block's sum.
     """
-    figure, axes = _by_layer(diagnoses)
+    figure, axes = _make_axes(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
         column[0].set_title(name, fontsize=drawing.SMALL)
-        for style, measured in _styled(diagnosis):
+        for style, measured in _pair_with_styles(diagnosis):
             kernels = path(measured)
             sums = [layer for layer in measured["layers"] if layer["kind"] == "Add"]
             shown = sums if measured["batch_norms"] and sums else kernels
@@ -46,15 +46,15 @@ def norms(diagnoses: Mapping[str, Diagnosis], stem: Path) -> None:
 
     Above, the means in the batch's standard deviations; below, the ratio of the deviations.
     """
-    figure, axes = _by_layer(diagnoses)
+    figure, axes = _make_axes(diagnoses)
     for column, (name, diagnosis) in zip(axes.T, diagnoses.items(), strict=True):
-        after = after_steps(diagnosis)
-        batch, moving = (right(diagnosis, after, by) for by in ("batch", "moving"))
+        after = middle_moment(diagnosis)
+        batch, moving = (share_right(diagnosis, after, by) for by in ("batch", "moving"))
         column[0].set_title(
             f"{name}\n{after}: {batch:.2f} right by the batch,\n{moving:.2f} by moving averages",
             fontsize=drawing.SMALL,
         )
-        for style, measured in _styled(diagnosis):
+        for style, measured in _pair_with_styles(diagnosis):
             for axis, key in zip(column, ("mean_gap", "deviation_ratio"), strict=True):
                 _line(axis, [norm[key] for norm in measured["batch_norms"]], style)
         column[1].axhline(1, color="black", linewidth=0.8)
@@ -63,13 +63,13 @@ def norms(diagnoses: Mapping[str, Diagnosis], stem: Path) -> None:
     _finish(figure, axes, diagnoses, stem)
 
 
-def _styled(diagnosis: Diagnosis) -> Iterator[tuple[dict[str, Any], Any]]:
+def _pair_with_styles(diagnosis: Diagnosis) -> Iterator[tuple[dict[str, Any], Any]]:
     """What was measured of each seed, with the style of its moment."""
     for moments in diagnosis["seeds"].values():
         yield from zip(_MOMENTS, moments.values(), strict=False)
 
 
-def _by_layer(diagnoses: Mapping[str, Any]) -> tuple[Any, Any]:
+def _make_axes(diagnoses: Mapping[str, Any]) -> tuple[Any, Any]:
     """Two rows of axes, a column a run."""
     return plt.subplots(
         2,

@@ -59,9 +59,9 @@ class LiveCurve:
         rows = [{"run": self._run} | {key: row[key] for key in COLUMNS[1:]} for row in history]
         # No picture is worth a training: who has no right to write there, or no room, sees none.
         with suppress(OSError, Timeout, ValueError, csv.Error), _locked():
-            csv_files.write_csv(TABLE, [*self._others(), *rows], COLUMNS)
+            csv_files.write_csv(TABLE, [*self._other_rows(), *rows], COLUMNS)
 
-    def _others(self) -> list[dict[str, str]]:
+    def _other_rows(self) -> list[dict[str, str]]:
         if not TABLE.is_file():
             return []
         with TABLE.open(newline="") as file:

@@ -11,7 +11,7 @@ import numpy as np
 Diagnosis = Mapping[str, Any]
 
 
-def after_steps(diagnosis: Diagnosis) -> str:
+def middle_moment(diagnosis: Diagnosis) -> str:
     """The moment between the start and the end, by its name."""
     first = next(iter(diagnosis["seeds"].values()))
     return next(name for name in map(str, first) if name.startswith("after"))
@@ -32,12 +32,12 @@ def median(diagnosis: Diagnosis, moment: str, number: Callable[[Any], float | No
     return float(np.median([np.nan if value is None else value for value in values]))
 
 
-def right(diagnosis: Diagnosis, moment: str, by: str) -> float:
+def share_right(diagnosis: Diagnosis, moment: str, by: str) -> float:
     """The share of images that are right by the statistics of the `batch`, or `moving` averages."""
     return median(diagnosis, moment, lambda measured: measured[by]["accuracy"])
 
 
-def diagnosed(diagnoses: Mapping[str, Diagnosis]) -> str:
+def describe_diagnoses(diagnoses: Mapping[str, Diagnosis]) -> str:
     """The numbers of diagnoses that bear on whether a network learns, row by row: medians of seeds.
 
     Of networks with batch normalisation these are accuracies, of others what flows through the
@@ -47,17 +47,17 @@ def diagnosed(diagnoses: Mapping[str, Diagnosis]) -> str:
     explained: set[bool] = set()
     for name, diagnosis in diagnoses.items():
         normalised = has_norms(diagnosis)
-        tell = _told_by_norms if normalised else _told_by_flow
+        tell = _describe_norms if normalised else _describe_flow
         said.append(tell(name, diagnosis, normalised not in explained))
         explained.add(normalised)
     most = max((len(diagnosis["seeds"]) for diagnosis in diagnoses.values()), default=0)
     return "; ".join(said) + (f" (medians of {most} seeds)" if most > 1 else "")
 
 
-def _told_by_norms(name: str, diagnosis: Diagnosis, explain: bool) -> str:
-    moment = after_steps(diagnosis)
+def _describe_norms(name: str, diagnosis: Diagnosis, explain: bool) -> str:
+    moment = middle_moment(diagnosis)
 
-    batch, moving = (f"{right(diagnosis, moment, by):.2f}" for by in ("batch", "moving"))
+    batch, moving = (f"{share_right(diagnosis, moment, by):.2f}" for by in ("batch", "moving"))
     text = (
         f"{moment}, {name} gets {batch} of {diagnosis['images']} validation images right with "
         f"their own statistics and {moving} with its moving averages"
@@ -67,12 +67,12 @@ def _told_by_norms(name: str, diagnosis: Diagnosis, explain: bool) -> str:
     # A model that is not at hand has no end.
     if not all("end" in seed for seed in diagnosis["seeds"].values()):
         return text
-    batch, moving = (f"{right(diagnosis, 'end', by):.2f}" for by in ("batch", "moving"))
+    batch, moving = (f"{share_right(diagnosis, 'end', by):.2f}" for by in ("batch", "moving"))
     return f"{text}, at the end {batch} and {moving}"
 
 
-def _told_by_flow(name: str, diagnosis: Diagnosis, explain: bool) -> str:
-    moment = after_steps(diagnosis)
+def _describe_flow(name: str, diagnosis: Diagnosis, explain: bool) -> str:
+    moment = middle_moment(diagnosis)
 
     def activation(place: int) -> str:
         # The last of `path` is the classifier's own layer.

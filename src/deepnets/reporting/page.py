@@ -79,7 +79,7 @@ def render(
     )
 
 
-def literal(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Markdown that shows `text` as it stands."""
     return re.sub(r"([\\`*_{}\[\]<>#!|&~])", r"\\\1", text)
 
@@ -94,7 +94,9 @@ def _label_cells(tokens: Sequence[Token]) -> None:
         elif token.type == "th_open":
             heading = tokens[index + 1]
             headings.append(heading.content)
-            heading.children = [part for child in heading.children or [] for part in _broken(child)]
+            heading.children = [
+                part for child in heading.children or [] for part in _allow_breaks(child)
+            ]
         elif token.type == "tr_open":
             column = 0
         elif token.type == "td_open":
@@ -104,7 +106,7 @@ def _label_cells(tokens: Sequence[Token]) -> None:
             column += 1
 
 
-def _broken(text: Token) -> list[Token]:
+def _allow_breaks(text: Token) -> list[Token]:
     """`text` with a place to break after each `_`, which names of parameters have."""
     parts = [text.copy(content=part) for part in re.split(r"(?<=_)", text.content)]
     between = Token("html_inline", "", 0, content="<wbr>")

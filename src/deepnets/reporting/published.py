@@ -61,7 +61,7 @@ _LAST_DECIMAL = 0.0001
 _LONG = Published(LONG_EPOCHS, 0.9739, 0.0835, None, None)
 
 
-def of(run: RunParams) -> Published | None:
+def find_row(run: RunParams) -> Published | None:
     """The study's row that `run` is meant to be, at whatever scale it is run; None for no such."""
     if _is_otherwise(run):
         return None
@@ -83,23 +83,23 @@ def is_on_its_data(result: TrainingRecord) -> bool:
     return bool(record["images"]["train"] < TRAIN_IMAGES or record["data"] == _DATA)
 
 
-def on_its_data(
+def rows_on_its_data(
     trained: Mapping[str, Sequence[TrainingRecord]],
 ) -> dict[str, Sequence[TrainingRecord]]:
     """Of the rows that have been `trained`, those on the study's data with every seed."""
     return {name: seeds for name, seeds in trained.items() if all(map(is_on_its_data, seeds))}
 
 
-def beside(
+def rows_beside(
     runs: Mapping[str, Sequence[RunParams]], trained: Mapping[str, Sequence[TrainingRecord]]
 ) -> dict[str, Published]:
     """By the names of ours the study's rows to show beside them: of rows on its data alone.
 
     What a row is called does not matter. One that was not trained yet goes with the others.
     """
-    own = on_its_data(trained)
+    own = rows_on_its_data(trained)
     waiting = runs.keys() - trained.keys() if len(own) == len(trained) else set()
-    meant = {name: of(runs[name][0]) for name in runs if name in own or name in waiting}
+    meant = {name: find_row(runs[name][0]) for name in runs if name in own or name in waiting}
     return {name: study for name, study in meant.items() if study is not None}
 
 
@@ -113,13 +113,13 @@ def network(arch: str) -> str:
     return _NETWORKS[arch]
 
 
-def described(key: Key) -> str:
+def describe(key: Key) -> str:
     """`key` for people to read."""
     arch, optimizer, weights = key
     return f"{network(arch)}, {OPTIMIZERS[optimizer]}, {WEIGHTS[weights]}"
 
 
-def ending_with(arch: Arch, accuracy: float, loss: float) -> Key | None:
+def find_key(arch: Arch, accuracy: float, loss: float) -> Key | None:
     """The row of `arch` whose training ends with these two, as the study printed them.
 
     To less than one unit of the fourth decimal: not all that it printed is what it stored, rounded.

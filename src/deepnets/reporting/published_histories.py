@@ -50,7 +50,7 @@ class History:
     def printed(self) -> published.Key | None:
         """The row of the study's tables that has the numbers of the last epoch; None for none."""
         last = self.rows[-1]
-        return published.ending_with(self.arch, last["accuracy"], last["loss"])
+        return published.find_key(self.arch, last["accuracy"], last["loss"])
 
 
 def load() -> list[History]:

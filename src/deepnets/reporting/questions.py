@@ -22,7 +22,7 @@ from deepnets.records.significance import (
     welch_interval,
 )
 from deepnets.records.statistics import spread
-from deepnets.reporting.comparisons import Runs, evaluated, p_text
+from deepnets.reporting.comparisons import Runs, evaluated_runs, p_text
 
 # The test accuracy that a network has to exceed to count as one that learns at all: one that
 # always says the same digit has up to 0.1135.
@@ -191,8 +191,10 @@ def p_values_of(sample: Sample, margin: float) -> tuple[float, float]:
         more = fisher(row, seeds[0], than, seeds[1])
         less = fisher(than, seeds[1], row, seeds[0])
         return min(1.0, 2 * more), min(1.0, 2 * less)
-    row_s, than_s = _exact(sample.row), _exact(sample.than)
-    return _ahead(row_s, than_s), _ahead(than_s, _exact([accuracy - margin for accuracy in row_s]))
+    row_s, than_s = _round_off(sample.row), _round_off(sample.than)
+    return _p_value_ahead(row_s, than_s), _p_value_ahead(
+        than_s, _round_off([accuracy - margin for accuracy in row_s])
+    )
 
 
 def answer(
@@ -210,7 +212,7 @@ def answer(
     run = [
         (place, row, than)
         for place, (row, than) in enumerate(sides)
-        if row is not None and than is not None and _tested_alike(row, than)
+        if row is not None and than is not None and _share_test_images(row, than)
     ]
     samples = [Sample(row.accuracies, than.accuracies, pairs[at].by) for at, row, than in run]
     judged = judge(samples, report.level, report.margin, len(pairs))
@@ -224,7 +226,7 @@ def answer(
         first += len(question.ahead)
         known = [compared[at] for at in places if at in compared]
         missing = [pairs[at] for at in places if at not in compared]
-        word = "not run" if missing else _together({pair.judgement.word for pair in known})
+        word = "not run" if missing else _combine_words({pair.judgement.word for pair in known})
         answers.append(Answer(question, word, _numbers(known, missing), known, missing))
     return answers
 
@@ -233,7 +235,7 @@ def answer_goal(
     goal: Goal, trained: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
 ) -> GoalAnswer:
     """The answer to `goal`, likewise."""
-    complete = [name for name in goal.rows if _complete(name, trained, seeds)]
+    complete = [name for name in goal.rows if _is_complete(name, trained, seeds)]
     missing = [name for name in goal.rows if name not in complete]
     lacking = f" To be tested with every seed: {', '.join(missing)}." if missing else ""
     chosen = _side(complete, trained, seeds) if complete else None
@@ -248,7 +250,7 @@ def answer_goal(
     text = f"{_mean(chosen)} in test accuracy ({accuracies}) beside {goal.above:.4f}"
     if bounds:
         text += f"; one-sided 95 % bounds of the mean {bounds[0]:.4f} and {bounds[1]:.4f}"
-    return GoalAnswer(goal, word, f"{text}{_chosen(chosen)}.{lacking}", chosen)
+    return GoalAnswer(goal, word, f"{text}{_describe_choice(chosen)}.{lacking}", chosen)
 
 
 def points(differences: Sequence[float]) -> str:
@@ -273,7 +275,7 @@ def _word(
     return "undecided"
 
 
-def _ahead(a: Sequence[float], b: Sequence[float]) -> float:
+def _p_value_ahead(a: Sequence[float], b: Sequence[float]) -> float:
     """The larger p-value of two tests that `a` is not ahead, each right where the other errs.
 
     The rank test assumes no distribution, but takes rows that spread differently for different,
@@ -282,7 +284,7 @@ def _ahead(a: Sequence[float], b: Sequence[float]) -> float:
     return max(rank_sum(a, b), welch(a, b)) if min(len(a), len(b)) > 1 else 1.0
 
 
-def _exact(accuracies: Sequence[float]) -> list[float]:
+def _round_off(accuracies: Sequence[float]) -> list[float]:
     """Without what the fractions of images are off by in floating point, which would break ties."""
     return [round(accuracy, 9) for accuracy in accuracies]
 
@@ -292,9 +294,9 @@ def _side(
 ) -> Side | None:
     """The row of `rows` that validation has chosen; None where one of them lacks a seed."""
     names = rows_of(rows)
-    if not all(_complete(row, trained, seeds) for row in names):
+    if not all(_is_complete(row, trained, seeds) for row in names):
         return None
-    tested = [evaluated(row, trained[row]) for row in names]
+    tested = [evaluated_runs(row, trained[row]) for row in names]
     best = max(tested, key=lambda runs: runs.validation_accuracy)
     accuracies = [
         float(np.mean(result.predicted == result.labels)) for result in best.results.values()
@@ -304,13 +306,13 @@ def _side(
     )
 
 
-def _complete(
+def _is_complete(
     row: str, trained: Mapping[str, Sequence[TrainingRecord]], seeds: Sequence[int]
 ) -> bool:
-    return set(seeds) <= set(evaluated(row, trained.get(row, [])).results)
+    return set(seeds) <= set(evaluated_runs(row, trained.get(row, [])).results)
 
 
-def _tested_alike(*sides: Side) -> bool:
+def _share_test_images(*sides: Side) -> bool:
     """Whether all were tested on the same images."""
     labels = [result.labels for side in sides for result in side.runs.results.values()]
     return all(np.array_equal(labels[0], other) for other in labels[1:])  # type: ignore[arg-type]
@@ -350,10 +352,10 @@ def _describe(compared: Compared) -> str:
             )
             + f", p {p_value}"
         )
-    return text + _chosen(row) + _chosen(than)
+    return text + _describe_choice(row) + _describe_choice(than)
 
 
-def _chosen(side: Side) -> str:
+def _describe_choice(side: Side) -> str:
     """What a row was chosen from, with the validation accuracies that chose it."""
     if len(side.candidates) < 2:
         return ""
@@ -363,7 +365,7 @@ def _chosen(side: Side) -> str:
     return f"; {side.runs.name} was chosen by validation accuracy ({others})"
 
 
-def _together(words: set[Literal["yes", "no", "undecided"]]) -> Word:
+def _combine_words(words: set[Literal["yes", "no", "undecided"]]) -> Word:
     """What pairs that say `words` answer together."""
     if words == {"yes", "no"}:
         return "it depends"

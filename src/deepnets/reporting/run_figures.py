@@ -47,7 +47,7 @@ def draw(run: drawing.Run, paths: project.RunFiles, result: TrainingRecord, mist
             result.labels[worst],
             result.probabilities[worst],
             picture.with_suffix(""),
-            _noted(result),
+            _picture_note(result),
         )
     elif not is_of(picture, result):
         picture.unlink(missing_ok=True)
@@ -62,7 +62,7 @@ def take_over(there: Path, paths: project.RunFiles, result: TrainingRecord) -> N
             picture = opened.convert("RGB")
     except Exception:  # a reader of damaged bytes may raise anything
         return
-    drawing.write(picture, paths.figures(result.seed) / "mistakes.png", _noted(result))
+    drawing.write(picture, paths.figures(result.seed) / "mistakes.png", _picture_note(result))
 
 
 def remove_all_but(kept: Iterable[Path]) -> None:
@@ -86,12 +86,12 @@ def is_of(picture: Path, result: TrainingRecord) -> bool:
     """Whether a picture that was drawn before is of the predictions that `result` has."""
     try:
         with Image.open(picture) as opened:
-            return _noted(result).items() <= opened.info.items()
+            return _picture_note(result).items() <= opened.info.items()
     except Exception:  # a reader of damaged bytes may raise anything
         return False
 
 
-def _noted(result: TrainingRecord) -> dict[str, str]:
+def _picture_note(result: TrainingRecord) -> dict[str, str]:
     """What a picture says of the predictions that it is of."""
     both = np.stack([result.labels, result.predicted])  # type: ignore[list-item]
     return {"Source": files.array_digest(both)[:16]}

@@ -157,12 +157,12 @@ def section(trained: Mapping[str, Sequence[TrainingRecord]], earlier: Path) -> s
     )
     rows = {name: _seeds(seeds, first) for name, seeds in trained.items()}
     test_data = first.provenance["test_data"] if first else ""
-    wanted = _worth_showing(trained, first) if first else []
+    wanted = _wanted_images(trained, first) if first else []
     images = run_figures.test_images(Path(), first) if first else None
     if images is not None:
-        pictures = _Pictures(wanted, _grey(images[wanted]))
+        pictures = _Pictures(wanted, _grey_pictures(images[wanted]))
     else:
-        pictures = _choose(_kept(earlier, test_data), wanted)
+        pictures = _choose(_read_pictures(earlier, test_data), wanted)
     data: _Data = {
         "labels": _digits(first.labels) if first and first.labels is not None else "",
         "test_data": test_data,
@@ -194,12 +194,12 @@ def _is_tested(result: TrainingRecord) -> bool:
 
 
 def _seeds(seeds: Sequence[TrainingRecord], first: TrainingRecord | None) -> list[_Seed]:
-    shown = _shown(seeds, first)
+    shown = _seeds_with_predictions(seeds, first)
     return [
         {
             "seed": result.seed,
             "outcome": result.outcome,
-            "curves": {key: [_short(row, key) for row in result.history] for key in _CURVES},
+            "curves": {key: [_round_value(row, key) for row in result.history] for key in _CURVES},
             "predicted": _encode(result) if any(result is other for other in shown) else None,
             "lacks": _why_lacking(result, first),
         }
@@ -207,7 +207,7 @@ def _seeds(seeds: Sequence[TrainingRecord], first: TrainingRecord | None) -> lis
     ]
 
 
-def _shown(
+def _seeds_with_predictions(
     seeds: Sequence[TrainingRecord], first: TrainingRecord | None
 ) -> Sequence[TrainingRecord]:
     """Those whose predictions the page has."""
@@ -223,7 +223,7 @@ def _why_lacking(result: TrainingRecord, first: TrainingRecord | None) -> str:
     return ""
 
 
-def _short(row: Row, key: str) -> float | None:
+def _round_value(row: Row, key: str) -> float | None:
     value = float(row[key])
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
@@ -265,7 +265,7 @@ def _letters(count: int) -> str:
     return text
 
 
-def _worth_showing(
+def _wanted_images(
     trained: Mapping[str, Sequence[TrainingRecord]], first: TrainingRecord
 ) -> list[int]:
     """Indices of the test images to have pictures of: those that are most often wrong come first.
@@ -276,7 +276,7 @@ def _worth_showing(
     right = {
         name: np.array([result.predicted == first.labels for result in shown])
         for name, seeds in trained.items()
-        if (shown := _shown(seeds, first))
+        if (shown := _seeds_with_predictions(seeds, first))
     }
     wrong = sum((~hits).sum(axis=0) for hits in right.values())
     often_first = np.argsort(-np.asarray(wrong), kind="stable")
@@ -291,7 +291,7 @@ def _worth_showing(
     return sorted(list(chosen)[:_PICTURES], key=rank.__getitem__)
 
 
-def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _grey_pictures(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grey pictures of `images`, uint8 (n, size, size, 3), at most _SIDE pixels wide."""
     step = -(-images.shape[1] // _SIDE)
     grey = images[:, ::step, ::step, 0].astype(np.uint16)
@@ -313,7 +313,7 @@ def _sprite(pictures: _Pictures) -> str:
     return f'<img id="compare-digits" alt="" hidden src="data:image/png;base64,{content}">\n'
 
 
-def _kept(page: Path, test_data: str) -> _Pictures:
+def _read_pictures(page: Path, test_data: str) -> _Pictures:
     """The pictures of an earlier `page`; none where it is of other test data, or damaged."""
     none = _Pictures([], np.zeros((0, _SIDE, _SIDE), np.uint8))
     try:

@@ -42,7 +42,7 @@ def results(
         runs: each row's parameters, resolved for every seed.
         trained: the seeds of each row that have been trained, some of them perhaps not evaluated.
     """
-    studys = published.beside(runs, trained)
+    studys = published.rows_beside(runs, trained)
     return pd.DataFrame(
         [_row(name, seeds, trained.get(name, []), studys.get(name)) for name, seeds in runs.items()]
     )
@@ -118,7 +118,7 @@ def calibration(result: TrainingRecord) -> statistics.Calibration | None:
     return statistics.calibration(result.labels, result.probabilities)
 
 
-def earlier(path: Path) -> pd.DataFrame:
+def read_earlier(path: Path) -> pd.DataFrame:
     """The table at `path`, of what was made before this report; empty where there is none."""
     try:
         return pd.read_csv(path)
@@ -128,7 +128,7 @@ def earlier(path: Path) -> pd.DataFrame:
 
 def pilot(path: Path) -> dict[str, list[float]]:
     """By row, the test accuracies in the table at `path`; none where there is no such table."""
-    table = earlier(path)
+    table = read_earlier(path)
     if table.empty:
         return {}
     return {
@@ -136,19 +136,19 @@ def pilot(path: Path) -> dict[str, list[float]]:
     }
 
 
-def terminal(path: Path) -> str:
+def terminal_table(path: Path) -> str:
     """The table of results at `path` for a terminal, and the names of the runs that are missing."""
     table = pd.read_csv(path)
     table["state"] = table["state"].fillna("")
     done = table[table["test_accuracy"].notna()]
     missing = table[table["test_accuracy"].isna()]["run"].tolist()
-    lines = [markdown(shown(done, _TERMINAL_COLUMNS))] if len(done) else []
+    lines = [markdown(round_columns(done, _TERMINAL_COLUMNS))] if len(done) else []
     if missing:
         lines.append(f"not run yet: {', '.join(missing)}")
     return "\n".join(lines)
 
 
-def shown(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def round_columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The columns `names`, rounded for people; those that hold nothing are left out."""
     rounded = pd.DataFrame({"run": table["run"], "epochs": table["epochs"], "note": table["state"]})
     for key, name in (

@@ -163,7 +163,7 @@ class _Claim:
     general: bool = True
     race: bool = False
 
-    def missing(self, run: Collection[Row], weights: Collection[Weights]) -> list[Row]:
+    def missing_rows(self, run: Collection[Row], weights: Collection[Weights]) -> list[Row]:
         """What the study based the claim on, from these weights, and was not `run`."""
         based_on = [Row(a, o, w) for a in self.archs for o in _OPTIMIZERS for w in weights]
         return [row for row in based_on if row not in run]
@@ -209,13 +209,13 @@ def _judge(claim: _Claim, all_groups: Sequence[Group]) -> Verdict:
         compared = _compare(group, claim.pairs(group, weights))
         if compared:
             limit = f"Only {STUDY_SCALE} from the study's weights decide"
-            evidence = _undecided(claim, group, compared, limit)
-            return _verdict(claim, "undecided", evidence, _missing(claim, all_groups))
+            evidence = _undecided_evidence(claim, group, compared, limit)
+            return _verdict(claim, "undecided", evidence, _missing_rows(claim, all_groups))
     nothing = "No two finished runs that differ in this share epochs, images and a seed."
-    return _verdict(claim, "not run", nothing, _missing(claim, all_groups))
+    return _verdict(claim, "not run", nothing, _missing_rows(claim, all_groups))
 
 
-def _missing(claim: _Claim, all_groups: Sequence[Group]) -> list[Row]:
+def _missing_rows(claim: _Claim, all_groups: Sequence[Group]) -> list[Row]:
     """What `claim` needs and was not run at the study's scale; empty too where nothing was."""
     run = {
         row
@@ -224,7 +224,7 @@ def _missing(claim: _Claim, all_groups: Sequence[Group]) -> list[Row]:
         for row in group.rows
         if row.weights in STUDY_WEIGHTS
     }
-    return claim.missing(run, STUDY_WEIGHTS) if run else []
+    return claim.missing_rows(run, STUDY_WEIGHTS) if run else []
 
 
 def _decide(claim: _Claim, group: Group) -> Verdict | None:
@@ -234,8 +234,8 @@ def _decide(claim: _Claim, group: Group) -> Verdict | None:
     claim's there too.
     """
     needed = claim.pairs(group, STUDY_WEIGHTS)
-    missing = claim.missing(group.rows, STUDY_WEIGHTS)
-    weights = _decidable(claim, group)
+    missing = claim.missing_rows(group.rows, STUDY_WEIGHTS)
+    weights = _decidable_weights(claim, group)
     pairs = claim.pairs(group, weights)
     within = _compare(group, pairs)
     complete = 0 < len(pairs) == len(within)
@@ -261,21 +261,21 @@ def _decide(claim: _Claim, group: Group) -> Verdict | None:
         reason = "Adam is not faster everywhere"
     else:
         reason = "Not every difference counts"
-    evidence = _undecided(claim, group, compared, reason)
+    evidence = _undecided_evidence(claim, group, compared, reason)
     return _verdict(claim, "undecided", evidence, missing, scope)
 
 
-def _decidable(claim: _Claim, group: Group) -> tuple[Weights, ...]:
+def _decidable_weights(claim: _Claim, group: Group) -> tuple[Weights, ...]:
     """The weights that `claim` can be decided for: the study's, one of them, or none.
 
     One of them, if not all rows were run, but all from these weights, and some can be compared.
     """
-    if not claim.missing(group.rows, STUDY_WEIGHTS):
+    if not claim.missing_rows(group.rows, STUDY_WEIGHTS):
         return STUDY_WEIGHTS
     for weights in STUDY_WEIGHTS:
         alone = (weights,)
         pairs = claim.pairs(group, alone)
-        if not claim.missing(group.rows, alone) and _compare(group, pairs):
+        if not claim.missing_rows(group.rows, alone) and _compare(group, pairs):
             return alone
     return ()
 
@@ -295,7 +295,7 @@ def _verdict(
     return Verdict(claim.text, word, evidence, scope, missing)
 
 
-def _undecided(claim: _Claim, group: Group, compared: Compared, reason: str) -> str:
+def _undecided_evidence(claim: _Claim, group: Group, compared: Compared, reason: str) -> str:
     """The evidence where nothing was decided: the numbers, why, and which way they point."""
     ahead = {sign for c in compared.values() for sign in (1, -1) if c.counts(sign, LEVEL)}
     points = "both ways" if ahead else "neither way"

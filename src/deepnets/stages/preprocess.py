@@ -32,7 +32,7 @@ def main() -> None:
     files.require_room(project.PROCESSED, count * (3 * size**2 + 1), "the processed digits")
     with progress.bar(count, "preprocess", " images") as bar:
 
-        def counted(chunks: Iterator[prepare.Array]) -> Iterator[prepare.Array]:
+        def update_bar(chunks: Iterator[prepare.Array]) -> Iterator[prepare.Array]:
             for chunk in chunks:
                 yield chunk
                 bar.update(len(chunk))
@@ -40,7 +40,7 @@ def main() -> None:
         for name, (pixels, labels) in splits.items():
             image_file, label_file = project.split_files(name)
             shape = (len(pixels), size, size, 3)
-            chunks = counted(prepare.as_seen(pixels, size))
+            chunks = update_bar(prepare.resize_and_tile(pixels, size))
             files.write_parts(image_file, shape, np.dtype(np.uint8), chunks)
             files.write_array(label_file, np.asarray(labels))
     files.seal(*(path for name in splits for path in project.split_files(name)))
@@ -49,7 +49,7 @@ def main() -> None:
         {name: prepare.class_counts(labels) for name, (_, labels) in splits.items()},
     )
     sheet = {
-        name: (next(prepare.as_seen(pixels[:_SHEET], size)), labels[:_SHEET])
+        name: (next(prepare.resize_and_tile(pixels[:_SHEET], size)), labels[:_SHEET])
         for name, (pixels, labels) in splits.items()
     }
     sheets.contact_sheet(sheet, OUTPUT / "contact_sheet")

@@ -28,7 +28,7 @@ def main() -> None:
     grid, missing = [], []
     for name, entry in study.runs.items():
         paths = project.grid_run(name, entry.start)
-        ended = [seed for seed in _trained(paths) if seed in seeds]
+        ended = [seed for seed in _trained_seeds(paths) if seed in seeds]
         grid += [
             TrackedTraining(paths, experiment, seed, len(seeds), images=study.publish.images)
             for seed in ended
@@ -41,7 +41,7 @@ def main() -> None:
         TrackedTraining(paths, f"{experiment}-single", seed, 1, images=study.publish.images)
         for folder in sorted(Path("single").glob("*/"))
         for paths in [project.single_run(folder.name)]
-        for seed in _trained(paths)
+        for seed in _trained_seeds(paths)
     ]
     try:
         from deepnets.tracking import connection, runs
@@ -61,7 +61,7 @@ def main() -> None:
     except (UserError, PermissionError):  # of a file, not of MLflow
         raise
     except Exception as error:
-        print(connection.unreachable(error), file=sys.stderr)
+        print(connection.unreachable_warning(error), file=sys.stderr)
         return
     print(
         f"MLflow has {len(grid)} of {len(seeds) * len(study.runs)} runs in {experiment!r}"
@@ -97,7 +97,7 @@ def _register_champion(client: Any, model: str, grid: Sequence[TrackedTraining])
     except PermissionError:
         raise
     except Exception as error:
-        why = f"does not register the champion ({connection.in_brief(error)})"
+        why = f"does not register the champion ({connection.describe_error(error)})"
         print(live.warning(why), file=sys.stderr)
         return
     print(
@@ -119,11 +119,11 @@ def _save_view(client: Any, experiment: Any) -> None:
     try:
         views.show(client, experiment)
     except Exception as error:
-        why = f"does not take the view {views.NAME!r} ({connection.in_brief(error)})"
+        why = f"does not take the view {views.NAME!r} ({connection.describe_error(error)})"
         print(live.warning(why), file=sys.stderr)
 
 
-def _trained(paths: project.RunFiles) -> list[int]:
+def _trained_seeds(paths: project.RunFiles) -> list[int]:
     """The seeds whose training is finished."""
     if not (paths.provenance.is_file() and paths.train.is_file()):
         return []

@@ -57,11 +57,11 @@ def main() -> None:
     """Write the tables, the figures and the text, as Markdown and as one page of HTML."""
     study = params.load()
     material = _find(study)
-    kept = tables.keep_calibration(material.table, tables.earlier(RESULTS_TABLE))
+    kept = tables.keep_calibration(material.table, tables.read_earlier(RESULTS_TABLE))
     _write(RESULTS_TABLE, material.table)
     live_curves.write(_csv(tables.history(material.trained)))
     of_questions = study.report.questions or study.report.goal
-    sections = _answers(material) if of_questions else _beside_the_study(material, kept)
+    sections = _answers(material) if of_questions else _sections_beside_study(material, kept)
     text = "\n\n".join(part for section in sections for part in section) + "\n"
     files.write_text(TEXT, text)
     files.write_text(PAGE, _page(material, text))
@@ -111,16 +111,16 @@ def _answers(material: _Material) -> list[list[str]]:
     return [
         shown.heading(report.title, material.runs, material.table, material.trained),
         asked.answers(answered, goal, material.trained, material.styles, material.diagnoses, pilot),
-        asked.by_which_rules(report, answered, pilot, tables.earlier(project.POWER)),
+        asked.by_which_rules(report, answered, pilot, tables.read_earlier(project.POWER)),
         claims.diagnoses(material.diagnoses),
         shown.results(material.table, material.trained, material.styles),
         side_by_side.line(material.trained),
-        shown.learning(material.trained),
+        shown.seed_curves(material.trained),
         origins.provenance(material.runs, material.trained),
     ]
 
 
-def _beside_the_study(material: _Material, kept: list[str]) -> list[list[str]]:
+def _sections_beside_study(material: _Material, kept: list[str]) -> list[list[str]]:
     """The report of rows like the study's, beside what it published."""
     study, runs, trained = material.study, material.runs, material.trained
     styles, table = material.styles, material.table
@@ -137,15 +137,15 @@ def _beside_the_study(material: _Material, kept: list[str]) -> list[list[str]]:
     )
     # What the study has stands only beside rows on its data, and what it stored only beside rows
     # that are meant to be its own.
-    own = published.on_its_data(trained)
-    beside_stored = histories.comparable(own)
+    own = published.rows_on_its_data(trained)
+    beside_stored = histories.comparable_rows(own)
     return [
         shown.heading(study.report.title, runs, table, trained),
         *([] if trained and not own else [claims.verdicts(own)]),
         claims.diagnoses(material.diagnoses),
         shown.results(table, trained, styles),
         side_by_side.line(trained),
-        shown.curves(trained, styles, histories.beside(beside_stored)),
+        shown.curves(trained, styles, histories.histories_beside(beside_stored)),
         *histories.sections(beside_stored),
         shown.convergence(trained, styles),
         shown.errors(trained, material.paths),

@@ -122,7 +122,7 @@ def train_run(
             continue
         if number == 1:
             _remove_earlier(paths)
-            print(machine.in_one_line(provenance["environment"]), flush=True)
+            print(machine.summary_line(provenance["environment"]), flush=True)
         _explain(folder, paths.provenance.name, run.seed, provenance)
         files.write_json(folder / paths.provenance.name, {str(run.seed): provenance})
         checkpoints.drop_oldest(folder)
@@ -232,7 +232,9 @@ class EpochRecorder(Listener):
 
     def on_validation(self, epoch: int, probabilities: NDArray[np.float32]) -> None:
         def write() -> None:
-            epochs.write(self._folder, epochs.validated(epoch, probabilities, self._validation))
+            epochs.write(
+                self._folder, epochs.summarise_validation(epoch, probabilities, self._validation)
+            )
 
         self._submit(write)
 

@@ -145,7 +145,7 @@ def card(contender: Contender, run_name: str, model: str) -> str:
 
 def _epoch(training: TrackedTraining) -> str:
     """Which epoch's model it is."""
-    if results.kept_by(training.provenance) == "best":
+    if results.keep_of(training.provenance) == "best":
         return training.which_epoch()
     return "last epoch"
 

@@ -69,7 +69,7 @@ def connect(patience: int = 60) -> MlflowClient:
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(patience))
     for name in ("mlflow", "alembic", "urllib3"):
-        # What goes wrong is said once, by `unreachable`, and without credentials.
+        # What goes wrong is said once, by `unreachable_warning`, and without credentials.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")
     for variable in _INHERITED:
@@ -120,18 +120,18 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def unreachable(error: BaseException) -> str:
+def unreachable_warning(error: BaseException) -> str:
     """The one line that says that MLflow could not be brought level, and what to do."""
-    return live.warning(f"cannot be reached or refuses ({in_brief(error)})")
+    return live.warning(f"cannot be reached or refuses ({describe_error(error)})")
 
 
-def in_brief(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The beginning of what `error` says, in one line and without credentials, and what may help.
 
     A server that has its artifacts in a bucket says that it failed, and not that the bucket did.
     """
     text = str(error).replace(project.tracking_uri(), project.public_uri())
-    text = project.without_credentials(" ".join(text.split()))
+    text = project.hide_credentials(" ".join(text.split()))
     text = _REPEATED.sub("", text)
     brief = text if len(text) <= 300 else text[:297] + "..."
     if "timed out" in text:

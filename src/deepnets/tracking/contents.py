@@ -144,7 +144,7 @@ def log_results(client: MlflowClient, run_id: str, training: TrackedTraining) ->
     values = {key: value for key, value in training.trained.items() if key.startswith("best_")}
     values |= {f"test_{key}": value for key, value in training.tested.items()}
     numbers = {key: float(value) for key, value in values.items()}
-    _log_values(client, run_id, numbers, _written(training), training.model_epoch)
+    _log_values(client, run_id, numbers, _written_ms(training), training.model_epoch)
 
 
 def log_means(client: MlflowClient, parent: str, training: TrackedTraining) -> None:
@@ -154,14 +154,14 @@ def log_means(client: MlflowClient, parent: str, training: TrackedTraining) -> N
     tested = files.read_json(paths.test) if paths.test.is_file() else {}
     values: dict[str, float] = {}
     for prefix, numbers in (("", trained), ("test_", tested)):
-        seeds = results.each_seed(numbers).values()
+        seeds = results.numbers_by_seed(numbers).values()
         numbers.pop("seeds", None)
         for key, mean in numbers.items() if seeds else ():
             values[f"{prefix}{key}"] = mean
             each = [numbers[key] for numbers in seeds if key in numbers]
             if len(each) > 1 and key.endswith(("accuracy", "loss")):
                 values[f"{prefix}{key}_std"] = float(np.std(each, ddof=1))
-    _log_values(client, parent, values, _written(training), 0)
+    _log_values(client, parent, values, _written_ms(training), 0)
 
 
 def artifacts(training: TrackedTraining) -> Artifacts:
@@ -226,7 +226,7 @@ def _log_values(
     client.log_batch(run_id, metrics=lacking)
 
 
-def _written(training: TrackedTraining) -> int:
+def _written_ms(training: TrackedTraining) -> int:
     """When its results were last written, in milliseconds since 1970."""
     both = training.files.train, training.files.test
     return max(path.stat().st_mtime_ns for path in both if path.is_file()) // 1_000_000

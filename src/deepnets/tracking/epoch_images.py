@@ -25,12 +25,12 @@ def confusion(result: Validated) -> Image.Image:
     """The matrix of counts: a row a true digit, a column a predicted one."""
     side = _CELL * (CLASSES + 1)
     image, draw = _page(result, side, _HEAD + side, "RGB")
-    _centred(draw, "true", 0, _HEAD + _CELL // 2, _CELL // 2, _GREY)
-    _centred(draw, "as", _CELL // 2, _HEAD, _CELL // 2, _GREY)
+    _draw_centred(draw, "true", 0, _HEAD + _CELL // 2, _CELL // 2, _GREY)
+    _draw_centred(draw, "as", _CELL // 2, _HEAD, _CELL // 2, _GREY)
     shares = result.confusion / np.maximum(result.confusion.sum(axis=1, keepdims=True), 1)
     for digit in range(CLASSES):
-        _centred(draw, str(digit), _CELL * (digit + 1), _HEAD, _CELL, _GREY)
-        _centred(draw, str(digit), 0, _HEAD + _CELL * (digit + 1), _CELL, _GREY)
+        _draw_centred(draw, str(digit), _CELL * (digit + 1), _HEAD, _CELL, _GREY)
+        _draw_centred(draw, str(digit), 0, _HEAD + _CELL * (digit + 1), _CELL, _GREY)
     for true, predicted in np.argwhere(result.confusion):
         x, y = _CELL * (predicted + 1), _HEAD + _CELL * (true + 1)
         # A tenth of a digit's images is a dark cell already where it is wrong.
@@ -39,7 +39,7 @@ def confusion(result: Validated) -> Image.Image:
         colour = _blend(_RIGHT if true == predicted else _WRONG, strength)
         draw.rectangle((x, y, x + _CELL - 2, y + _CELL - 2), colour)
         ink = _WHITE if strength > 0.5 else _BLACK
-        _centred(draw, str(result.confusion[true, predicted]), x, y, _CELL - 1, ink)
+        _draw_centred(draw, str(result.confusion[true, predicted]), x, y, _CELL - 1, ink)
     return image
 
 
@@ -83,7 +83,7 @@ def _page(
     return image, draw
 
 
-def _centred(
+def _draw_centred(
     draw: ImageDraw.ImageDraw, text: str, x: int, y: int, side: int, ink: tuple[int, int, int]
 ) -> None:
     middle = (x + side / 2, y + side / 2)

@@ -51,8 +51,8 @@ def fetch_record(name: str, folder: Path) -> tuple[str, int]:
         raise
     except Exception as error:
         raise UserError(
-            f"{place} does not give {name} ({connection.in_brief(error)}): see `mlflow ui` for its "
-            "runs"
+            f"{place} does not give {name} ({connection.describe_error(error)}): see `mlflow ui` "
+            "for its runs"
         ) from None
     if not (folder / PROVENANCE).is_file():
         state = run.info.status.lower()
@@ -84,7 +84,7 @@ def fetch_model(name: str, version: str) -> Iterator[tuple[Path, dict[str, str]]
         try:
             # A server fetches the whole file from its bucket before it answers.
             client = connection.connect()
-            known = registry.version_named(client, name, version)
+            known = registry.find_version(client, name, version)
             if tags.MODEL_DIGEST not in known.tags:
                 raise UserError(
                     f"version {known.version} of {name!r} was not registered by `deepnets "
@@ -102,8 +102,8 @@ def fetch_model(name: str, version: str) -> Iterator[tuple[Path, dict[str, str]]
         except Exception as error:
             raise UserError(
                 f"the model {name!r} ({version}) cannot be fetched from MLflow at "
-                f"{project.public_uri()} ({connection.in_brief(error)}): mend that, or name a "
-                ".keras file with --model"
+                f"{project.public_uri()} ({connection.describe_error(error)}): mend that, or name "
+                "a .keras file with --model"
             ) from None
         expected, received = known.tags[tags.MODEL_DIGEST], files.file_digest(path)
         if expected != received:
@@ -138,5 +138,5 @@ def _run_id(client: MlflowClient, name: str) -> str:
     parts = MODEL_URI.fullmatch(name)
     if parts is None:
         raise ValueError("expected models:/NAME/VERSION or models:/NAME@ALIAS")
-    known = registry.version_named(client, parts["name"], parts["alias"] or parts["version"])
+    known = registry.find_version(client, parts["name"], parts["alias"] or parts["version"])
     return str(known.run_id or client.get_logged_model(known.model_id).source_run_id)

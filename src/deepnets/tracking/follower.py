@@ -159,7 +159,11 @@ class Follower:
         with self._printing:
             if not self._warned:
                 silence = TimeoutError(f"no answer for {self._patience:.0f} s")
-                print(connection.unreachable(self._failure or silence), file=sys.stderr, flush=True)
+                print(
+                    connection.unreachable_warning(self._failure or silence),
+                    file=sys.stderr,
+                    flush=True,
+                )
             self._warned = True
 
 

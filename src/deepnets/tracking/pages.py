@@ -73,7 +73,7 @@ def overview() -> str:
             client = connection.connect(connection.PATIENCE)
             experiments = client.search_experiments(order_by=["name ASC"])
     except Exception as error:
-        return connection.unreachable(error)
+        return connection.unreachable_warning(error)
     lines = [
         f"{experiment.name}: {address(experiment.experiment_id, VIEW_TAG in experiment.tags)}"
         for experiment in experiments

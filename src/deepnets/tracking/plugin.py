@@ -57,7 +57,7 @@ class ProjectExperiment(DefaultExperimentProvider):  # type: ignore[misc]
             # MLflow would print a traceback, with the credentials in the tracking URI.
             sys.exit(
                 f"mlflow run: MLflow at {project.public_uri()} cannot be reached or refuses "
-                f"({connection.in_brief(error)}): `deepnets run` trains without it"
+                f"({connection.describe_error(error)}): `deepnets run` trains without it"
             )
 
 

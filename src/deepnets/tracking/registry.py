@@ -40,7 +40,7 @@ def register_champion(client: MlflowClient, name: str, contender: Contender) -> 
     Returns:
         The version that has the alias now.
     """
-    registered = _registered(client, name) or _create_registered(client, name)
+    registered = _find_registered_model(client, name) or _create_registered_model(client, name)
     run_id = runs.sync(client, contender.training)
     digest = files.file_digest(contender.training.model)
     version = _version_of(client, name, run_id, digest)
@@ -61,13 +61,13 @@ def register_champion(client: MlflowClient, name: str, contender: Contender) -> 
     return version
 
 
-def version_named(client: MlflowClient, name: str, version: str) -> ModelVersion:
+def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
     """The version of the registered model `name` with that number or alias.
 
     Raises:
         UserError: there is none; the message says what is.
     """
-    registered = _registered(client, name)
+    registered = _find_registered_model(client, name)
     if registered is None:
         others = [model.name for model in client.search_registered_models()]
         there = " or ".join(f"'models:/{other}@{ALIAS}'" for other in sorted(others)[:3])
@@ -88,12 +88,12 @@ def version_named(client: MlflowClient, name: str, version: str) -> ModelVersion
     return known[str(number)]
 
 
-def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+def _find_registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
     known = client.search_registered_models(f"name = '{name}'")
     return client.get_registered_model(name) if known else None
 
 
-def _create_registered(client: MlflowClient, name: str) -> RegisteredModel:
+def _create_registered_model(client: MlflowClient, name: str) -> RegisteredModel:
     try:
         client.create_registered_model(
             name,
@@ -102,7 +102,7 @@ def _create_registered(client: MlflowClient, name: str) -> RegisteredModel:
         )
     except mlflow.MlflowException:
         # Somebody else may have done so meanwhile.
-        if _registered(client, name) is None:
+        if _find_registered_model(client, name) is None:
             raise
     return client.get_registered_model(name)
 

@@ -63,7 +63,7 @@ def sync(client: MlflowClient, training: TrackedTraining, status: str = "FINISHE
             if training.seeds > 1:
                 contents.log_means(client, run.data.tags[MLFLOW_PARENT_RUN_ID], training)
     # Then, as some of them say that all of it is there.
-    _set_tags(client, run, marks | tags.lacking(training, run_id, run.data.tags))
+    _set_tags(client, run, marks | tags.lacking_tags(training, run_id, run.data.tags))
     if not whole:
         _set_status(client, run_id, status, training)
     return run_id
@@ -98,10 +98,10 @@ def _find_or_create(client: MlflowClient, training: TrackedTraining) -> Run:
     }
     if training.seeds > 1:
         found_by[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment, training)
-    return _run_with(client, experiment, training.run_name, found_by, training.started_ms)
+    return _find_or_create_run(client, experiment, training.run_name, found_by, training.started_ms)
 
 
-def _run_with(
+def _find_or_create_run(
     client: MlflowClient,
     experiment: str,
     name: str,
@@ -161,7 +161,7 @@ def _parent(client: MlflowClient, experiment: str, training: TrackedTraining) ->
     }
     fingerprint = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
     found_by = {tags.FINGERPRINT: fingerprint, tags.PROCESS: training.process}
-    run = _run_with(client, experiment, training.files.name, found_by)
+    run = _find_or_create_run(client, experiment, training.files.name, found_by)
     run_id = str(run.info.run_id)
     if run.info.status == "RUNNING":
         params = [Param(key, str(value)) for key, value in shared["parameters"].items()]

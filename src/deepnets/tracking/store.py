@@ -95,7 +95,7 @@ def other_copy(experiment: str, address: str, kind: str | None) -> Path | None:
     return None if maker is None or maker.resolve() in _homes() else maker
 
 
-def moved(address: str, moves: Iterable[tuple[Path, Path]]) -> str:
+def move_address(address: str, moves: Iterable[tuple[Path, Path]]) -> str:
     """`address`, a path or a URI, as what it is after the first of `moves` that it is part of.
 
     Args:
@@ -179,7 +179,7 @@ def _rewrite(
     rows = connection.execute(
         f"SELECT rowid, {column} FROM {table} WHERE {column} IS NOT NULL"
     ).fetchall()
-    now = [(moved(address, moves.items()), row, address) for row, address in rows]
+    now = [(move_address(address, moves.items()), row, address) for row, address in rows]
     connection.executemany(
         f"UPDATE {table} SET {column} = ? WHERE rowid = ?",
         [(new, row) for new, row, address in now if new != address],

@@ -73,7 +73,9 @@ def tags_of(training: TrackedTraining) -> dict[str, str]:
     return {key: str(value) for key, value in values.items() if value not in (None, "", [])}
 
 
-def lacking(training: TrackedTraining, run_id: str, known: Mapping[str, str]) -> dict[str, str]:
+def lacking_tags(
+    training: TrackedTraining, run_id: str, known: Mapping[str, str]
+) -> dict[str, str]:
     """What of the tags of `training` its run lacks, or has with another value.
 
     The note on its page and its colour, which people edit, and who has sent it stay as they are

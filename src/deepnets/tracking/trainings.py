@@ -80,17 +80,17 @@ class TrackedTraining:
     @property
     def model_epoch(self) -> int:
         """The epoch that `model` is of."""
-        return results.model_epoch(self.history, results.kept_by(self.provenance))
+        return results.model_epoch(self.history, results.keep_of(self.provenance))
 
     def which_epoch(self) -> str:
         """In words, the epoch of `model`."""
-        return results.which_epoch(self.history, results.kept_by(self.provenance))
+        return results.which_epoch(self.history, results.keep_of(self.provenance))
 
     def read_models(self) -> list[TrackedModel]:
         """Its models that are here, as they are now: each file is read to its end."""
         models = [(MODEL, self.model_epoch, self.model)]
         best = self.files.best_model(self.seed)
-        if results.kept_by(self.provenance) == "both" and best.is_file():
+        if results.keep_of(self.provenance) == "both" and best.is_file():
             models.append((BEST, scores.best_epoch(self.history), best))
         return [
             TrackedModel(name, epoch, path, files.file_digest(path))
@@ -162,4 +162,4 @@ class TrackedTraining:
     def _numbers(self, path: Path) -> Numbers:
         if self.live or not path.is_file():
             return {}
-        return results.of_seed(files.read_json(path), self.seed) or {}
+        return results.numbers_of_seed(files.read_json(path), self.seed) or {}

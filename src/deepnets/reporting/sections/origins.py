@@ -43,7 +43,7 @@ def provenance(runs: Mapping[str, Sequence[RunParams]], trained: Trained) -> lis
     results = [result for seeds in trained.values() for result in seeds]
     if results:
         rows = [
-            {"": label, "value": _by_value(results, value)}
+            {"": label, "value": _describe_values(results, value)}
             for label, value in _PROVENANCE.items()
             if any(value(result) for result in results)
         ]
@@ -101,7 +101,9 @@ def _pairs_of(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def _by_value(trained: Sequence[TrainingRecord], value: Callable[[TrainingRecord], Any]) -> str:
+def _describe_values(
+    trained: Sequence[TrainingRecord], value: Callable[[TrainingRecord], Any]
+) -> str:
     """The value that all runs share, or each value with the runs that have it."""
     holders: dict[str, dict[str, list[int]]] = {}
     seeds: dict[str, list[int]] = {}
@@ -113,10 +115,10 @@ def _by_value(trained: Sequence[TrainingRecord], value: Callable[[TrainingRecord
     if len(holders) > _MOST:
         return f"{len(holders)} different ones, in metrics/RUN/provenance.json"
 
-    def named(run: str, holding: list[int]) -> str:
+    def name_holder(run: str, holding: list[int]) -> str:
         return run if holding == seeds[run] else f"{run} seed {' and '.join(map(str, holding))}"
 
     return "; ".join(
-        f"{text} ({', '.join(named(run, holding) for run, holding in by_run.items())})"
+        f"{text} ({', '.join(name_holder(run, holding) for run, holding in by_run.items())})"
         for text, by_run in holders.items()
     )

@@ -42,7 +42,7 @@ def answers(
             answer.question.question,
             answer.word,
             answer.numbers,
-            _known(answer.question, diagnoses),
+            _describe_known(answer.question, diagnoses),
             seeds.lines(rows, chosen, trained, styles, pilot),
         )
     if goal:
@@ -51,7 +51,7 @@ def answers(
             goal.goal.question,
             goal.word,
             [goal.numbers],
-            page.literal(_sentence(goal.goal.known or "")),
+            page.escape_markdown(_sentence(goal.goal.known or "")),
             seeds.lines(
                 goal.goal.rows,
                 [goal.chosen.runs.name] if goal.chosen else [],
@@ -177,7 +177,7 @@ def _part(
     if len(numbers) > 1:
         text = [f"{said} {known}".rstrip(), "\n".join(f"- {sentence}" for sentence in numbers)]
     return [
-        f"### {page.literal(question)}",
+        f"### {page.escape_markdown(question)}",
         *text,
         _FIGURE.format(stem),
         f"Trained and tested again by `deepnets grid --rows {rows}`.",
@@ -190,10 +190,10 @@ def _rows(question: Question) -> list[str]:
     return list(dict.fromkeys(row for side in sides for row in rows_of(side)))
 
 
-def _known(question: Question, diagnoses: Mapping[str, dict[str, Any]]) -> str:
+def _describe_known(question: Question, diagnoses: Mapping[str, dict[str, Any]]) -> str:
     shown = {name: diagnoses[name] for name in question.diagnosed if name in diagnoses}
-    said = [mechanisms.diagnosed(shown), question.known]
-    return page.literal(_sentence("; ".join(filter(None, said))))
+    said = [mechanisms.describe_diagnoses(shown), question.known]
+    return page.escape_markdown(_sentence("; ".join(filter(None, said))))
 
 
 def _sentence(text: str) -> str:

@@ -61,11 +61,11 @@ def heading(
     done = table[table["test_accuracy"].notna()]
     missing = table[table["test_accuracy"].isna()]["run"].tolist()
     parts = [
-        f"# {page.literal(title)}",
+        f"# {page.escape_markdown(title)}",
         f"{len(done)} of {len(table)} runs are finished."
         + (f" Not run yet: {', '.join(missing)}." if missing else ""),
     ]
-    meant = [runs[name][0] for name in published.beside(runs, trained)]
+    meant = [runs[name][0] for name in published.rows_beside(runs, trained)]
     scales = sorted({run.train_images or published.TRAIN_IMAGES for run in meant})
     epochs = sorted({run.epochs for run in meant})
     if meant and (scales[0] < published.TRAIN_IMAGES or epochs[0] < published.EPOCHS):
@@ -86,13 +86,13 @@ def heading(
 def results(table: pd.DataFrame, trained: Trained, styles: Styles) -> list[str]:
     if table["seeds"].sum() == 0:
         return []
-    accuracies.comparison(_compared(table, trained, styles), project.REPORTS / "comparison")
+    accuracies.comparison(_accuracy_rows(table, trained, styles), project.REPORTS / "comparison")
     parts = ["## Results"]
     for arch in map(str, dict.fromkeys(table["arch"])):
         rows = table[table["arch"] == arch]
         parts += [
             f"### {published.network(arch)}",
-            tables.markdown(tables.shown(rows, _REPORT_COLUMNS)),
+            tables.markdown(tables.round_columns(rows, _REPORT_COLUMNS)),
         ]
         commands = ", ".join(f"`{command}`" for command in rows["rebuilt_by"] if command)
         parts += [f"Rebuilt, and compared to the bit, by {commands}."] if commands else []
@@ -108,17 +108,17 @@ def results(table: pd.DataFrame, trained: Trained, styles: Styles) -> list[str]:
     return [
         *parts,
         "Train: over the last epoch, with the row's dropout and augmentation. Validation and "
-        f"test: the model after the last epoch{_but_best(trained)}. {difference}± is the standard "
-        "deviation over seeds, where there are several. `results.csv` has every row unrounded, and "
-        "beside these columns the losses, the epoch that validated best, the seconds an epoch "
-        "(median, validation not counted), the parameters and the command that rebuilds the row. "
-        "Every number comes from `metrics/RUN/`.",
+        f"test: the model after the last epoch{_best_epoch_exception(trained)}. {difference}± is "
+        "the standard deviation over seeds, where there are several. `results.csv` has every row "
+        "unrounded, and beside these columns the losses, the epoch that validated best, the "
+        "seconds an epoch (median, validation not counted), the parameters and the command that "
+        "rebuilds the row. Every number comes from `metrics/RUN/`.",
         *_best_epochs(trained),
         f"![Test accuracy of every run, with its interval{beside}](comparison.png)",
     ]
 
 
-def _but_best(trained: Trained) -> str:
+def _best_epoch_exception(trained: Trained) -> str:
     """The exception that the text makes for rows whose results are those of the best epoch."""
     keeps_best = any(result.keep == "best" for seeds in trained.values() for result in seeds)
     return "; of rows that keep the best epoch's model all are of that epoch" if keeps_best else ""
@@ -165,11 +165,11 @@ def curves(trained: Trained, styles: Styles, stored: Sequence[History]) -> list[
     ]
 
 
-def learning(trained: Trained) -> list[str]:
+def seed_curves(trained: Trained) -> list[str]:
     """Curves of a study with many rows and seeds."""
     if not trained:
         return []
-    by_epoch.learning(
+    by_epoch.seed_curves(
         {name: [result.history for result in seeds] for name, seeds in trained.items()},
         project.REPORTS / "learning",
     )
@@ -326,7 +326,7 @@ def networks(trained: Trained, paths: Mapping[str, project.RunFiles]) -> list[st
     ]
 
 
-def _compared(
+def _accuracy_rows(
     table: pd.DataFrame, trained: Trained, styles: Styles
 ) -> dict[drawing.Run, accuracies.AccuracyRow]:
     """The test accuracies of rows that were tested, or that the study has one of."""
