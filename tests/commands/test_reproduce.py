@@ -191,7 +191,9 @@ def test_every_seed_of_a_run_is_trained_again_and_the_worst_verdict_counts(
     monkeypatch.setattr(
         reproduce,
         "reproduce",
-        lambda record, here: reproduce.Verdict(kinds[record.seed], f"it is {kinds[record.seed]}"),
+        lambda record, here: reproduce.RerunVerdict(
+            kinds[record.seed], f"it is {kinds[record.seed]}"
+        ),
     )
     monkeypatch.chdir(ROOT)
     assert reproduce.main("studies/full:vgg16-sgd-random", None, False) == 4
@@ -238,7 +240,7 @@ def _again(record: TrainingRecord, **changes: Any) -> TrainingRecord:
     return rerun
 
 
-def _verdict(record: TrainingRecord, **changes: Any) -> reproduce.Verdict:
+def _verdict(record: TrainingRecord, **changes: Any) -> reproduce.RerunVerdict:
     again = _again(record, **changes)
     causes = differences.inputs(record.provenance, again.provenance)
     return reproduce.judge(record, again, differences.outcomes(record, again), causes)

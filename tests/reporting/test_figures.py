@@ -28,7 +28,7 @@ from deepnets.reporting import (
     sheets,
 )
 from deepnets.reporting.accuracies import AccuracyRow
-from deepnets.reporting.curves import Training
+from deepnets.reporting.curves import SeedCurve
 from deepnets.reporting.drawing import Run
 from project import environment
 
@@ -72,21 +72,25 @@ def chance(epochs: int) -> list[dict[str, float]]:
 
 PANELS = {
     "VGG-16": {
-        RUNS[0]: [Training(rows(15)), Training(chance(15), "collapsed"), Training(rows(15, 0.8))],
-        RUNS[1]: [Training(rows(15, 0.5)), Training(rows(15, 0.6))],
-        RUNS[2]: [Training([], "diverged")],
-        RUNS[3]: [Training(rows(15, 0.2))],
+        RUNS[0]: [
+            SeedCurve(rows(15)),
+            SeedCurve(chance(15), "collapsed"),
+            SeedCurve(rows(15, 0.8)),
+        ],
+        RUNS[1]: [SeedCurve(rows(15, 0.5)), SeedCurve(rows(15, 0.6))],
+        RUNS[2]: [SeedCurve([], "diverged")],
+        RUNS[3]: [SeedCurve(rows(15, 0.2))],
     },
     "ResNet50": {
-        RUNS[4]: [Training(rows(4, 2), "diverged")],
-        RUNS[5]: [Training(rows(15, 1.5))],
-        RUNS[8]: [Training(rows(50, 1.2))],
+        RUNS[4]: [SeedCurve(rows(4, 2), "diverged")],
+        RUNS[5]: [SeedCurve(rows(15, 1.5))],
+        RUNS[8]: [SeedCurve(rows(50, 1.2))],
     },
 }
 
 STUDYS = {
-    "VGG-16": {"the study's hist.p": Training(rows(15, 0.9))},
-    "ResNet50": {f"the study's hist_{i}.p": Training(rows(15, 1 + i / 4)) for i in range(3)},
+    "VGG-16": {"the study's hist.p": SeedCurve(rows(15, 0.9))},
+    "ResNet50": {f"the study's hist_{i}.p": SeedCurve(rows(15, 1 + i / 4)) for i in range(3)},
 }
 
 CALIBRATION = Calibration(
@@ -110,7 +114,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "contact_sheet": lambda stem: sheets.contact_sheet({"train": (IMAGES, LABELS)}, stem),
     "curves": lambda stem: curves.learning_curves(PANELS, stem),
     "curves_of_one": lambda stem: curves.learning_curves(
-        {"vgg16": {SGD: [Training(rows(2))]}}, stem
+        {"vgg16": {SGD: [SeedCurve(rows(2))]}}, stem
     ),
     "curves_beside_the_studys": lambda stem: curves.learning_curves(PANELS, stem, STUDYS),
     "confusion": lambda stem: matrices.confusion(MATRIX, "vgg16-sgd-random", stem),
@@ -271,7 +275,7 @@ def lines(axis: Axes) -> list[Line2D]:
 def test_few_curves_share_an_axis_solid_for_validation_dashed_for_training(
     drawn: list[Figure],
 ) -> None:
-    panels = {"vgg16": {ADAM: [Training(rows(3))]}, "resnet50": {SGD: [Training(rows(2))]}}
+    panels = {"vgg16": {ADAM: [SeedCurve(rows(3))]}, "resnet50": {SGD: [SeedCurve(rows(2))]}}
     curves.learning_curves(panels, Path("x"))
     axes = drawn[0].get_axes()
     assert [axis.get_title() for axis in axes] == ["vgg16", "resnet50", "", ""]
@@ -287,7 +291,7 @@ def test_few_curves_share_an_axis_solid_for_validation_dashed_for_training(
 
 
 def test_many_curves_are_drawn_apart(drawn: list[Figure]) -> None:
-    curves.learning_curves({"VGG-16": {run: [Training(rows(3))] for run in RUNS[:3]}}, Path("x"))
+    curves.learning_curves({"VGG-16": {run: [SeedCurve(rows(3))] for run in RUNS[:3]}}, Path("x"))
     axes = drawn[0].get_axes()
     labels = ["validation accuracy", "training accuracy", "validation loss", "training loss"]
     assert [axis.get_ylabel() for axis in axes] == labels
@@ -301,10 +305,10 @@ def test_mean_is_that_of_the_seeds_that_neither_collapsed_nor_diverged(
     drawn: list[Figure],
 ) -> None:
     trainings = [
-        Training(rows(3)),
-        Training(rows(3, 0.5)),
-        Training(chance(3), "collapsed"),
-        Training(rows(2, 2), "diverged"),
+        SeedCurve(rows(3)),
+        SeedCurve(rows(3, 0.5)),
+        SeedCurve(chance(3), "collapsed"),
+        SeedCurve(rows(2, 2), "diverged"),
     ]
     curves.learning_curves({"VGG-16": dict.fromkeys(RUNS[:3], trainings)}, Path("x"))
     loss = drawn[0].get_axes()[2]
@@ -319,7 +323,7 @@ def test_mean_is_that_of_the_seeds_that_neither_collapsed_nor_diverged(
 
 
 def test_seeds_that_all_ended_alike_are_one_word(drawn: list[Figure]) -> None:
-    trainings = [Training(chance(3), "collapsed")] * 3
+    trainings = [SeedCurve(chance(3), "collapsed")] * 3
     curves.learning_curves({"VGG-16": {SGD: trainings}}, Path("x"))
     texts = drawn[0].get_axes()[1].get_legend().get_texts()
     assert texts[0].get_text() == f"{SGD.name} (3 seeds, collapsed)"
@@ -328,7 +332,7 @@ def test_seeds_that_all_ended_alike_are_one_word(drawn: list[Figure]) -> None:
 def test_training_that_diverged_in_its_first_epoch_is_marked_at_the_foot(
     drawn: list[Figure],
 ) -> None:
-    curves.learning_curves({"VGG-16": {SGD: [Training([], "diverged")]}}, Path("x"))
+    curves.learning_curves({"VGG-16": {SGD: [SeedCurve([], "diverged")]}}, Path("x"))
     figure = drawn[0]
     figure.draw_without_rendering()
     for axis in figure.get_axes():
@@ -341,7 +345,7 @@ def test_training_that_diverged_in_its_first_epoch_is_marked_at_the_foot(
 
 def test_curves_of_one_panel_differ_by_more_than_colour(drawn: list[Figure]) -> None:
     runs = [*RUNS, Run("vgg16-sgd-he", "sgd", "he")]
-    curves.learning_curves({"all": {run: [Training(rows(3))] for run in runs}}, Path("x"))
+    curves.learning_curves({"all": {run: [SeedCurve(rows(3))] for run in runs}}, Path("x"))
     drawn_as = dict(zip(runs, lines(drawn[0].get_axes()[0]), strict=True))
     for optimizer, colour in colours.OPTIMIZER_COLOURS.items():
         same = [line for run, line in drawn_as.items() if run.optimizer == optimizer]
@@ -354,8 +358,8 @@ def test_curves_of_one_panel_differ_by_more_than_colour(drawn: list[Figure]) -> 
 def test_legend_shows_every_run_as_it_is_drawn(drawn: list[Figure]) -> None:
     runs = [*RUNS, Run("vgg16-sgd-he", "sgd", "he")]
     panels = {
-        "all": {run: [Training(rows(3))] for run in runs},
-        "some": {run: [Training(rows(3))] for run in runs[3:5]},
+        "all": {run: [SeedCurve(rows(3))] for run in runs},
+        "some": {run: [SeedCurve(rows(3))] for run in runs[3:5]},
     }
     curves.learning_curves(panels, Path("x"))
     axes = drawn[0].get_axes()
@@ -398,7 +402,7 @@ def test_losses_are_on_a_logarithmic_axis_and_accuracies_on_that_of_their_error(
     drawn: list[Figure], crowded: bool
 ) -> None:
     count = 3 if crowded else 2
-    shown = {run: [Training(rows(9))] for run in RUNS[:count]}
+    shown = {run: [SeedCurve(rows(9))] for run in RUNS[:count]}
     curves.learning_curves({"a": shown, "b": shown}, Path("x"))
     left = drawn[0].get_axes()[::2]
     scales = {axis.get_ylabel().split()[-1]: axis.get_yscale() for axis in left}
@@ -416,7 +420,7 @@ def test_losses_are_on_a_logarithmic_axis_and_accuracies_on_that_of_their_error(
 def test_short_runs_are_not_squeezed(
     drawn: list[Figure], lengths: tuple[int, int], scale: str
 ) -> None:
-    trainings = [[Training(rows(n)), Training(rows(1), "diverged")] for n in lengths]
+    trainings = [[SeedCurve(rows(n)), SeedCurve(rows(1), "diverged")] for n in lengths]
     curves.learning_curves({"VGG-16": dict(zip((ADAM, SGD), trainings, strict=True))}, Path("x"))
     axis = drawn[0].get_axes()[0]
     assert axis.get_xscale() == scale
@@ -428,7 +432,7 @@ def test_short_runs_are_not_squeezed(
 def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
     drawn: list[Figure],
 ) -> None:
-    panels = {"VGG-16": {ADAM: [Training(rows(3))]}, "ResNet50": {SGD: [Training(rows(3))]}}
+    panels = {"VGG-16": {ADAM: [SeedCurve(rows(3))]}, "ResNet50": {SGD: [SeedCurve(rows(3))]}}
     curves.learning_curves(panels, Path("x"), STUDYS)
     axes = drawn[0].get_axes()
     keys = ["val_accuracy", "accuracy", "val_loss", "loss"]
@@ -448,8 +452,8 @@ def test_the_studys_curves_are_thin_black_and_broken_in_ways_of_their_own(
 
 def test_axes_hold_the_studys_curves_as_well(drawn: list[Figure]) -> None:
     far = [{"epoch": 1.0, "loss": 50, "accuracy": 0.05, "val_loss": 0.001, "val_accuracy": 0.9989}]
-    panels = {"VGG-16": {ADAM: [Training(rows(3))]}}
-    curves.learning_curves(panels, Path("x"), {"VGG-16": {"the study's": Training(far)}})
+    panels = {"VGG-16": {ADAM: [SeedCurve(rows(3))]}}
+    curves.learning_curves(panels, Path("x"), {"VGG-16": {"the study's": SeedCurve(far)}})
     for axis in drawn[0].get_axes():
         low, high = axis.get_ylim()
         for line in lines(axis):

@@ -18,7 +18,7 @@ from deepnets.config import params
 from deepnets.config.fields import Weights
 from deepnets.records.results import Outcome, TrainingRecord
 from deepnets.reporting import published
-from deepnets.reporting.comparisons import Race, Row, Runs, compare, groups, race
+from deepnets.reporting.comparisons import Race, RowKey, Runs, compare, groups, race
 from deepnets.reporting.verdicts import STUDY_WEIGHTS, judge
 from project import ROOT
 
@@ -160,7 +160,7 @@ def raced(a: list[Sequence[float]], b: list[Sequence[float]]) -> Race:
         for name, curves in (("vgg16-sgd-random", a), ("vgg16-adam-random", b))
     }
     comparison = compare(
-        groups(results)[0], Row("vgg16", "sgd", "random"), Row("vgg16", "adam", "random")
+        groups(results)[0], RowKey("vgg16", "sgd", "random"), RowKey("vgg16", "adam", "random")
     )
     assert comparison is not None
     return race(comparison)

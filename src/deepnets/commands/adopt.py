@@ -19,7 +19,7 @@ from typing import Any
 from deepnets.base import files, locks, progress, project
 from deepnets.base.errors import UserError, one_line
 from deepnets.commands import arrivals, repro
-from deepnets.commands.arrivals import Arrival, Check, ForeignError, RefusedError
+from deepnets.commands.arrivals import Arrival, Check, ForeignTrainingError, RefusedError
 from deepnets.commands.run import prepare_data
 from deepnets.config import params
 from deepnets.config.params import Params
@@ -110,9 +110,9 @@ def _adopt(study: Params, sources: Sequence[Path], replace: bool) -> int:
                 except RefusedError as error:
                     refused += 1
                     print(f"{training}: refused: {error}", file=sys.stderr, flush=True)
-                except ForeignError as error:
+                except ForeignTrainingError as error:
                     print(f"{training}: left alone: {error}", flush=True)
-        except ForeignError as error:
+        except ForeignTrainingError as error:
             print(f"{folder}: left alone: {error}", flush=True)
         except UserError as error:
             refused += 1
@@ -157,7 +157,7 @@ def _trainings(folder: Path) -> Iterator[Arrival]:
     except Exception as error:  # a reader of damaged files may raise anything
         raise UserError(f"its files are damaged ({type(error).__name__}: {error})") from None
     if not records:
-        raise ForeignError("its training has not ended (there is no train.json)")
+        raise ForeignTrainingError("its training has not ended (there is no train.json)")
     for result in records:
         name = f"seed-{result.seed}.keras"
         places = [folder / name]

@@ -26,7 +26,7 @@ from deepnets.training import scores
 _ROUNDING = 1e-9
 
 
-class ForeignError(Exception):
+class ForeignTrainingError(Exception):
     """A training is none of this study's, or has not ended; its message says why."""
 
 
@@ -68,7 +68,7 @@ class Check:
         """The row that `training` is one of.
 
         Raises:
-            ForeignError: of none; the message names the nearest and what differs.
+            ForeignTrainingError: of none; the message names the nearest and what differs.
             RefusedError: something about it is not as it says.
         """
         result, origin = training.result, training.result.provenance
@@ -100,13 +100,13 @@ class Check:
             run = RunParams.model_validate({"train_images": None} | parameters)
         except ValidationError as error:
             said = words.describe(error, RunParams).removesuffix(": correct it and run again")
-            raise ForeignError(f"this version knows no such parameters ({said})") from None
+            raise ForeignTrainingError(f"this version knows no such parameters ({said})") from None
         rows = {name: self.study.run_params(name, seed) for name in self.study.runs}
         name = next((name for name, row in rows.items() if row == run), None)
         if name is None:
-            raise ForeignError(_describe_nearest(run, rows))
+            raise ForeignTrainingError(_describe_nearest(run, rows))
         if seed not in self.study.train.seeds:
-            raise ForeignError(
+            raise ForeignTrainingError(
                 f"it is of {name}, with a seed that this study has not: expected one of "
                 f"{', '.join(map(str, self.study.train.seeds))}: add it to train.seed"
             )

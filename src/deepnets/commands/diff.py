@@ -220,7 +220,7 @@ def _draw(
 ) -> None:
     """Draw the curves and which digits they disagree on; these too where they are at hand."""
     disputed = np.array(disputed_images(a, b, outcome), np.int64).reshape(-1, 4)
-    pair = [curves.Training(record.history, record.outcome) for record in (a, b)]
+    pair = [curves.SeedCurve(record.history, record.outcome) for record in (a, b)]
     predicted = None if outcome.disagree is None else (disputed[:, 2], disputed[:, 3])
     curves.two_runs(dict(zip(titles, pair, strict=True)), predicted, stem)
     images = run_figures.test_images(project.root() / a.study if a.study else Path(), a)

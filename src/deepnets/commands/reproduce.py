@@ -40,7 +40,7 @@ _LINES = 20
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RerunVerdict:
     """What is to be said of a rerun, and why."""
 
     kind: Kind
@@ -71,7 +71,7 @@ def main(name: str, seed: int | None = None, here: bool = False) -> int:
     return max(statuses)
 
 
-def reproduce(record: TrainingRecord, here: bool) -> Verdict:
+def reproduce(record: TrainingRecord, here: bool) -> RerunVerdict:
     """Say what differs, train `record` again in a folder of its own, and compare."""
     git = record.provenance["git"]
     if not git["commit"]:
@@ -119,7 +119,7 @@ def judge(
     rerun: TrainingRecord,
     outcome: OutcomeComparison,
     causes: Sequence[Difference],
-) -> Verdict:
+) -> RerunVerdict:
     """What the comparison of a rerun with `record` comes to.
 
     Args:
@@ -140,7 +140,9 @@ def judge(
     if outcome.identical:
         lacking = "" if outcome.weights else " (it has not recorded its final weights)"
         beside = f", although there is a difference ({differs})" if differs else ""
-        return Verdict("bit-identical", f"all that was recorded came out again{lacking}{beside}")
+        return RerunVerdict(
+            "bit-identical", f"all that was recorded came out again{lacking}{beside}"
+        )
     what = f"what differs: {differs}" if differs else "nothing that is recorded differs"
     if not outcome.start:
         where = "from the starting weights on"
@@ -154,11 +156,11 @@ def judge(
         tolerance = tolerances.find_tolerance(kinds, accuracy, outcome.images)
         if tolerance and tolerance.low <= again <= tolerance.high:
             kind: Kind = "equal within the tolerance"
-            return Verdict(kind, f"{where}; {what}; {tolerance.basis}")
+            return RerunVerdict(kind, f"{where}; {what}; {tolerance.basis}")
     limit = f"beyond the tolerance ({tolerance.basis})" if tolerance else "no tolerance is known"
     if outcome.test and outcome.test["accuracy"][0] < tolerances.LEARNED:
         limit += f" for a run with a test accuracy below {tolerances.LEARNED}"
-    return Verdict("different", f"{where}; {what}; {limit}")
+    return RerunVerdict("different", f"{where}; {what}; {limit}")
 
 
 def describe_comparison(

@@ -29,7 +29,7 @@ class Scale(NamedTuple):
         return f"{self.epochs} epoch{'s' * (self.epochs != 1)} on {self.images:,} images"
 
 
-class Row(NamedTuple):
+class RowKey(NamedTuple):
     """What tells rows of one scale apart."""
 
     arch: Arch
@@ -78,7 +78,7 @@ class Group:
 
     scale: Scale
     labels: NDArray[np.uint8]
-    rows: dict[Row, Runs] = field(default_factory=dict)
+    rows: dict[RowKey, Runs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Race(NamedTuple):
 def groups(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Group]:
     """What may be compared with each other: a group for each scale and set of test images.
 
-    Results without predictions are left out. Where a group has several rows with the same `Row`,
+    Results without predictions are left out. Where a group has several rows with the same `RowKey`,
     which then differ in a rate or another setting, the first in `results` stands for them.
     """
     by_scale: dict[tuple[Scale, bytes], Group] = {}
@@ -157,7 +157,7 @@ def groups(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Group]:
             group = by_scale.setdefault(
                 (scale, result.labels.tobytes()), Group(scale, result.labels)
             )
-            runs = group.rows.setdefault(Row(run.arch, run.optimizer, run.weights), Runs(name))
+            runs = group.rows.setdefault(RowKey(run.arch, run.optimizer, run.weights), Runs(name))
             if runs.name == name:
                 runs.results[result.seed] = result
     return list(by_scale.values())
@@ -168,7 +168,7 @@ def evaluated_runs(name: str, seeds: Sequence[TrainingRecord]) -> Runs:
     return Runs(name, {result.seed: result for result in seeds if result.labels is not None})
 
 
-def compare(group: Group, row_a: Row, row_b: Row) -> Comparison | None:
+def compare(group: Group, row_a: RowKey, row_b: RowKey) -> Comparison | None:
     """The comparison of two rows; None if one was not run or they share no seed."""
     if row_a not in group.rows or row_b not in group.rows:
         return None

@@ -52,7 +52,7 @@ _LEVELS = (0.1, 0.5, 0.9, 0.97, 0.99)
 
 
 @dataclass(frozen=True)
-class Training:
+class SeedCurve:
     """One seed's rows (epoch, loss, accuracy, val_loss, val_accuracy) and how it ended.
 
     `outcome` is completed, collapsed or diverged; a training that diverged in its first epoch
@@ -64,9 +64,9 @@ class Training:
 
 
 def learning_curves(
-    panels: Mapping[str, Mapping[drawing.Run, Sequence[Training]]],
+    panels: Mapping[str, Mapping[drawing.Run, Sequence[SeedCurve]]],
     stem: Path,
-    study: Mapping[str, Mapping[str, Training]] | None = None,
+    study: Mapping[str, Mapping[str, SeedCurve]] | None = None,
 ) -> None:
     """Accuracy and loss by epoch, one column a panel, all in the same range.
 
@@ -168,7 +168,7 @@ def seed_curves(rows: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], ste
 
 
 def two_runs(
-    runs: Mapping[str, Training],
+    runs: Mapping[str, SeedCurve],
     predicted: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
     stem: Path,
 ) -> None:
@@ -209,7 +209,7 @@ def two_runs(
 
 
 def _draw_trainings(
-    axis: Axes, key: str, trainings: Sequence[Training], style: Mapping[str, Any]
+    axis: Axes, key: str, trainings: Sequence[SeedCurve], style: Mapping[str, Any]
 ) -> None:
     line = _VALIDATION if key.startswith("val_") else _TRAINING
     completed = [training for training in trainings if training.outcome == "completed"]
@@ -232,7 +232,7 @@ def _draw_trainings(
         axis.plot(*place, zorder=4, clip_on=False, **end)
 
 
-def _draw_study(column: Sequence[Axes], curves: Mapping[str, Training]) -> list[Line2D]:
+def _draw_study(column: Sequence[Axes], curves: Mapping[str, SeedCurve]) -> list[Line2D]:
     """Draw the study's own trainings; returns what the legend says of them."""
     handles = []
     for place, (name, training) in enumerate(curves.items()):
@@ -245,7 +245,7 @@ def _draw_study(column: Sequence[Axes], curves: Mapping[str, Training]) -> list[
 
 
 def _mean(
-    trainings: Sequence[Training], key: str
+    trainings: Sequence[SeedCurve], key: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Epochs that all trainings have rows of, and the mean of `key` in each."""
     rows = [training.rows for training in trainings]
@@ -254,7 +254,7 @@ def _mean(
     return epochs, np.array([np.mean([row[key] for row in epoch]) for epoch in together])
 
 
-def _run_label(name: str, trainings: Sequence[Training]) -> str:
+def _run_label(name: str, trainings: Sequence[SeedCurve]) -> str:
     outcomes = Counter(training.outcome for training in trainings)
     notes = [f"{len(trainings)} seeds"] if len(trainings) > 1 else []
     for outcome in OUTCOME_MARKERS:
@@ -264,7 +264,7 @@ def _run_label(name: str, trainings: Sequence[Training]) -> str:
     return f"{name} ({', '.join(notes)})" if notes else name
 
 
-def _key(figure: Figure, runs: Sequence[Sequence[Training]]) -> None:
+def _key(figure: Figure, runs: Sequence[Sequence[SeedCurve]]) -> None:
     """What all panels of learning curves share."""
     several = any(len(trainings) > 1 for trainings in runs)
     outcomes = {training.outcome for trainings in runs for training in trainings}
@@ -294,7 +294,7 @@ def _loss_scale(axes: Axes, values: Sequence[float]) -> None:
     drawing.ticks(axes.yaxis, LogLocator(subs=(1, 2, 5)))
 
 
-def _epoch_scale(axes: Axes, trainings: Sequence[Training]) -> None:
+def _epoch_scale(axes: Axes, trainings: Sequence[SeedCurve]) -> None:
     """Logarithmic where runs differ so much in length that short ones would be squeezed."""
     whole = [len(t.rows) for t in trainings if t.rows and t.outcome != "diverged"]
     lengths = whole or [max((len(training.rows) for training in trainings), default=0) or 1]

@@ -28,7 +28,7 @@ def draw(run: drawing.Run, paths: project.RunFiles, result: TrainingRecord, mist
         mistakes: how many of the most confident mistakes are drawn.
     """
     folder = paths.figures(result.seed)
-    training = curves.Training(result.history, result.outcome)
+    training = curves.SeedCurve(result.history, result.outcome)
     heading = result.provenance["parameters"]["arch"]
     curves.learning_curves({heading: {run: [training]}}, folder / "curves")
     if result.labels is None or result.predicted is None:

@@ -24,7 +24,7 @@ from deepnets.reporting.comparisons import (
     THRESHOLDS,
     Comparison,
     Group,
-    Row,
+    RowKey,
     Scale,
     compare,
     groups,
@@ -94,7 +94,7 @@ class Verdict:
     verdict: Word
     evidence: str
     scope: str = ""
-    missing: list[Row] = field(default_factory=list)
+    missing: list[RowKey] = field(default_factory=list)
 
 
 def judge(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Verdict]:
@@ -113,22 +113,24 @@ def judge(results: Mapping[str, Sequence[TrainingRecord]]) -> list[Verdict]:
     return [*(_judge(claim, all_groups) for claim in _CLAIMS), highway]
 
 
-Pairs = list[tuple[Row, Row]]
-Compared = dict[tuple[Row, Row], Comparison]
+Pairs = list[tuple[RowKey, RowKey]]
+Compared = dict[tuple[RowKey, RowKey], Comparison]
 
 
 def _sgd_over_adam(_: Group, weights: Collection[Weights]) -> Pairs:
-    return [(Row(a, "sgd", w), Row(a, "adam", w)) for a in _ARCHS for w in weights]
+    return [(RowKey(a, "sgd", w), RowKey(a, "adam", w)) for a in _ARCHS for w in weights]
 
 
 def _adam_over_sgd_in_resnet50(_: Group, weights: Collection[Weights]) -> Pairs:
-    return [(Row("resnet50", "adam", w), Row("resnet50", "sgd", w)) for w in weights]
+    return [(RowKey("resnet50", "adam", w), RowKey("resnet50", "sgd", w)) for w in weights]
 
 
 def _random_over_imagenet_in_resnet50(_: Group, weights: Collection[Weights]) -> Pairs:
     if not {"random", "imagenet"} <= set(weights):
         return []
-    return [(Row("resnet50", o, "random"), Row("resnet50", o, "imagenet")) for o in _OPTIMIZERS]
+    return [
+        (RowKey("resnet50", o, "random"), RowKey("resnet50", o, "imagenet")) for o in _OPTIMIZERS
+    ]
 
 
 def _best_vgg16_over_best_resnet50(group: Group, weights: Collection[Weights]) -> Pairs:
@@ -163,9 +165,9 @@ class _Claim:
     general: bool = True
     race: bool = False
 
-    def missing_rows(self, run: Collection[Row], weights: Collection[Weights]) -> list[Row]:
+    def missing_rows(self, run: Collection[RowKey], weights: Collection[Weights]) -> list[RowKey]:
         """What the study based the claim on, from these weights, and was not `run`."""
-        based_on = [Row(a, o, w) for a in self.archs for o in _OPTIMIZERS for w in weights]
+        based_on = [RowKey(a, o, w) for a in self.archs for o in _OPTIMIZERS for w in weights]
         return [row for row in based_on if row not in run]
 
 
@@ -215,7 +217,7 @@ def _judge(claim: _Claim, all_groups: Sequence[Group]) -> Verdict:
     return _verdict(claim, "not run", nothing, _missing_rows(claim, all_groups))
 
 
-def _missing_rows(claim: _Claim, all_groups: Sequence[Group]) -> list[Row]:
+def _missing_rows(claim: _Claim, all_groups: Sequence[Group]) -> list[RowKey]:
     """What `claim` needs and was not run at the study's scale; empty too where nothing was."""
     run = {
         row
@@ -280,14 +282,14 @@ def _decidable_weights(claim: _Claim, group: Group) -> tuple[Weights, ...]:
     return ()
 
 
-def _scope(missing: Collection[Row], pairs: Collection[tuple[Row, Row]]) -> str:
+def _scope(missing: Collection[RowKey], pairs: Collection[tuple[RowKey, RowKey]]) -> str:
     """The weights that all these pairs start from, if they are not the whole claim's."""
     weights = {row.weights for pair in pairs for row in pair}
     return f"from {published.WEIGHTS[weights.pop()]}" if missing and len(weights) == 1 else ""
 
 
 def _verdict(
-    claim: _Claim, word: Word, evidence: str, missing: list[Row], scope: str = ""
+    claim: _Claim, word: Word, evidence: str, missing: list[RowKey], scope: str = ""
 ) -> Verdict:
     """The verdict, with the missing rows in its evidence."""
     if missing:

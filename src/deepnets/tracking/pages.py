@@ -16,7 +16,7 @@ _VIEW = "compare-optimizers"
 VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
 
 
-class Published(TypedDict):
+class PublishedExperiment(TypedDict):
     """Where an experiment was published: the store, the experiment's id, if it has the view."""
 
     store: str
@@ -26,7 +26,7 @@ class Published(TypedDict):
 
 def note(experiment: str, experiment_id: str, view: bool) -> None:
     """Note that `experiment` is in the store, and whether it has the view there."""
-    published = Published(store=project.public_uri(), id=experiment_id, view=view)
+    published = PublishedExperiment(store=project.public_uri(), id=experiment_id, view=view)
     file = _note(experiment)
     if not (file.is_file() and files.read_json(file) == published):
         files.write_json(file, published)
@@ -37,7 +37,7 @@ def study_page(experiment: str) -> str | None:
     file = _note(experiment)
     if store.is_missing() or not file.is_file():
         return None
-    published = cast(Published, files.read_json(file))
+    published = cast(PublishedExperiment, files.read_json(file))
     if published["store"] != project.public_uri():
         return None
     return address(published["id"], published["view"])

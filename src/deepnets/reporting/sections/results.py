@@ -148,14 +148,14 @@ def _best_epochs(trained: Trained) -> list[str]:
 def curves(trained: Trained, styles: Styles, stored: Sequence[History]) -> list[str]:
     if not trained:
         return []
-    panels: dict[str, dict[drawing.Run, list[by_epoch.Training]]] = {}
+    panels: dict[str, dict[drawing.Run, list[by_epoch.SeedCurve]]] = {}
     for name, seeds in trained.items():
         panel = panels.setdefault(published.network(seeds[0].params.arch), {})
-        panel[styles[name]] = [by_epoch.Training(seed.history, seed.outcome) for seed in seeds]
-    studys: dict[str, dict[str, by_epoch.Training]] = {}
+        panel[styles[name]] = [by_epoch.SeedCurve(seed.history, seed.outcome) for seed in seeds]
+    studys: dict[str, dict[str, by_epoch.SeedCurve]] = {}
     for history in stored:
         named = studys.setdefault(published.network(history.arch), {})
-        named[f"the study's {history.file}"] = by_epoch.Training(history.rows)
+        named[f"the study's {history.file}"] = by_epoch.SeedCurve(history.rows)
     by_epoch.learning_curves(panels, project.REPORTS / "curves", studys)
     return [
         "## Learning curves",
