@@ -18,6 +18,7 @@ from deepnets.base import project
 from deepnets.base.errors import UserError
 from deepnets.commands import aside, find
 from deepnets.config import params, reader
+from deepnets.grid import gpus
 from deepnets.records import differences, provenance, results, tolerances
 from deepnets.records.differences import Difference, OutcomeComparison
 from deepnets.records.provenance import GitState, Provenance
@@ -32,8 +33,6 @@ STATUSES: dict[Kind, int] = {"bit-identical": 0, "equal within the tolerance": 3
 # What a free-form run takes from params.yaml if it is not given, though it applies to this one not
 # at all or has no value.
 _EMPTY = ("train_images", "momentum", "nesterov", "beta_1", "beta_2", "epsilon")
-
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 # Lines of changed code that are shown.
 _LINES = 20
@@ -250,9 +249,9 @@ def _settings(then: Provenance, asked: aside.Asked | None) -> dict[str, str]:
     chosen = asked[0]["settings"] if asked else {}
     recorded = then["environment"]["settings"]
     wanted = {key: value for key, value in recorded.items() if differences.changes_results(key)}
-    if not then["environment"]["hardware"]["devices"] and _VISIBLE in recorded:
+    if not then["environment"]["hardware"]["devices"] and gpus.VISIBLE in recorded:
         # It hid the cards. Where it named one, another machine need not have that.
-        wanted[_VISIBLE] = recorded[_VISIBLE]
+        wanted[gpus.VISIBLE] = recorded[gpus.VISIBLE]
     return {
         key: value
         for key, value in wanted.items()

@@ -165,12 +165,12 @@ def read_changed_files(
     """
     paths = [path for path in (study / folder).rglob("*") if path.is_file()]
     epochs = sorted(path for path in paths if path.match("epoch-*.npz"))
-    newest = {path.parent: path for path in epochs}.values()
+    newest = {path.parent: path for path in epochs}
+    passed = set() if older else {*epochs} - {*newest.values()}
     files = {}
     for path in sorted(paths, key=lambda path: path.match("epoch-*.npz"), reverse=True):
         hidden = any(part.startswith(".") for part in path.relative_to(study).parts)
-        passed = path in epochs and path not in newest and not older
-        if hidden or passed or (names and path.name not in names):
+        if hidden or path in passed or (names and path.name not in names):
             continue
         key = path.relative_to(study).as_posix()
         try:

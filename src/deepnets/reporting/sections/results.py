@@ -96,15 +96,10 @@ def results(table: pd.DataFrame, trained: Trained, styles: Styles) -> list[str]:
         ]
         commands = ", ".join(f"`{command}`" for command in rows["rebuilt_by"] if command)
         parts += [f"Rebuilt, and compared to the bit, by {commands}."] if commands else []
-    alone = table["study_test_accuracy"].isna().all()
-    beside, difference = (
-        ("", "")
-        if alone
-        else (
-            ", beside the study's",
-            "The difference is our test accuracy less the study's, in percentage points. ",
-        )
-    )
+    beside = difference = ""
+    if table["study_test_accuracy"].notna().any():
+        beside = ", beside the study's"
+        difference = "The difference is our test accuracy less the study's, in percentage points. "
     return [
         *parts,
         "Train: over the last epoch, with the row's dropout and augmentation. Validation and "
